@@ -1,0 +1,1 @@
+"""Rules about the activation in front of a loss: missing, doubled, or along the wrong axis."""

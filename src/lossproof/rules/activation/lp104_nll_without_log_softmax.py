@@ -1,0 +1,127 @@
+"""# LP104 nll-without-log-softmax
+
+## What it does
+Finds logits or probabilities that reach `nll_loss` or `NLLLoss`. That loss takes log-probabilities.
+
+## Why is this bad
+`nll_loss` picks one number per row and negates it; it does no mathematics of its own. Given raw logits it is linear
+and has no minimum: the cheapest move is to make every logit large. Given probabilities it is `-p`, bounded by -1, and
+its gradient is smallest where the prediction is most wrong. Either way the loss falls, below zero, and the curve
+looks like success.
+
+## Measured
+torch 2.13.0, CPU. A small network, 4 classes, 512 examples, SGD at 0.1; loss and accuracy on the training data:
+
+| steps | raw logits | softmax | log-softmax |
+|---|---|---|---|
+| 50 | -23.6, 52 % | -0.289, 46 % | 0.942, 78 % |
+| 200 | -65,106,868, 28 % | -0.499, 61 % | 0.234, 98 % |
+| 1,000 | **-inf, 21 %** | -0.936, 99 % | 0.037, 100 % |
+
+Wrong by a gap of 10 between two classes, the gradient is 4.5e-5 after a softmax and 1.0 after a log-softmax; by a gap
+of 50, 1.9e-22 and 1.0.
+
+```sh
+python -c "
+import torch, torch.nn.functional as F
+x = torch.tensor([[10.0, 0.0]], requires_grad=True)
+loss = F.nll_loss(x.softmax(1), torch.tensor([1]))
+loss.backward()
+print(f'{loss.item():.1e} {x.grad[0, 1].item():.1e}')"
+```
+```text
+-4.5e-05 -4.5e-05
+```
+
+## Wrong
+```python
+import torch
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 4))
+    criterion = nn.NLLLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, label in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), label)
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 4), nn.LogSoftmax(dim=1))
+    criterion = nn.NLLLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, label in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), label)
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- Use `cross_entropy` on the logits: it is `log_softmax` and `nll_loss` in one.
+- Or end the model in `log_softmax` along the class axis and keep `nll_loss`.
+- A training loss for classification that goes negative is this fault, or a close relative. Alert on it.
+
+## When to ignore it
+- When `nll_loss` is used on purpose to gather and negate, for example of rewards or advantages. An explicit `gather`
+  says that better.
+
+## References
+- PyTorch documentation: `torch.nn.NLLLoss` (its input holds log-probabilities), `torch.nn.CrossEntropyLoss`.
+- mjc92/GetToThePoint#8: a softmax in front of `NLLLoss` in a published model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
+from lossproof.rules.registry import Rule
+from lossproof.source.facts import LossCall
+
+
+_RAW = ("affine", "relu", "gelu", "tanh")
+
+
+def check(fact: LossCall) -> Iterator[Finding]:
+    if fact.kind != "nll":
+        return
+    found = fact.bad("softmax", "sigmoid", "probability", *_RAW)
+    if found is None:
+        return
+    t, confidence = found
+    if t.act in _RAW:
+        what = "raw outputs reach"
+        cost = "the loss is minus one score and falls without bound"
+    else:
+        what = f"the output of a {t.act} reaches"
+        cost = "the loss is minus a probability, and its gradient vanishes where the model is most wrong"
+    yield fact.finding(
+        RULE,
+        f"{what} `{fact.word}`, which takes log-probabilities: {cost}",
+        because=t,
+        confidence=confidence,
+    )
+
+
+RULE = Rule(
+    code="LP104",
+    name="nll-without-log-softmax",
+    severity=Severity.ERROR,
+    summary="nll_loss gets logits or probabilities instead of log-probabilities: it has no minimum or no gradient.",
+    hint="use cross_entropy on the logits, or log_softmax before nll_loss",
+    page=__doc__ or "",
+    evidence="nll-unbounded",
+    facts="loss",
+    check=check,
+)

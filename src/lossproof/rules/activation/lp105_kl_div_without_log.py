@@ -1,0 +1,124 @@
+"""# LP105 kl-div-without-log
+
+## What it does
+Finds probabilities (a softmax or a sigmoid) that reach the first argument of `kl_div` or `KLDivLoss`. That argument
+holds log-probabilities.
+
+## Why is this bad
+`kl_div(input, target)` computes `target * (log(target) - input)`. With probabilities as input that is not a
+divergence. It goes below zero, its value at a perfect match is not its minimum, and its minimum is a single 1 on the
+target's largest class. A student that is trained so does not copy its teacher; it collapses onto the teacher's
+favourite.
+
+## Measured
+torch 2.13.0, CPU. Target (0.6, 0.3, 0.1), three free logits, 2,000 SGD steps at rate 1:
+
+| input of `kl_div` | final loss | learned distribution |
+|---|---|---|
+| `softmax` | -1.498 | **0.999, 0.0006, 0.0003** |
+| `log_softmax` | 0.000 | 0.600, 0.300, 0.100 |
+
+The perfect prediction itself scores -1.358, worse than the collapsed one.
+
+```sh
+python -c "
+import torch, torch.nn.functional as F
+t = torch.tensor([[0.6, 0.3, 0.1]])
+print(round(F.kl_div(t, t, reduction='batchmean').item(), 3))
+print(round(F.kl_div(torch.tensor([[1.0, 0.0, 0.0]]), t, reduction='batchmean').item(), 3))"
+```
+```text
+-1.358
+-1.498
+```
+
+## Wrong
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    student = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 3))
+    optimizer = torch.optim.Adam(student.parameters())
+    for x, teacher_probs in loader:
+        optimizer.zero_grad()
+        probs = F.softmax(student(x), dim=1)
+        loss = F.kl_div(probs, teacher_probs, reduction="batchmean")
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    student = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 3))
+    optimizer = torch.optim.Adam(student.parameters())
+    for x, teacher_probs in loader:
+        optimizer.zero_grad()
+        log_probs = F.log_softmax(student(x), dim=1)
+        loss = F.kl_div(log_probs, teacher_probs, reduction="batchmean")
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- `log_softmax` for the first argument. The target stays a probability unless `log_target=True`.
+- Use `reduction="batchmean"`: the default mean also divides by the number of classes.
+- A divergence below zero is impossible. Assert on it in a test.
+
+## When to ignore it
+- Never found a case. A cross term `-(target * probs).sum()` that is meant should be written as one.
+
+## References
+- PyTorch documentation: `torch.nn.KLDivLoss` (its input is in log-space; the note on `batchmean`).
+- Hinton, Vinyals, Dean, *Distilling the Knowledge in a Neural Network* (2015).
+- pytorch/pytorch#89558: the gradient of `kl_div` towards its *target* is NaN where that is 0; detach the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
+from lossproof.rules.registry import Rule
+from lossproof.source.facts import LossCall
+
+
+_RAW = ("affine", "relu", "gelu", "tanh")
+
+
+def check(fact: LossCall) -> Iterator[Finding]:
+    if fact.kind != "kl":
+        return
+    found = fact.bad("softmax", "sigmoid", "probability", *_RAW)
+    if found is None:
+        return
+    t, confidence = found
+    what = "raw outputs" if t.act in _RAW else "probabilities"
+    yield fact.finding(
+        RULE,
+        f"{what} reach the first argument of `{fact.word}`, which takes log-probabilities: what is minimized "
+        "is no divergence, and it can be negative",
+        because=t,
+        confidence=confidence,
+    )
+
+
+RULE = Rule(
+    code="LP105",
+    name="kl-div-without-log",
+    severity=Severity.ERROR,
+    summary="Probabilities reach the first argument of kl_div, which takes log-probabilities: the student collapses.",
+    hint="pass log_softmax as the first argument of kl_div",
+    page=__doc__ or "",
+    evidence="kl-div-collapse",
+    facts="loss",
+    check=check,
+)

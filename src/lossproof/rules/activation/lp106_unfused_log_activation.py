@@ -1,0 +1,106 @@
+"""# LP106 unfused-log-activation
+
+## What it does
+Finds a logarithm of an activation that a fused function computes safely: `log(softmax(x))`, `log(sigmoid(x))`,
+`log(1 - sigmoid(x))`.
+
+## Why is this bad
+The activation rounds first and the logarithm sees what is left: a tiny number, or zero. A confident mistake then
+gives a loss of infinity or a gradient of NaN, and one such element ruins every weight in that step. The fused forms
+never build the tiny number, so they are exact at any logit. `log(1 - sigmoid(x))` is the worst of the three: `1 - p`
+is zero while the logit is still moderate.
+
+## Measured
+torch 2.13.0, CPU. First size of the logit (or of the gap between logits) with a non-finite loss or gradient:
+
+| form | float32 | float16 | bfloat16 | fused form, up to 200 |
+|---|---|---|---|---|
+| `log(softmax(x))` of the losing class | 88.7 | 11.1 | 88.8 | finite |
+| `log(sigmoid(-x))` | 88.7 | 11.1 | 88.8 | finite |
+| `log(1 - sigmoid(x))` | **16.6** | **8.3** | **6.2** | finite |
+
+Between gaps of 89 and 103 the float32 loss of `log(softmax(x))` is still finite and looks right; only its gradient is
+not. An epsilon inside (`log(softmax(x) + 1e-8)`) keeps it finite and lets the gradient die instead: at a gap of 20
+the loss is 18.2 with gradient -0.17 (fused: 20 and -1.0), at a gap of 50 the gradient is -1.9e-14.
+
+```sh
+python -c "
+import torch, torch.nn.functional as F
+for f in (lambda x: torch.log(1 - torch.sigmoid(x)), lambda x: F.logsigmoid(-x)):
+    x = torch.tensor([17.0], requires_grad=True)
+    loss = -f(x).mean()
+    loss.backward()
+    print(loss.item(), round(x.grad.item(), 3))"
+```
+```text
+inf nan
+17.0 1.0
+```
+
+## Wrong
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 5))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, label in loader:
+        optimizer.zero_grad()
+        log_probs = torch.log(torch.softmax(model(x), dim=1))
+        loss = F.nll_loss(log_probs, label)
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 5))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, label in loader:
+        optimizer.zero_grad()
+        log_probs = F.log_softmax(model(x), dim=1)
+        loss = F.nll_loss(log_probs, label)
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- `log(softmax(x))` is `log_softmax(x)`.
+- `log(sigmoid(x))` is `logsigmoid(x)`; `log(1 - sigmoid(x))` is `logsigmoid(-x)`.
+- `-(y * log(p) + (1 - y) * log(1 - p))` is `binary_cross_entropy_with_logits`.
+
+## When to ignore it
+- In metrics and plots that nothing differentiates.
+- When the logits are bounded by construction and the run stays in float32.
+- A guarded form (`+ eps`, `clamp`) is finite and is a choice; the price of that guard is in the table above.
+
+## References
+- PyTorch documentation: `torch.nn.functional.log_softmax`, `torch.nn.functional.logsigmoid`.
+- Blanchard, Higham, Higham, *Accurately computing the log-sum-exp and softmax functions* (2021).
+- Maechler, *Accurately Computing log(1 - exp(-|a|))* (2012).
+- pytorch/pytorch#31829: gradients of `log_softmax`, `logsumexp` and `logsigmoid` at minus infinity.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP106",
+    name="unfused-log-activation",
+    severity=Severity.ERROR,
+    summary="log(softmax) or log(sigmoid) in two steps: infinite loss or NaN gradient on a confident mistake.",
+    hint="use log_softmax, logsigmoid(x) or logsigmoid(-x)",
+    page=__doc__ or "",
+    evidence="log-of-activation",
+)

@@ -1,0 +1,109 @@
+"""# LP502 unbounded-maximization
+
+## What it does
+Finds a negated term without a floor that is added to a loss: minus a distance, minus a variance, minus a differential
+entropy, minus another loss. What is bounded by nature (a cosine, the entropy of a categorical distribution, a
+probability) is left alone.
+
+## Why is this bad
+The sum has no minimum. The optimizer can always lower it by pushing embeddings further apart, and at some size that
+is the only thing it does: the other term is rounding error beside it. The loss falls beautifully all the while. With
+plain SGD the gradient of a variance grows with the embedding, so it explodes; with Adam it drifts without end.
+
+## Measured
+torch 2.13.0, CPU. A linear autoencoder (16-4-16), reconstruction error plus the term, 2,000 steps. The best reachable
+error is 0.644:
+
+| added term | optimizer | loss at step 100, 500, 2,000 | reconstruction | embedding norm |
+|---|---|---|---|---|
+| none | Adam 0.01 | 0.66, 0.64, 0.64 | 0.644 | 1.8 |
+| `-pdist(z).mean()` | Adam 0.01 | -12, -57, **-224** | 0.707 | 158 |
+| `-z.var(0).mean()` | Adam 0.01 | -33, -1,041, **-15,098** | 0.732 | 231 |
+| `-z.var(0).mean()` | SGD 0.1 | **NaN** before step 100 | NaN | NaN |
+| `relu(1 - z.std(0)).mean()` | Adam 0.01 | 0.68, 0.64, 0.64 | 0.644 | 2.9 |
+| `-pdist(normalize(z)).mean()` | Adam 0.01 | -0.70, -0.72, -0.72 | 0.644 | 1.8 |
+
+```sh
+python -c "
+import torch
+z = torch.tensor([[1.0], [-1.0]], requires_grad=True)
+optimizer = torch.optim.SGD([z], lr=0.1)
+for _ in range(100):
+    optimizer.zero_grad()
+    loss = -z.var(0).mean()
+    loss.backward()
+    optimizer.step()
+print(f'{loss.item():.1e}')"
+```
+```text
+-9.5e+15
+```
+
+## Wrong
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    encoder, decoder = nn.Linear(16, 4), nn.Linear(4, 16)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    for (x,) in loader:
+        optimizer.zero_grad()
+        z = encoder(x)
+        diversity = torch.pdist(z).mean()
+        loss = F.mse_loss(decoder(z), x) - 0.1 * diversity
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    encoder, decoder = nn.Linear(16, 4), nn.Linear(4, 16)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    for (x,) in loader:
+        optimizer.zero_grad()
+        z = encoder(x)
+        crowding = F.relu(1.0 - torch.pdist(z)).mean()
+        loss = F.mse_loss(decoder(z), x) + 0.1 * crowding
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- A hinge: penalize what is closer than a margin, `relu(margin - distance)`, and let it be 0 beyond.
+- Or bound the space: normalize the embeddings, then maximize a cosine distance.
+- Or a constraint: minimize one objective subject to the other being above a threshold.
+- Decide what is primary. Two goals that pull against each other need a trade-off that somebody chose.
+
+## When to ignore it
+- When something outside the loss bounds the term: clipped weights, a gradient penalty, a bounded output (`tanh`).
+- Adversarial training, where the sign changes between two players.
+
+## References
+- Hadsell, Chopra, LeCun, *Dimensionality Reduction by Learning an Invariant Mapping* (2006): the margin.
+- Bardes, Ponce, LeCun, *VICReg* (2022): a hinge on the standard deviation.
+- PyTorch documentation: `torch.nn.HingeEmbeddingLoss`, `torch.nn.TripletMarginLoss`.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP502",
+    name="unbounded-maximization",
+    severity=Severity.ERROR,
+    summary="A negated term without a floor is added to the loss: the sum has no minimum and drifts or explodes.",
+    hint="use a hinge with a margin, or normalize what is pushed apart",
+    page=__doc__ or "",
+    evidence="unbounded-term",
+)

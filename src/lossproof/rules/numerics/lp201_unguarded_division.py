@@ -1,0 +1,113 @@
+"""# LP201 unguarded-division
+
+## What it does
+Finds a division in a training loss whose denominator the data can make zero: a target, a sum over a mask, a count of
+positives, a norm, an area.
+
+## Why is this bad
+One zero among a million elements makes the mean infinite or NaN, and the gradient of every weight with it. It works
+until the first image without an object, the first day with no sale, the first fully padded row. A denominator that is
+merely small does the same damage more quietly: that one element is the whole gradient.
+
+## Measured
+torch 2.13.0, CPU. `((pred / target - 1) ** 2).mean()`, predictions 1, targets (1, 2, t):
+
+| t | loss | gradient of the third element |
+|---|---|---|
+| 1e-3 | 332,667 | 666,000 |
+| 1e-8 | 3.3e15 | 6.7e15 |
+| 0 | **inf** | **inf** |
+| 0, prediction 0 | **NaN** | **NaN** |
+
+One zero in 1,000,000 targets: loss inf, and inf for the one weight that all elements share. Adding 1e-8 to a
+denominator that is zero gives the line "1e-8" of the table: finite, and useless. The floor has to be on the scale of
+the data; with `target.abs().clamp(min=1.0)` the same case costs 0.42.
+
+```sh
+python -c "
+import torch
+pred = torch.ones(3, requires_grad=True)
+loss = ((pred / torch.tensor([1.0, 2.0, 0.0]) - 1) ** 2).mean()
+loss.backward()
+print(loss.item(), pred.grad[2].item())"
+```
+```text
+inf inf
+```
+
+## Wrong
+```python
+import torch
+from torch import nn
+
+
+def relative_error(pred, target):
+    ratio = pred / target
+    return (ratio - 1).pow(2).mean()
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, demand in loader:
+        optimizer.zero_grad()
+        loss = relative_error(model(x).squeeze(1), demand)
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+from torch import nn
+
+
+def relative_error(pred, target):
+    scale = target.abs().clamp(min=1.0)
+    return ((pred - target) / scale).pow(2).mean()
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, demand in loader:
+        optimizer.zero_grad()
+        loss = relative_error(model(x).squeeze(1), demand)
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- A floor on the denominator, on the scale of the data: `clamp(min=...)` for what is positive, `abs().clamp(min=...)`
+  else.
+- A count: `mask.sum().clamp(min=1)`.
+- Overlap losses: a smoothing constant in numerator *and* denominator, so that two empty masks give 0 loss.
+- Vectors: `F.normalize` or `F.cosine_similarity`, which hold an epsilon.
+- Or leave the row out before the division (`pred[target != 0]`), not after it: see LP206.
+- A guard hides bad data. Count what it caught, and log it.
+
+## When to ignore it
+- When the denominator cannot be zero and the reason is outside the code (a validated data set, a positive physical
+  quantity). An assertion at loading time is better than a comment.
+- Sizes, lengths and constants are not reported, nor what is guarded by `if`, by `.any()` or by construction.
+
+## References
+- torchcv#35: a batch without positives.
+- pytorch/pytorch#4132: a mask that was applied after the division.
+- PyTorch documentation: `torch.clamp`, `torch.nn.functional.normalize`.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP201",
+    name="unguarded-division",
+    severity=Severity.ERROR,
+    summary="A denominator that data can make zero: one such element makes the whole loss infinite or NaN.",
+    hint="put a floor under the denominator, on the scale of the data: clamp(min=...)",
+    page=__doc__ or "",
+    evidence="zero-denominator",
+)

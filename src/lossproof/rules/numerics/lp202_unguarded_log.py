@@ -1,0 +1,108 @@
+"""# LP202 unguarded-log
+
+## What it does
+Finds a logarithm in a training loss of something that can be zero or negative: a raw model output, `a - b`,
+`(a - b).abs()`, a ratio, `1 - p`.
+
+## Why is this bad
+`log(0)` is minus infinity with an infinite gradient; `log` of a negative number is NaN. A regression head has no
+reason to stay positive, least of all at the start of training, and an absolute difference is exactly zero where the
+model is exactly right. One element is enough to lose the run.
+
+## Measured
+torch 2.13.0, CPU.
+
+| expression | at | value | gradient |
+|---|---|---|---|
+| `-log(p)` | p = 0 | inf | -inf |
+| `-log(p)` | p = -0.001 | **NaN** | finite: +1,000, and it drives p *further down* |
+| `log(abs(a - b))` | a = b | -inf | **NaN** |
+| `log(1 - p.clamp(1e-8, 1 - 1e-8))` | p = 1 | -inf (`1 - 1e-8` is 1 in float32) | -inf |
+| `log(1 - p.clamp(1e-6, 1 - 1e-6))` | p = 1 | -13.8 | 0: the clamp stops it |
+
+A guard also changes what is learned: a clamp has gradient 0 for every element that it catches, so those stay where
+they are. And `log(pred / target).mean()` is no loss even with guards: it has a sign. At pred = 0.01, 1e-6 and 1e-20
+for target 1 it is -4.6, -13.8 and -46.1, lower and lower as the prediction gets worse. Its square is 21.2 at 0.01 and
+190.9 at 1e-6.
+
+```sh
+python -c "
+import torch
+for v in (0.0, -0.001):
+    p = torch.tensor([v], requires_grad=True)
+    loss = -p.log().sum()
+    loss.backward()
+    print(loss.item(), round(p.grad.item()) if v else p.grad.item())"
+```
+```text
+inf -inf
+nan 1000
+```
+
+## Wrong
+```python
+import torch
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, log_depth in loader:
+        optimizer.zero_grad()
+        depth = model(x).squeeze(1)
+        loss = (torch.log(depth) - log_depth).abs().mean()
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, log_depth in loader:
+        optimizer.zero_grad()
+        depth = F.softplus(model(x).squeeze(1)) + 1e-3
+        loss = (torch.log(depth) - log_depth).abs().mean()
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- Let the model predict the logarithm. Then no logarithm is taken at all, and none can fail.
+- Make the argument positive by construction: `softplus(x) + eps`, `exp(x)`, `x ** 2 + eps`.
+- A ratio: subtract two logarithms of guarded values, and square the result or take its absolute value.
+- A probability: the fused forms of LP106.
+- A clamp stops the bleeding. Count what it catches: those elements do not learn.
+
+## When to ignore it
+- When the argument is positive for a reason that the code does not show: validated targets, counts plus one.
+- `log1p` of what cannot be below zero, `log` of a size or a constant are not reported.
+
+## References
+- AdaBins#16: the logarithm of a depth of 0.
+- PyTorch documentation: `torch.log`, `torch.log1p`, `torch.nn.functional.softplus`.
+- Eigen, Puhrsch, Fergus, *Depth Map Prediction from a Single Image using a Multi-Scale Deep Network* (2014): a loss
+  on log-depth.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP202",
+    name="unguarded-log",
+    severity=Severity.ERROR,
+    summary="The logarithm of something that can be zero or negative: infinite or NaN loss.",
+    hint="predict the logarithm itself, or make the argument positive by construction: softplus(x) + eps",
+    page=__doc__ or "",
+    evidence="log-of-zero",
+)

@@ -1,0 +1,121 @@
+"""# LP203 infinite-gradient-at-edge
+
+## What it does
+Finds a function in a training loss whose value is fine at the edge of its domain and whose gradient is not: `sqrt`
+and fractional powers at 0, fractional powers of negatives, `acos` and `asin` at plus and minus 1. An epsilon
+*outside* the root does not help, nor does a clamp to the edge itself.
+
+## Why is this bad
+The loss stays finite, so nothing that watches the loss sees it. The gradient is infinite; multiplied by the zero that
+comes from inside (a squared difference of 0) it is NaN, and the optimizer writes NaN into every weight. It happens
+where the model is perfect, or where two inputs are the same: duplicates, padding, black borders, an anchor compared
+with itself.
+
+## Measured
+torch 2.13.0, CPU, gradient at 0:
+
+| expression | gradient | expression | gradient |
+|---|---|---|---|
+| `sqrt(x)`, `x ** 0.5`, `x ** 0.75` | inf | `x ** 1.5` | 0 |
+| `sqrt(x) + 1e-8` | inf | `sqrt(x + 1e-8)` | 5,000 |
+| `sqrt(x.clamp(min=0))` | inf | `sqrt(relu(x))` | 0, see below |
+| `sqrt((x ** 2).sum())` | **NaN** | `x.norm()`, `linalg.vector_norm(x)` | 0 |
+| `sqrt(mse_loss(x, 0))` | **NaN** | `torch.dist`, `torch.cdist`, `torch.pdist` | 0 |
+| `x.var().sqrt()` | **NaN** | `x.std()` | 0 |
+| `sqrt(x.abs())` | **NaN** | `F.pairwise_distance`, `F.triplet_margin_loss` | finite |
+
+- A negative base: `(-1) ** 0.5`, `(-1) ** 1.5` and `(-8) ** (1 / 3)` have value NaN.
+- `acos(1)` has gradient -inf, and still -inf after `clamp(-1, 1)`: the clamp passes the gradient at its edge. It is
+  common: of 10,000 normalized random vectors 51 % had a dot product with themselves of exactly 1, and 18 % of more
+  than 1.
+- `sqrt(sigmoid(x))` and `sqrt(softplus(x))` are NaN from logits that underflow (at -200).
+- `relu` differs from `clamp`: its backward writes 0 wherever its output is 0, whatever arrives. So `sqrt(relu(x))`
+  has gradient 0 at 0, and 500,000 at 1e-12. It is no guard to rely on: fold the `relu` into a mask and the NaN is
+  back.
+
+```sh
+python -c "
+import torch
+for f in (lambda d: d.pow(2).sum().sqrt(), lambda d: torch.linalg.vector_norm(d)):
+    d = torch.zeros(2, requires_grad=True)
+    f(d).backward()
+    print(d.grad.tolist())"
+```
+```text
+[nan, nan]
+[0.0, 0.0]
+```
+
+## Wrong
+```python
+import torch
+from torch import nn
+
+
+def keypoint_distance(pred, target):
+    return torch.sqrt((pred - target).pow(2).sum(dim=1)).mean()
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, point in loader:
+        optimizer.zero_grad()
+        loss = keypoint_distance(model(x), point)
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+from torch import nn
+
+
+def keypoint_distance(pred, target):
+    return torch.linalg.vector_norm(pred - target, dim=1).mean()
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, point in loader:
+        optimizer.zero_grad()
+        loss = keypoint_distance(model(x), point)
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- A distance: `torch.linalg.vector_norm`, `torch.cdist`; a spread: `std`. Their gradient at 0 is defined as 0.
+- A root: the epsilon goes *inside*, and decides the largest gradient, `0.5 / sqrt(eps)`: 5,000 for 1e-8, 500 for
+  1e-6.
+- An angle: `atan2(cross, dot)`, with `vector_norm` for the length, or leave the angle out and use the cosine. A clamp
+  to `1 - 1e-6` is finite and gives a gradient of 0 to what it catches.
+- A fractional power: of a value that a construction keeps above 0.
+
+## When to ignore it
+- When the argument is bounded away from the edge: `1 + x ** 2`, a variance plus an epsilon, an integer power.
+- In a metric that nothing differentiates.
+
+## References
+- arcface-pytorch#91: `sqrt` of a clamped value. PerceptualSimilarity#69 and #121: the epsilon outside the root.
+- pytorch/pytorch#8069: `acos` at plus and minus 1. pytorch-msssim#2: a negative base. kornia#918: `(1 - p) ** gamma`
+  with gamma below 1.
+- PyTorch documentation: `torch.linalg.vector_norm`, `torch.atan2`, `torch.cdist`.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP203",
+    name="infinite-gradient-at-edge",
+    severity=Severity.ERROR,
+    summary="A root, fractional power or arc function at the edge of its domain: finite loss, NaN gradient.",
+    hint="put the epsilon inside the root, or use torch.linalg.vector_norm, std or atan2",
+    page=__doc__ or "",
+    evidence="root-at-zero",
+)

@@ -1,0 +1,112 @@
+"""# LP301 batch-level-overlap
+
+## What it does
+Finds Dice, IoU and Tversky losses whose sums run over the whole batch, so that one ratio is built for all images
+together, with no option to choose otherwise.
+
+## Why is this bad
+The ratio is then dominated by the largest object in the batch. A small one may be missed completely and the loss
+hardly changes. The loss of an image depends on which images it was shuffled together with, and with the batch size
+the objective changes. Batch-level Dice is a legitimate choice (it is calmer on empty masks); most often nobody chose
+it, `sum()` simply has no `dim`.
+
+## Measured
+torch 2.13.0, CPU. Two masks of 128 x 128: an object of 10,000 pixels, predicted perfectly, and one of 25 pixels,
+missed:
+
+| | batch-level | per sample |
+|---|---|---|
+| Dice loss | **0.0012** | 0.4808 |
+| the same 25 pixels missing from the large object instead | 0.0012 | 0.0006 |
+| gradient on a pixel of the missed object (background 0.01) | -5.0e-5 | -5.2e-3 |
+| gradient on a pixel of the large object | -5.0e-5 | -2.5e-5 |
+
+At batch level a missed small object costs what 25 pixels at the rim of the large one cost, and its gradient is 104
+times weaker. Alone in its batch the same missed image has a loss of 0.96.
+
+```sh
+python -c "
+import torch
+t = torch.zeros(2, 128, 128); t[0, :100, :100] = 1; t[1, :5, :5] = 1
+p = t.clone(); p[1] = 0
+dice = lambda dims: 1 - (2 * (p * t).sum(dims) + 1) / (p.sum(dims) + t.sum(dims) + 1)
+print(round(dice((0, 1, 2)).item(), 4), round(dice((1, 2)).mean().item(), 4))"
+```
+```text
+0.0012 0.4808
+```
+
+## Wrong
+```python
+import torch
+from torch import nn
+
+
+def dice_loss(probs, mask, smooth=1.0):
+    overlap = (probs * mask).sum()
+    return 1 - (2 * overlap + smooth) / (probs.sum() + mask.sum() + smooth)
+
+
+def train(loader):
+    model = nn.Conv2d(3, 1, kernel_size=3, padding=1)
+    optimizer = torch.optim.Adam(model.parameters())
+    for image, mask in loader:
+        optimizer.zero_grad()
+        loss = dice_loss(torch.sigmoid(model(image)), mask)
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+from torch import nn
+
+
+def dice_loss(probs, mask, smooth=1.0):
+    overlap = (probs * mask).sum(dim=(1, 2, 3))
+    total = probs.sum(dim=(1, 2, 3)) + mask.sum(dim=(1, 2, 3))
+    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+
+
+def train(loader):
+    model = nn.Conv2d(3, 1, kernel_size=3, padding=1)
+    optimizer = torch.optim.Adam(model.parameters())
+    for image, mask in loader:
+        optimizer.zero_grad()
+        loss = dice_loss(torch.sigmoid(model(image)), mask)
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- Sum over the pixels of one sample, build the ratio, then take the mean over the batch.
+- If the batch-level form is wanted, make it an argument (`batch=True`) and say why in the docstring.
+- Decide what an empty mask costs. A smoothing constant gives it a loss near 1 with hardly any gradient; an added
+  cross entropy gives it one.
+
+## When to ignore it
+- When it was chosen: tiny crops, most of them empty, where a ratio per sample is noise.
+- When the batch holds the slices of one volume, and the volume is the sample.
+- Metrics that are meant over the data set.
+
+## References
+- Milletari, Navab, Ahmadi, *V-Net* (2016): Dice as a loss, per volume.
+- Maier-Hein and others, *Metrics reloaded* (2024): aggregation per image and per data set answer different questions.
+- segmentation_models.pytorch#712: the batch-level Dice of a well-known library.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP301",
+    name="batch-level-overlap",
+    severity=Severity.WARNING,
+    summary="A Dice, IoU or Tversky ratio over the whole batch: small objects drown in large ones.",
+    hint="sum over the dimensions of one sample, then take the mean over the batch",
+    page=__doc__ or "",
+    evidence="batch-dice",
+)

@@ -1,0 +1,101 @@
+"""# LP302 graph-cut-in-loss
+
+## What it does
+Finds an operation between the prediction and the loss through which no gradient passes: `.item()`, `.detach()`,
+`.data`, numpy, a tensor that is wrapped again (`torch.tensor(loss)`), `argmax`, `round`, `sign`, a comparison such as
+`probs > 0.5`.
+
+## Why is this bad
+If the whole loss is cut, `backward()` raises and the fault is found in a minute. The dangerous cases are silent:
+`round`, `floor` and `sign` have a gradient that exists and is zero, and when only one *term* of a sum is cut, the
+rest trains and the cut term decorates the log. It may even fall, because the rest improves it by chance.
+
+## Measured
+torch 2.13.0, CPU. A linear model, `backward()` on each loss:
+
+| the prediction passes through | what happens |
+|---|---|
+| `round`, `floor`, `sign` | no error, gradient exactly **0** |
+| `.detach().requires_grad_()` | no error, the model gets **no gradient at all** |
+| `.detach()`, `.data`, `.item()`, numpy, `torch.tensor(...)`, `> 0`, `argmax`, `one_hot` | alone: `RuntimeError` |
+| any of them in one term of a sum | no error, the gradient equals that of the sum without it, to the bit |
+| `heaviside` | `RuntimeError`: no derivative |
+
+```sh
+python -c "
+import torch
+w = torch.tensor([0.3], requires_grad=True)
+(w.round() - 1).square().sum().backward()
+print(w.grad.item())"
+```
+```text
+0.0
+```
+
+## Wrong
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, stars in loader:
+        optimizer.zero_grad()
+        rating = model(x).squeeze(1).round()
+        loss = F.mse_loss(rating, stars)
+        loss.backward()
+        optimizer.step()
+```
+
+## Right
+```python
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def train(loader):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    for x, stars in loader:
+        optimizer.zero_grad()
+        rating = model(x).squeeze(1)
+        loss = F.mse_loss(rating, stars)
+        loss.backward()
+        optimizer.step()
+```
+
+## Remedies
+- Train on the soft value (probabilities, the unrounded number); threshold and round in the metric.
+- Where a hard decision must be in the loss: a straight-through estimator, `x + (x.round() - x).detach()`, or
+  Gumbel-softmax.
+- Log with `.item()` or `.detach()` *after* `backward()`, on another name.
+- A test that would have found it: every parameter has a gradient that is not all zero after one step.
+
+## When to ignore it
+- A stop-gradient that is part of the method: a target network, pseudo labels, a teacher, a straight-through
+  estimator, a loss weight that is computed from another loss. On the target's side nothing is reported.
+
+## References
+- PyTorch documentation: "Autograd mechanics", `torch.Tensor.detach`, `torch.nn.functional.gumbel_softmax`.
+- Bengio, Leonard, Courville, *Estimating or Propagating Gradients Through Stochastic Neurons* (2013): the
+  straight-through estimator.
+"""
+
+from __future__ import annotations
+
+from lossproof.finding import Severity
+from lossproof.rules.registry import Rule
+
+RULE = Rule(
+    code="LP302",
+    name="graph-cut-in-loss",
+    severity=Severity.ERROR,
+    summary="An operation between prediction and loss lets no gradient through: that term trains nothing.",
+    hint="compute the loss on the soft value; round, threshold and detach only for metrics and logs",
+    page=__doc__ or "",
+    evidence="graph-cut",
+)

@@ -1,0 +1,319 @@
+"""Who calls a function: the contexts in which an open question about it can be closed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lossproof.source.evaluate import Evaluator
+from lossproof.source.frames import Frame
+from lossproof.source.lower import Node, lower
+from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
+from lossproof.source.values import Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
+
+MAX_CALLERS = 12
+_LOSS_NAME = re.compile(r"loss|criterion|target|label|^gt|y_true", re.I)
+Target = tuple[Func, list["Value | Thunk"], dict[str, "Value | Thunk"]]
+
+
+class Contexts:
+    """Finds the callers of functions and the places where classes are instantiated."""
+
+    def __init__(self, ev: Evaluator, load_naming: Callable[[str], None]) -> None:
+        self.ev = ev
+        # Makes sure that the files which mention a name are parsed.
+        self.load_naming = load_naming
+        self._callers: dict[Function, list[tuple[Frame, Node, Func]]] = {}
+        self._sites: dict[ClassInfo, list[tuple[Frame, Node, Cls]]] = {}
+        self._subclasses: dict[ClassInfo, list[ClassInfo]] = {}
+        self._entered: dict[Function, list[Frame]] = {}
+        self._models: dict[ParsedModule, Value | None] = {}
+        ev.oracle = self
+
+    # ---- what a call node calls
+
+    def targets(self, frame: Frame, node: Node) -> Iterator[Target]:
+        """The project functions that a call may run, with the arguments as they arrive there."""
+        ev = self.ev
+        func = node.args[0]
+        positional, named = ev.arguments(frame, node)
+        if func.op == "attr":
+            obj = ev.value(frame, func.args[0])
+            name = func.args[1]
+            for _, o in alternatives(obj):
+                if isinstance(o, Inst):
+                    found = ev.instance_attribute(o, name, frame, func)
+                    if found is None and name in ("forward", "__call__"):
+                        found = ev.forward_of(o)
+                    if found is not None:
+                        yield from self._into(found, positional, named, 0)
+                elif isinstance(o, Cls):
+                    member = ev.class_member(o, name)
+                    if isinstance(member, Func):
+                        if "classmethod" in member.function.decorators:
+                            yield Func(member.function, member.closure, o), positional, named
+                        elif member.function.is_static or not positional:
+                            yield member, positional, named
+                        else:
+                            me = ev.force(positional[0])
+                            yield Func(member.function, member.closure, me), positional[1:], named
+                elif not isinstance(o, T) and not isinstance(o, Lib):
+                    value = ev.attribute(frame, o, name, func)
+                    yield from self._into(value, positional, named, 0)
+            return
+        yield from self._into(ev.value(frame, func), positional, named, 0)
+
+    def _into(
+        self, value: Value, positional: list[Value | Thunk], named: dict[str, Value | Thunk], depth: int
+    ) -> Iterator[Target]:
+        for _, v in alternatives(value):
+            if isinstance(v, Func):
+                yield v, positional, named
+            elif isinstance(v, Inst):
+                forward = self.ev.forward_of(v)
+                if forward is not None:
+                    yield forward, positional, named
+            elif isinstance(v, Partial) and depth < 3:
+                yield from self._into(v.func, [*v.args, *positional], {**v.kwargs, **named}, depth + 1)
+
+    # ---- callers
+
+    def callers(self, function: Function) -> list[tuple[Frame, Node, Func]]:
+        """Call sites that surely run a function, in the open frames of the functions that hold them."""
+        known = self._callers.get(function)
+        if known is not None:
+            return known
+        self._callers[function] = found = []
+        if function.name in ("__init__",) or function.name.startswith("<"):
+            return found
+        self.load_naming(function.name)
+        for module in self._near(function):
+            for call, holder in module.call_index.get(function.name, ()):
+                if len(found) >= MAX_CALLERS:
+                    return found
+                self._match(function, call, holder, found)
+        return found
+
+    # ---- what the evaluator asks (it is in the middle of a question: its budget is put back)
+
+    def entered(self, function: Function) -> list[Frame]:
+        known = self._entered.get(function)
+        if known is None:
+            self._entered[function] = known = []
+            with self._aside():
+                for caller, node, _ in self.callers(function):
+                    known.extend(self.enter(caller, node, function))
+        return known
+
+    def sole_model(self, function: Function, name: str) -> Value | None:
+        """A network by elimination: nobody is seen to call the function, and its file knows one network."""
+        with self._aside():
+            if function.name == "__init__" and function.cls is not None:
+                if self.instantiations(function.cls):
+                    return None
+            elif self.callers(function):
+                return None
+            module = function.module
+            if module not in self._models:
+                self._models[module] = None
+                self._models[module] = self._only_network(module)
+            found = self._models[module]
+            if isinstance(found, Cls) and found.info is not function.cls:
+                return self.ev.open_instance(found.info)
+            return None
+
+    def _only_network(self, module: ParsedModule) -> Value | None:
+        own = [Cls(info) for info in module.classes if info.owner is None and self._is_network(Cls(info))]
+        if not own:
+            for name in module.imports:
+                value = self.ev.global_value(module, name)
+                if isinstance(value, Cls) and self._is_network(value):
+                    own.append(value)
+        parts: set[ClassInfo] = set()
+        for cls in own:
+            for other in own:
+                if other is not cls and _mentions(cls.info, other.info.name):
+                    parts.add(other.info)
+        whole = [cls for cls in own if cls.info not in parts]
+        return whole[0] if len(whole) == 1 else None
+
+    def _is_network(self, cls: Cls) -> bool:
+        forward = self.ev.class_member(cls, "forward")
+        base = self.ev.library_base(cls)
+        if not base.startswith(("torch.nn.", "pytorch_lightning.", "lightning.")):
+            return False
+        if not isinstance(forward, Func):
+            return base == "torch.nn.Sequential"
+        # A criterion is a module too, but it is no network.
+        params = [p.name for p in lower(forward.function).params[1:]]
+        lossy = any(_LOSS_NAME.search(n) for n in (cls.info.name, *params))
+        return not lossy and not base.endswith("Loss")
+
+    def class_named(self, module: ParsedModule, name: str) -> Value | None:
+        with self._aside():
+            self.load_naming(name)
+            found = []
+            for other in self.ev.project.loaded():
+                value = other.top.get(name)
+                if isinstance(value, ClassInfo):
+                    found.append(Cls(value))
+            return found[0] if len(found) == 1 else None
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        ev = self.ev
+        kept = ev.steps, ev.nesting
+        ev.begin()
+        try:
+            yield
+        finally:
+            ev.steps, ev.nesting = kept
+
+    def _match(self, function: Function, call: object, holder: Function, found: list[tuple[Frame, Node, Func]]) -> None:
+        if holder is function:
+            return
+        node = lower(holder).by_call.get(id(call))
+        if node is None:
+            return
+        frame = self.ev.open_frame(holder)
+        self.ev.begin()
+        for func, _, _ in self.targets(frame, node):
+            if func.function is function:
+                found.append((frame, node, func))
+                return
+
+    def _near(self, function: Function) -> list[ParsedModule]:
+        """The parsed files, the function's own first."""
+        modules = self.ev.project.loaded()
+        return sorted(modules, key=lambda m: m is not function.module)
+
+    def instantiations(self, info: ClassInfo) -> list[tuple[Frame, Node, Cls]]:
+        """Where objects of a class (or of a class derived from it) are made."""
+        known = self._sites.get(info)
+        if known is not None:
+            return known
+        self._sites[info] = found = []
+        family = [info, *self.subclasses(info)]
+        for member in family:
+            self.load_naming(member.name)
+            for module in self.ev.project.loaded():
+                for call, holder in module.call_index.get(member.name, ()):
+                    if len(found) >= MAX_CALLERS:
+                        return found
+                    node = lower(holder).by_call.get(id(call))
+                    if node is None:
+                        continue
+                    frame = self.ev.open_frame(holder)
+                    self.ev.begin()
+                    for _, v in alternatives(self.ev.value(frame, node.args[0])):
+                        if isinstance(v, Cls) and v.info is member:
+                            found.append((frame, node, v))
+        return found
+
+    def subclasses(self, info: ClassInfo) -> list[ClassInfo]:
+        known = self._subclasses.get(info)
+        if known is not None:
+            return known
+        self._subclasses[info] = found = []
+        self.load_naming(info.name)
+        for module in self.ev.project.loaded():
+            for other in module.classes:
+                if other is info or len(found) >= MAX_CALLERS:
+                    continue
+                if not any(dotted(b).rpartition(".")[2] == info.name or _subscripted(b, info.name) for b in other.node.bases):
+                    continue
+                self.ev.begin()
+                if any(isinstance(b, Cls) and b.info is info for b in self.ev.bases(Cls(other))):
+                    found.append(other)
+                    found.extend(s for s in self.subclasses(other) if s not in found)
+        return found
+
+    # ---- closing open frames
+
+    def expand(self, frame: Frame) -> list[Frame]:
+        """The same frame with one of its unknown callers, constructors or closures known."""
+        base = frame.base()
+        results: list[Frame] = []
+        if base.open:
+            for caller, node, _ in self.callers(base.function):
+                results.extend(self.enter(caller, node, base.function))
+        if results:
+            return results[:MAX_CALLERS]
+        me = base.me
+        if isinstance(me, Inst) and me.ctor is not None and me.ctor.open:
+            results.extend(self._with_known_object(base, me))
+        elif isinstance(me, Inst) and me.ctor is None and me.over is None:
+            results.extend(self._with_known_object(base, me))
+        if not results and base.closure is not None and base.closure.open:
+            for closure in self.expand(base.closure):
+                results.append(Frame(base.function, None, base.me, closure, None, closure.depth))
+        return results[:MAX_CALLERS]
+
+    def _with_known_object(self, base: Frame, me: Inst) -> list[Frame]:
+        results: list[Frame] = []
+        for caller, node, cls in self.instantiations(me.cls.info):
+            self.ev.begin()
+            positional, named = self.ev.arguments(caller, node)
+            made = self.ev.construct(cls, positional, named, caller, node)
+            if isinstance(made, Inst):
+                args = None if base.open else base.args
+                results.append(Frame(base.function, args, made, base.closure, base.site, base.depth))
+        if not results:
+            for info in self.subclasses(me.cls.info):
+                results.append(
+                    Frame(base.function, None, self.ev.open_instance(info), base.closure, base.site, base.depth)
+                )
+        return results
+
+    def enter(self, caller: Frame, node: Node, function: Function) -> list[Frame]:
+        """The frames of ``function`` as a call node reaches it."""
+        frames = []
+        for func, positional, named in self.targets(caller, node):
+            if func.function is function:
+                entered = self.ev.enter(func, positional, named, caller, node)
+                if entered is not None:
+                    frames.append(entered)
+        return frames
+
+    def outer(self, frame: Frame) -> list[Frame]:
+        """The frame again, once for every way of closing what is open around it."""
+        chain = frame.chain()
+        root = chain[-1]
+        results: list[Frame] = []
+        for closed in self.expand(root):
+            frames = [closed]
+            for inner in reversed(chain[:-1]):
+                assert inner.site is not None
+                frames = [f for outer in frames for f in self.enter(outer, inner.site[1], inner.function)]
+            results.extend(frames)
+            if len(results) >= MAX_CALLERS:
+                break
+        return results
+
+    def is_open(self, frame: Frame) -> bool:
+        """Whether asking around could tell more about a frame: something was asked of an unknown caller."""
+        root = frame.chain()[-1]
+        if root.open and root.touched:
+            return True
+        me = root.me
+        if isinstance(me, Inst):
+            if me.ctor is not None and me.ctor.open:
+                return True
+            if me.ctor is None and me.over is None and me.cls.info.methods:
+                return True
+        closure = root.closure
+        return closure is not None and closure.open and closure.touched
+
+
+def _mentions(info: ClassInfo, name: str) -> bool:
+    return any(
+        call.func.__class__.__name__ == "Name" and call.func.id == name  # type: ignore[attr-defined]
+        for method in info.methods.values()
+        for call in method.calls
+    ) or any(dotted(b) == name for b in info.node.bases)
+
+
+def _subscripted(base: object, name: str) -> bool:
+    value = getattr(base, "value", None)
+    return value is not None and dotted(value).rpartition(".")[2] == name

@@ -1,0 +1,82 @@
+"""The source eye as a whole: which files matter, what is found in them, and what is kept for the next run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+
+from lossproof.finding import Finding, Location
+from lossproof.rules.registry import Rule, all_rules
+from lossproof.source.discover import SourceFile
+from lossproof.source.facts import Fact, LossCall, location
+
+# Cheap tests first: most files mention none of these.
+_TORCH = b"torch"
+_LOSS = (b"oss", b"entropy", b"kl_div", b"backward", b"criterion")
+_IMPLICIT_DIM = re.compile(rb"oft(?:max|min)\((?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)")
+RECURSION = 12_000
+
+
+class Analysis:
+    """What the source eye found."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.unresolved: list[Location] = []
+        self.warnings: list[str] = []
+        self.files_seen = 0
+        self.files_parsed = 0
+
+
+def matters(data: bytes) -> bool:
+    """Whether a file can hold anything that a rule would look at."""
+    if _TORCH not in data and b"lightning" not in data:
+        # A trainer need not import torch to run a loss that somebody hands it.
+        return b".backward(" in data or b"training_step" in data or b"compute_loss" in data
+    if any(word in data for word in _LOSS):
+        return True
+    return b"oft" in data and _IMPLICIT_DIM.search(data) is not None
+
+
+def analyse(
+    root: str,
+    files: Sequence[SourceFile],
+    targets: Collection[str],
+    *,
+    cache_dir: str | None = None,
+    jobs: int = 1,
+    show_unresolved: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Analysis:
+    """Find the faults in ``targets``, resolving names among all ``files``."""
+    from lossproof.source.session import Session
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, RECURSION))
+    try:
+        session = Session(root, files)
+        return session.run(targets, show_unresolved, progress)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def judge(fact: Fact, rules: dict[str, list[Rule]]) -> list[Finding]:
+    """What the rules say of a fact."""
+    kind = "loss" if isinstance(fact, LossCall) else "operation"
+    found: list[Finding] = []
+    for rule in rules.get(kind, ()):
+        if rule.check is not None:
+            found.extend(rule.check(fact))
+    return found
+
+
+def rules_by_fact() -> dict[str, list[Rule]]:
+    table: dict[str, list[Rule]] = {}
+    for rule in all_rules().values():
+        if rule.check is not None:
+            table.setdefault(rule.facts, []).append(rule)
+    return table
+
+
+__all__ = ["Analysis", "analyse", "judge", "location", "matters", "rules_by_fact"]

@@ -1,0 +1,218 @@
+"""What the source eye hands to the rules. Facts know no rule.
+
+A ``LossCall`` is one call of a loss function, in one context, with what is known of its arguments. An
+``Operation`` is one arithmetic step inside something that computes a training loss.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lossproof.finding import Finding, Location, Remedy, Severity
+from lossproof.source.values import Atoms, Hop, T, Union, Value, alternatives, combine, consistent
+
+if TYPE_CHECKING:
+    from lossproof.rules.registry import Rule
+    from lossproof.source.evaluate import Evaluator
+    from lossproof.source.frames import Frame
+    from lossproof.source.lower import Node
+    from lossproof.source.syntax import ParsedModule
+
+
+def location(module: ParsedModule, at: Any, message: str = "") -> Location:
+    """A node's place, with columns in characters and notebook lines turned back to their cell."""
+    line, end_line = at.lineno, getattr(at, "end_lineno", None) or at.lineno
+    column = _characters(module.line_text(line), at.col_offset) + 1
+    end_offset = getattr(at, "end_col_offset", None)
+    end_column = column if end_offset is None else _characters(module.line_text(end_line), end_offset) + 1
+    cell = None
+    if module.line_map is not None:
+        cell, first = module.line_map.locate(line)
+        end_line = first + (end_line - line)
+        line = first
+    return Location(module.display, line, column, end_line, end_column, message, cell)
+
+
+def _characters(text: str, offset: int) -> int:
+    if text.isascii():
+        return offset
+    return len(text.encode("utf-8")[:offset].decode("utf-8", "ignore"))
+
+
+class Fact:
+    """Something at a place in the code, in one calling context."""
+
+    __slots__ = ("atoms", "ev", "frame", "node")
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        self.ev = ev
+        self.frame = frame
+        self.node = node
+        self.atoms = atoms
+
+    @property
+    def module(self) -> ParsedModule:
+        return self.frame.function.module
+
+    def value(self, node: Node) -> Value:
+        return self.ev.value(self.frame, node)
+
+    def finding(
+        self,
+        rule: Rule,
+        message: str,
+        *,
+        because: T | None = None,
+        hops: tuple[Hop, ...] = (),
+        severity: Severity | None = None,
+        confidence: str = "proven",
+        at: Any = None,
+        hint: str | None = None,
+    ) -> Finding:
+        trace = hops or (because.trace if because is not None else ())
+        place = location(self.module, at if at is not None else self.node.at, "")
+        related = tuple(_distinct([location(h.module, h.at, h.message) for h in trace if h.module is not None], place))
+        callers = self._callers() if not trace or not _touches(trace, self.module) else ()
+        return Finding(
+            rule.code,
+            rule.name,
+            severity or rule.severity,
+            message,
+            place,
+            related + tuple(c for c in callers if c not in related),
+            confidence,
+            Remedy(hint if hint is not None else rule.hint),
+            rule.evidence,
+            "source",
+        )
+
+    def _callers(self) -> tuple[Location, ...]:
+        """The calls through which this context was reached, the outermost first."""
+        found = []
+        frame = self.frame.base()
+        while frame.site is not None:
+            caller, node = frame.site
+            found.append(
+                location(caller.function.module, node.at, f"`{frame.function.qualname}` is called here")
+            )
+            frame = caller.base()
+        return tuple(reversed(found))
+
+
+def _touches(trace: tuple[Hop, ...], module: ParsedModule) -> bool:
+    return any(h.module is module for h in trace)
+
+
+def _distinct(places: list[Location], last: Location) -> list[Location]:
+    kept: list[Location] = []
+    for place in places:
+        here = (place.path, place.cell, place.line, place.column, place.end_line, place.end_column)
+        if any(here == (k.path, k.cell, k.line, k.column, k.end_line, k.end_column) for k in kept):
+            continue
+        kept.append(place)
+    return kept
+
+
+class LossCall(Fact):
+    """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
+
+    __slots__ = ("input", "kind", "settings", "target", "word")
+
+    def __init__(
+        self,
+        ev: Evaluator,
+        frame: Frame,
+        node: Node,
+        atoms: Atoms,
+        kind: str,
+        word: str,
+        input: Value,
+        target: Value,
+        settings: dict[str, Value],
+    ) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.kind = kind
+        self.word = word
+        self.input = input
+        self.target = target
+        self.settings = settings
+
+    def inputs(self) -> list[tuple[Atoms, T]]:
+        """The alternatives of the input that can occur where this call stands."""
+        return possible(self.input, self.atoms)
+
+    def targets(self) -> list[tuple[Atoms, T]]:
+        return possible(self.target, self.atoms)
+
+    def bad(self, *acts: str) -> tuple[T, str] | None:
+        """The activated alternative that reaches the loss, and how sure that is; ``None`` if it is not.
+
+        An activation that some flag switches, where the flag is not known and other settings are right,
+        is not reported: silence beats a guess.
+        """
+        options = self.inputs()
+        wrong = [(a, t) for a, t in options if t.act in acts]
+        if not wrong:
+            return None
+        fine = [(a, t) for a, t in options if t.act not in acts]
+        if not fine:
+            return wrong[0][1], "proven"
+        for atoms, t in wrong:
+            open_flags = [x for x in atoms if not x.choice and not any(x.same(y) for y in self.atoms)]
+            if not open_flags:
+                return t, "likely"
+        return None
+
+    @property
+    def decided(self) -> bool:
+        """Whether what reaches the loss is known (a caller could not tell more)."""
+        options = alternatives(self.input)
+        return bool(options) and all(isinstance(v, T) and (v.act or "detached" in v.tags) for _, v in options)
+
+
+def possible(value: Value, atoms: Atoms) -> list[tuple[Atoms, T]]:
+    found = []
+    for inner, v in alternatives(value):
+        if isinstance(v, T) and consistent(inner, atoms):
+            found.append((inner, v))
+        elif not isinstance(v, (T, Union)) and consistent(inner, atoms):
+            found.append((inner, T(info={"object": v})))
+    return found
+
+
+class Operation(Fact):
+    """An arithmetic step in something that computes a training loss.
+
+    ``op`` is ``div``, ``log``, ``sqrt``, ``pow``, ``exp``, ``acos``, ``asin``, ``where`` …; ``operand`` is what
+    can be at fault (the denominator of a division), ``others`` the rest.
+    """
+
+    __slots__ = ("op", "operand", "operand_node", "others", "word")
+
+    def __init__(
+        self,
+        ev: Evaluator,
+        frame: Frame,
+        node: Node,
+        atoms: Atoms,
+        op: str,
+        word: str,
+        operand: Value,
+        operand_node: Node | None,
+        others: tuple[Value, ...] = (),
+    ) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.op = op
+        self.word = word
+        self.operand = operand
+        self.operand_node = operand_node
+        self.others = others
+
+    def operands(self) -> list[T]:
+        return [t for _, t in possible(self.operand, self.atoms)]
+
+    def result(self) -> Value:
+        return self.ev.value(self.frame, self.node)
+
+
+__all__ = ["Fact", "LossCall", "Operation", "combine", "location", "possible"]

@@ -1,0 +1,259 @@
+"""From the functions of a file to facts: every loss call, in every context that matters.
+
+A call is first looked at with no caller known. If what reaches the loss then depends on a parameter, on
+how the object was built or on a variable around a nested function, the callers are asked, one context
+after another, a few levels up. Calls of the project's own losses are entered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lossproof.source.contexts import Contexts
+from lossproof.source.evaluate import Evaluator, children
+from lossproof.source.facts import Fact, LossCall, combine
+from lossproof.source.frames import Frame
+from lossproof.source.lower import Guard, Node, lower
+from lossproof.source.syntax import Function, ParsedModule, dotted
+from lossproof.source.torch_names import LOSS_FUNCTION, LOSS_LAYER, OTHER_LOSS, loss_kind
+from lossproof.source.values import (
+    UNKNOWN,
+    Atoms,
+    Cls,
+    Func,
+    Inst,
+    Lib,
+    Partial,
+    Ref,
+    Seq,
+    T,
+    Value,
+    alternatives,
+)
+
+LOSSISH = re.compile(r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|step|call$|train", re.I)
+KNOWN_LOSS = set(LOSS_FUNCTION) | set(LOSS_LAYER) | {name.rpartition(".")[2] for name in OTHER_LOSS}
+BACKWARD = {"backward", "manual_backward", "scale_loss"}
+MAX_LEVELS = 4
+MAX_CONTEXTS = 40
+MAX_CALL_DEPTH = 8
+NO_GRADIENT = ("no_grad", "inference_mode")
+
+
+class Investigation:
+    """Walks functions and hands facts to ``emit``."""
+
+    def __init__(self, ev: Evaluator, contexts: Contexts, emit: Callable[[Fact], None]) -> None:
+        self.ev = ev
+        self.contexts = contexts
+        self.emit = emit
+        self.unresolved: list[Fact] = []
+        self._candidates: dict[Function, list[Node]] = {}
+        self._pending: dict[Function, list[Node]] = {}
+        self._budget = 0
+
+    def module(self, module: ParsedModule) -> None:
+        for function in module.functions:
+            self.function(function)
+
+    def function(self, function: Function) -> None:
+        for node in self.candidates(function):
+            self._budget = MAX_CONTEXTS
+            self.examine(node, self.ev.open_frame(function), 0)
+
+    # ---- which calls to look at
+
+    def candidates(self, function: Function) -> list[Node]:
+        """Calls that may be losses: by what they name, or because a backward pass starts from them."""
+        known = self._candidates.get(function)
+        if known is not None:
+            return known
+        names = {_last(c.func) for c in function.calls}
+        trains = bool(names & BACKWARD) or function.name in ("training_step", "compute_loss")
+        wanted = []
+        for call in function.calls:
+            name = _last(call.func)
+            if name in KNOWN_LOSS or not name or LOSSISH.search(name) or (trains and not _plain(name)):
+                wanted.append(id(call))
+        found: list[Node] = []
+        if wanted or function.name == "<lambda>":
+            ir = lower(function)
+            if function.name == "<lambda>":
+                found = list(ir.calls)
+            else:
+                found = [ir.by_call[i] for i in wanted if i in ir.by_call]
+        self._candidates[function] = found
+        return found
+
+    def pending(self, function: Function) -> list[Node]:
+        """The calls in a function that say more once the caller is known."""
+        known = self._pending.get(function)
+        if known is not None:
+            return known
+        self._pending[function] = []
+        frame = self.ev.open_frame(function)
+        found = []
+        for node in self.candidates(function):
+            self.ev.begin()
+            if not self._settled(node, frame):
+                found.append(node)
+        self._pending[function] = found
+        return found
+
+    def _settled(self, node: Node, frame: Frame) -> bool:
+        possible, atoms = self.surroundings(frame, node)
+        if not possible:
+            # A flag may have decided so; another caller may set it otherwise.
+            return False
+        facts = self.loss_calls(frame, node, atoms)
+        if facts:
+            return all(f.decided and not _conditional(f) for f in facts)
+        callee = node.args[0]
+        value = self.ev.value(frame, callee)
+        return not any(isinstance(v, (T, Func, Inst, Partial)) for _, v in alternatives(value))
+
+    # ---- one call, in one context
+
+    def examine(self, node: Node, frame: Frame, level: int) -> None:
+        self.ev.begin()
+        if self._budget <= 0:
+            return
+        self._budget -= 1
+        possible, atoms = self.surroundings(frame, node)
+        if not possible:
+            return
+        facts = self.loss_calls(frame, node, atoms)
+        if facts:
+            undecided = any(not f.decided or _conditional(f) for f in facts)
+            if undecided and level < MAX_LEVELS and self.contexts.is_open(frame):
+                outer = self.contexts.outer(frame)
+                if outer:
+                    for wider in outer:
+                        self.examine(node, wider, level + 1)
+                    return
+            for fact in facts:
+                self.emit(fact)
+                if not fact.decided:
+                    self.unresolved.append(fact)
+            return
+        entered = False
+        if len(frame.chain()) <= MAX_CALL_DEPTH:
+            for func, positional, named in self.contexts.targets(frame, node):
+                entered = True
+                waiting = self.pending(func.function)
+                if not waiting:
+                    continue
+                inner = self.ev.enter(func, positional, named, frame, node)
+                if inner is not None:
+                    for call in waiting:
+                        self.examine(call, inner, level)
+        if not entered and level < MAX_LEVELS and self._callee_is_unknown(frame, node) and self.contexts.is_open(frame):
+            for wider in self.contexts.outer(frame):
+                self.examine(node, wider, level + 1)
+
+    def _callee_is_unknown(self, frame: Frame, node: Node) -> bool:
+        callee = node.args[0]
+        if callee.op == "attr":
+            obj = self.ev.value(frame, callee.args[0])
+            if any(isinstance(v, T) and not v.act and "data" not in v.tags for _, v in alternatives(obj)):
+                return True
+        value = self.ev.value(frame, callee)
+        return any(isinstance(v, T) for _, v in alternatives(value))
+
+    def surroundings(self, frame: Frame, node: Node) -> tuple[bool, Atoms]:
+        """Whether a call can be reached in its context, with gradients on; and under which conditions."""
+        atoms: Atoms = ()
+        at: Node | None = node
+        place: Frame | None = frame
+        while place is not None and at is not None:
+            possible, more = self.ev.reachable(place, at.guard)
+            if not possible or self.without_gradient(place, at.guard):
+                return False, ()
+            atoms = combine(atoms, more)
+            site = place.base().site
+            place, at = site if site is not None else (None, None)
+        return True, atoms
+
+    def without_gradient(self, frame: Frame, guard: Guard | None) -> bool:
+        while guard is not None:
+            if guard.polarity is None and guard.test is not None and guard.test.op == "call":
+                name = dotted(guard.test.at.func) if hasattr(guard.test.at, "func") else ""
+                last = name.rpartition(".")[2]
+                if last in NO_GRADIENT:
+                    return True
+                if last == "set_grad_enabled" and guard.test.args[1] and guard.test.args[1][0].op == "const":
+                    return guard.test.args[1][0].args[0] is False
+            guard = guard.parent
+        return any(d.rpartition(".")[2] in NO_GRADIENT for d in frame.function.decorators)
+
+    def loss_calls(self, frame: Frame, node: Node, atoms: Atoms) -> list[LossCall]:
+        """The losses that a call may be, with their arguments."""
+        func = node.args[0]
+        callees: list[tuple[Atoms, Value]] = list(alternatives(self.ev.value(frame, func)))
+        if func.op == "attr" and func.args[1] in ("forward", "__call__"):
+            callees = list(alternatives(self.ev.value(frame, func.args[0])))
+        found = []
+        arguments: tuple[list[Value], dict[str, Value]] | None = None
+        for inner, callee in callees:
+            extra: list[Value] = []
+            settings: dict[str, Value] = {}
+            while isinstance(callee, Partial):
+                extra = [*callee.args, *extra]
+                settings.update(callee.kwargs)
+                callee = callee.func
+            if isinstance(callee, Inst):
+                # A subclass of a torch loss that adds no forward of its own.
+                container = None if self.ev.forward_of(callee) is not None else self.ev.as_library_container(callee)
+                callee = container if container is not None else callee
+            if isinstance(callee, Lib):
+                kind = loss_kind(callee.name)
+                settings = {**callee.kwargs, **settings}
+                for position, name in enumerate(("weight",)):
+                    if kind in ("ce", "bce", "nll", "bce_logits") and position < len(callee.args):
+                        settings.setdefault(name, callee.args[position])
+                word = callee.name.rpartition(".")[2]
+            elif isinstance(callee, Ref):
+                word = callee.name.rpartition(".")[2]
+                kind = loss_kind(callee.name) if word[:1].islower() else None
+            else:
+                continue
+            if kind is None:
+                continue
+            if arguments is None:
+                positional, named = self.ev.arguments(frame, node)
+                arguments = ([self.ev.force(a) for a in positional], {k: self.ev.force(v) for k, v in named.items()})
+            args = [*extra, *arguments[0]]
+            kwargs = {**settings, **arguments[1]}
+            x = args[0] if args else kwargs.get("input", kwargs.get("inputs", kwargs.get("pred", UNKNOWN)))
+            y = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("targets", UNKNOWN))
+            if isinstance(x, Seq):
+                x = UNKNOWN
+            found.append(LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, kwargs))
+        return found
+
+
+def _conditional(fact: LossCall) -> bool:
+    """Whether the input is one thing or another by a flag that a caller may know."""
+    options = alternatives(fact.input)
+    return len(options) > 1 and any(a and not all(x.choice for x in a) for a, _ in options)
+
+
+def _last(callee: object) -> str:
+    return getattr(callee, "attr", None) or getattr(callee, "id", None) or ""
+
+
+_PLAIN = {
+    "print", "len", "range", "zero_grad", "step", "backward", "to", "cuda", "cpu", "item", "detach", "eval", "append",
+    "format", "size", "view", "float", "long", "mean", "sum", "max", "min", "join", "write", "add_scalar", "update", "save",
+    "load", "state_dict", "load_state_dict", "parameters", "str", "int", "enumerate", "zip", "tqdm", "Variable", "squeeze",
+    "unsqueeze", "isinstance", "info", "log", "get", "items", "keys", "values", "time", "sqrt", "exp", "reshape",
+    "clip_grad_norm_", "randn", "rand", "zeros", "ones", "tensor", "cat", "stack", "argmax", "numpy", "permute",
+}  # fmt: skip
+
+
+def _plain(name: str) -> bool:
+    return name in _PLAIN
+
+
+__all__ = ["Investigation", "Cls", "children"]

@@ -1,0 +1,816 @@
+"""What the symbols of libraries do when they are called, indexed, iterated or asked for an attribute.
+
+PyTorch's operations are in ``tensor_ops``; this file knows the rest: built-ins, containers, layers,
+wrappers, data loaders, and how they hand values on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lossproof.source import tensor_ops
+from lossproof.source.lower import Node
+from lossproof.source.torch_names import (
+    KEEP,
+    LAYER_OPERATION,
+    LOSS_FUNCTION,
+    LOSS_LAYER,
+    RETURNS_SELF,
+    TRANSPARENT_WRAPPER,
+    canonical,
+    layer,
+    loss_kind,
+    operation,
+)
+from lossproof.source.values import (
+    NONE,
+    UNKNOWN,
+    Cls,
+    Const,
+    Func,
+    Hop,
+    Inst,
+    Lib,
+    Map,
+    Meth,
+    Partial,
+    Ref,
+    Seq,
+    T,
+    Union,
+    Value,
+    alternatives,
+    constant,
+    join,
+    number,
+)
+
+if TYPE_CHECKING:
+    from lossproof.source.evaluate import Evaluator
+    from lossproof.source.frames import Frame
+
+BUILTINS = {
+    "len", "range", "enumerate", "zip", "list", "tuple", "dict", "set", "sorted", "reversed", "map", "filter", "sum",
+    "min", "max", "abs", "float", "int", "str", "bool", "getattr", "setattr", "hasattr", "isinstance", "type", "print",
+    "super", "iter", "next", "callable", "id", "round", "pow", "any", "all", "open", "vars", "eval", "globals", "locals",
+    "frozenset", "object", "property", "staticmethod", "classmethod", "issubclass", "repr", "divmod", "slice", "exec",
+}  # fmt: skip
+
+MAP_METHODS = {"get", "items", "keys", "values", "pop", "update", "copy", "setdefault", "to", "cuda"}
+CONTAINERS = {"Sequential": "sequential", "ModuleList": "modulelist", "ParameterList": "modulelist"}
+NAMESPACES = ("Namespace", "SimpleNamespace", "EasyDict", "edict", "AttrDict", "DotMap", "Munch", "Box", "ConfigDict")
+PASS_THROUGH = ("tqdm", "trange", "tqdm_notebook", "track", "islice", "progress_bar", "cycle", "Prefetcher", "prefetch")
+_ACTIVATION_LAYERS = {
+    "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d", "LogSigmoid", "Tanh", "ReLU", "Identity", "Softplus", "GELU",
+    "LeakyReLU", "ELU", "SiLU", "Hardsigmoid",
+}  # fmt: skip
+_ACTIVATION_WORDS = {"sigmoid", "softmax", "log_softmax", "logsigmoid", "tanh", "relu", "identity", "softplus"}
+
+
+def is_activation(value: Value) -> bool:
+    if isinstance(value, Lib):
+        return (layer(value.name) or "") in _ACTIVATION_LAYERS
+    if isinstance(value, Ref):
+        return value.name.rpartition(".")[2] in _ACTIVATION_WORDS | _ACTIVATION_LAYERS
+    return False
+
+
+def exports(module: str, name: str) -> bool:
+    """Whether ``from module import *`` of a library plausibly brings a name."""
+    if module == "torch.nn":
+        return name in LAYER_OPERATION or name in LOSS_LAYER or name in CONTAINERS or name in ("Module", "functional")
+    if module == "torch.nn.functional":
+        return name in LOSS_FUNCTION or name in _ACTIVATION_WORDS or name in KEEP
+    if module == "torch":
+        return name in ("nn", "sigmoid", "softmax", "log", "exp", "sqrt", "mean", "sum", "clamp", "Tensor", "tensor")
+    return False
+
+
+def ref_attribute(dotted: str) -> Value:
+    if dotted in ("math.pi", "numpy.pi", "torch.pi"):
+        return Const(math.pi)
+    if dotted in ("math.e", "numpy.e"):
+        return Const(math.e)
+    if dotted in ("math.inf", "numpy.inf", "torch.inf"):
+        return T(lo=math.inf, hi=math.inf)
+    return Ref(canonical(dotted))
+
+
+# ---- calls
+
+
+def call(
+    ev: Evaluator, name: str, args: list[Value], kwargs: dict[str, Value], frame: Frame | None, node: Node | None
+) -> Value:
+    """A library function or class, called."""
+    if name.startswith("builtins."):
+        return builtin(ev, name[9:], args, kwargs, frame, node)
+    if name in TRANSPARENT_WRAPPER:
+        inner = args[0] if args else next(iter(kwargs.values()), None)
+        if inner is None:
+            return Ref("builtins.identity")
+        if name == "torch.nn.Parameter" or name.endswith(".Parameter"):
+            t = tensor_ops.as_tensor(inner)
+            return T("", t.lo, t.hi, tags=frozenset({"parameter"}))
+        return inner
+    if name == "functools.partial" and args:
+        return Partial(args[0], tuple(args[1:]), dict(kwargs))
+    kind = loss_kind(name)
+    if kind is not None and name.rpartition(".")[2][:1].islower():
+        return loss_result(kind, args, kwargs, frame, node, {})
+    if layer(name) is not None or (kind is not None):
+        return construct(ev, name, args, kwargs, frame, node)
+    op = operation(name)
+    if op is not None and not op[:1].isupper():
+        hop = _hop(frame, node)
+        receiver = args[0] if args else kwargs.get("input", kwargs.get("tensors", kwargs.get("self", UNKNOWN)))
+        result = tensor_ops.apply(op, receiver, args[1:], _renamed(kwargs), hop)
+        if result is not None:
+            if "dtype" in kwargs:
+                result = _cast(result, kwargs["dtype"])
+            return result
+    if op in ("FloatTensor", "LongTensor", "Tensor", "DoubleTensor", "HalfTensor", "ByteTensor", "BoolTensor") and args:
+        return tensor_ops.rewrapped(args[0])
+    top, _, rest = name.partition(".")
+    last = name.rpartition(".")[2]
+    if top == "numpy":
+        result = tensor_ops.apply(
+            rest.replace("absolute", "abs"), args[0] if args else UNKNOWN, args[1:], _renamed(kwargs), _hop(frame, node)
+        )
+        if isinstance(result, T):
+            return result.but(tags=result.tags | {"numpy", "detached"})
+        return T(tags=frozenset({"numpy", "detached"})) if not isinstance(result, Seq) else result
+    if top == "math" and args:
+        return _math(last, args)
+    if top == "einops" and args:
+        return args[0] if last in ("rearrange", "repeat") else UNKNOWN
+    if name in ("collections.OrderedDict", "collections.defaultdict", "collections.UserDict"):
+        if name.endswith("defaultdict"):
+            return Map({})
+        return builtin(ev, "dict", args, kwargs, frame, node)
+    if name in ("collections.namedtuple", "typing.NamedTuple") and len(args) >= 2:
+        return Lib("namedtuple", tuple(args), kwargs, None, None)
+    if last in NAMESPACES:
+        inner_map = args[0] if args and isinstance(args[0], Map) else Map({})
+        return Map({**inner_map.items, **kwargs}, inner_map.rest)
+    if last in PASS_THROUGH and args:
+        return args[0]
+    if name in ("importlib.import_module",) and args and isinstance(constant(args[0]), str) and frame is not None:
+        return ev.import_value(frame.function.module, str(constant(args[0])), None, 0)
+    if name == "torch.utils.checkpoint.checkpoint" and args:
+        return ev.call(args[0], args[1:], {}, frame, node)
+    if name in ("torch.vmap", "torch.func.vmap", "torch.jit.ignore", "torch.jit.export") and args:
+        return args[0]
+    if name == "torch.cuda.amp.custom_fwd" and args:
+        return args[0]
+    if name == "operator.itemgetter":
+        return UNKNOWN
+    if name == "copy.deepcopy" and args:
+        return args[0]
+    if top == "sklearn":
+        found = _sklearn(last, args, kwargs)
+        if found is not None:
+            return found
+    if last[:1].isupper() or _is_model_factory(name) or name == "dataclasses.field":
+        module = frame.function.module if frame is not None else None
+        return Lib(name, tuple(args), dict(kwargs), module, node.at if node is not None else None)
+    if last in ("clone", "device_put", "to_device", "wrap_model", "prepare_model", "convert_model", "setup_model") and args:
+        return args[0]
+    return T(info={"from": name})
+
+
+def _is_model_factory(name: str) -> bool:
+    return name.startswith(("torchvision.models.", "timm.create_model", "timm.models.", "torch.hub.load"))
+
+
+def _renamed(kwargs: dict[str, Value]) -> dict[str, Value]:
+    if "axis" in kwargs:
+        return {**kwargs, "dim": kwargs["axis"]}
+    if "a_min" in kwargs or "a_max" in kwargs:
+        return {**kwargs, "min": kwargs.get("a_min", NONE), "max": kwargs.get("a_max", NONE)}
+    return kwargs
+
+
+def _cast(value: Value, dtype: Value) -> Value:
+    name = dtype.name if isinstance(dtype, Ref) else ""
+    if name in ("torch.float16", "torch.half"):
+        return tensor_ops.distribute(lambda t: t.tagged("half"), value)
+    if name == "torch.bfloat16":
+        return tensor_ops.distribute(lambda t: t.tagged("bf16"), value)
+    return value
+
+
+def _hop(frame: Frame | None, node: Node | None) -> Callable[[str], Hop]:
+    if frame is None or node is None:
+        return lambda message: Hop(None, None, message)  # type: ignore[arg-type]
+    module = frame.function.module
+    return lambda message: Hop(module, node.at, message)
+
+
+def _math(last: str, args: list[Value]) -> Value:
+    v = number(args[0])
+    if v is not None:
+        try:
+            return Const(float(getattr(math, last)(*[number(a) for a in args])))
+        except (TypeError, ValueError, AttributeError, ArithmeticError):
+            return T(tags=frozenset({"num"}))
+    return T(tags=frozenset({"num"}))
+
+
+def _sklearn(last: str, args: list[Value], kwargs: dict[str, Value]) -> Value | None:
+    features = T(tags=frozenset({"data", "numpy"}), info={"ndim": 2})
+    target = T(tags=frozenset({"data", "numpy", "target"}), info={"ndim": 1})
+    if last.startswith(("load_", "make_", "fetch_")):
+        if last.startswith("make_") or constant(kwargs.get("return_X_y")) is True:
+            return Seq("tuple", (features, target))
+        return Map({"data": features, "target": target}, UNKNOWN)
+    if last == "train_test_split":
+        return Seq("tuple", tuple(x for a in args for x in (a, a)))
+    return None
+
+
+def construct(
+    ev: Evaluator, name: str, args: list[Value], kwargs: dict[str, Value], frame: Frame | None, node: Node | None
+) -> Value:
+    """A library's class, instantiated."""
+    word = layer(name)
+    if word in CONTAINERS:
+        kind = CONTAINERS[word]
+        if word == "Sequential" and len(args) == 1 and isinstance(args[0], Map):
+            return Seq(kind, tuple(args[0].items.values()), args[0].rest)
+        if word != "Sequential" or (len(args) == 1 and isinstance(args[0], (Seq, Union)) and _listlike(args[0])):
+            if not args:
+                return Seq(kind, ())
+            inner = ev.as_sequence(args[0])
+            return Seq(kind, inner.head, inner.rest, inner.tail) if inner is not None else Seq(kind, (), UNKNOWN)
+        return Seq(kind, tuple(args))
+    if word == "ModuleDict":
+        return args[0] if args and isinstance(args[0], Map) else Map({}, UNKNOWN if args else None)
+    module = frame.function.module if frame is not None else None
+    return Lib(name, tuple(args), dict(kwargs), module, node.at if node is not None else None)
+
+
+def _listlike(value: Value) -> bool:
+    return all(isinstance(v, Seq) and v.kind in ("list", "tuple") for _, v in alternatives(value))
+
+
+def call_object(
+    ev: Evaluator, obj: Lib, args: list[Value], kwargs: dict[str, Value], frame: Frame | None, node: Node | None
+) -> Value:
+    """A library object, called: a layer, a loss module, a model from a model zoo."""
+    kind = loss_kind(obj.name)
+    if kind is not None:
+        return loss_result(kind, args, kwargs, frame, node, obj.kwargs)
+    word = layer(obj.name)
+    hop = _hop(frame, node)
+    if word is not None:
+        return call_layer(ev, obj, word, args, kwargs, hop)
+    if obj.name == "namedtuple":
+        names = obj.args[1]
+        text = constant(names)
+        fields = text.replace(",", " ").split() if isinstance(text, str) else []
+        if isinstance(names, Seq):
+            fields = [str(constant(n)) for n in names.every()]
+        items: dict[Any, Value] = {}
+        for i, field in enumerate(fields):
+            value = args[i] if i < len(args) else kwargs.get(field, UNKNOWN)
+            items[field] = value
+            items[i] = value
+        return Map(items)
+    for head in ("fc", "classifier", "head", "heads", "last_linear", "_fc"):
+        if "." + head in obj.kwargs:
+            return ev.call(obj.kwargs["." + head], [T("affine", tags=frozenset({"pred"}))], {}, frame, node)
+    if obj.name.startswith("torchvision.models.") and ".segmentation." not in obj.name and ".detection." not in obj.name:
+        return T("affine", tags=frozenset({"pred"}))
+    if obj.name == "timm.create_model":
+        return T("affine", tags=frozenset({"pred"}))
+    return T(info={"called": obj})
+
+
+def call_layer(
+    ev: Evaluator, obj: Lib, word: str, args: list[Value], kwargs: dict[str, Value], hop: Callable[[str], Hop]
+) -> Value:
+    op = LAYER_OPERATION.get(word)
+    x = args[0] if args else kwargs.get("input", UNKNOWN)
+    if op is None:
+        if word in ("LSTM", "GRU", "RNN"):
+            return Seq("tuple", (T("affine"), UNKNOWN))
+        if word == "MultiheadAttention":
+            return Seq("tuple", (T("affine"), T("softmax", 0.0, 1.0)))
+        if word.startswith(("Transformer", "LSTMCell", "GRUCell", "RNNCell")):
+            return T("affine")
+        if word == "AdaptiveLogSoftmaxWithLoss":
+            return UNKNOWN
+        return T(tags=tensor_ops.inherit(tensor_ops.as_tensor(x)))
+    if op in ("linear", "conv"):
+        position = 0 if word.startswith("Lazy") else 1
+        names = ("out_features", "out_channels", "embedding_dim")
+        out = obj.arg(position, next((n for n in names if n in obj.kwargs), names[0]))
+        size = constant(out)
+        known = tensor_ops.as_tensor(x)
+        info: dict[str, Any] = {"channels": size} if isinstance(size, int) else {}
+        if op == "linear" and word != "Embedding":
+            info["width"] = size if isinstance(size, int) else None
+            info["ndim"] = known.get("ndim")
+        return T("affine", tags=tensor_ops.inherit(known) | {"pred"}, info=info)
+    if op in ("softmax", "log_softmax"):
+        kwargs = dict(kwargs)
+        dim = obj.arg(0, "dim")
+        if word == "Softmax2d":
+            dim = Const(1)
+        if dim is not None:
+            kwargs["dim"] = dim
+    result = tensor_ops.apply(op, x, [], kwargs, hop)
+    if result is None:
+        return UNKNOWN
+    if op in ("sigmoid", "softmax", "log_softmax", "logsigmoid") and obj.module is not None and obj.at is not None:
+        built = Hop(obj.module, obj.at, f"`nn.{word}` built here")
+
+        def traced(t: T) -> T:
+            return t.but(trace=(built, *t.trace)) if t.trace else t
+
+        return tensor_ops.distribute(traced, result)
+    return result
+
+
+def loss_result(
+    kind: str,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame | None,
+    node: Node | None,
+    settings: dict[str, Value],
+) -> T:
+    """The value of a loss function: a non-negative number for most, of which the kind is remembered."""
+    reduction = constant(kwargs.get("reduction", settings.get("reduction")))
+    if constant(kwargs.get("reduce", settings.get("reduce"))) is False:
+        reduction = "none"
+    x = args[0] if args else kwargs.get("input", UNKNOWN)
+    nonnegative = kind not in ("kl", "poisson", "gaussian", "nll")
+    weight = kwargs.get("weight", settings.get("weight"))
+    smoothing = kwargs.get("label_smoothing", settings.get("label_smoothing"))
+    info = {
+        "loss": kind,
+        "reduction": reduction or "mean",
+        "via": ("loss", tensor_ops.as_tensor(x)),
+        "weight": weight,
+        "label_smoothing": smoothing,
+    }
+    tags = frozenset({"loss"}) | tensor_ops.inherit(tensor_ops.as_tensor(x))
+    return T("loss", 0.0 if nonnegative else None, tags=tags, info=info)
+
+
+# ---- built-ins
+
+
+def builtin(
+    ev: Evaluator,
+    name: str,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame | None,
+    node: Node | None,
+) -> Value:
+    first = args[0] if args else UNKNOWN
+    if name == "identity":
+        return first
+    if name == "len":
+        if isinstance(first, Seq) and first.rest is None:
+            return Const(len(first.head) + len(first.tail))
+        return T(lo=0.0, tags=frozenset({"num", "size"}))
+    if name == "range":
+        bounds = [constant(a) for a in args]
+        if args and all(isinstance(b, int) for b in bounds):
+            span = range(*bounds) if bounds[-1] != 0 or len(bounds) < 3 else range(0)
+            if len(span) <= 32:
+                return Seq("list", tuple(Const(i) for i in span))
+        return Seq("list", (), T(lo=0.0, tags=frozenset({"num"})))
+    if name == "enumerate":
+        inner = ev.as_sequence(first)
+        start = constant(args[1]) if len(args) > 1 else constant(kwargs.get("start"))
+        offset = start if isinstance(start, int) else 0
+        if inner is not None and inner.rest is None:
+            return Seq("list", tuple(Seq("tuple", (Const(i + offset), v)) for i, v in enumerate(inner.head + inner.tail)))
+        return Seq("list", (), Seq("tuple", (T(lo=0.0, tags=frozenset({"num"})), ev_element(ev, first))))
+    if name == "zip":
+        inners = [ev.as_sequence(a) for a in args]
+        if inners and all(s is not None and s.rest is None for s in inners):
+            rows = zip(*[s.head + s.tail for s in inners if s is not None], strict=False)
+            return Seq("list", tuple(Seq("tuple", tuple(row)) for row in rows))
+        return Seq("list", (), Seq("tuple", tuple(ev_element(ev, a) for a in args)))
+    if name in ("list", "tuple", "sorted", "reversed", "set", "frozenset", "iter"):
+        if not args:
+            return Seq("list" if name != "tuple" else "tuple", ())
+        inner = ev.as_sequence(first)
+        if inner is not None:
+            kind = "tuple" if name == "tuple" else "list"
+            if name == "reversed":
+                return Seq(kind, tuple(reversed(inner.tail)), inner.rest, tuple(reversed(inner.head)))
+            if name == "sorted" and inner.rest is None and len(inner.head) > 1:
+                return Seq(kind, (), join([((), v) for v in inner.every()]))
+            return Seq(kind, inner.head, inner.rest, inner.tail)
+        if isinstance(first, Inst):
+            container = ev.as_library_container(first)
+            if isinstance(container, Seq):
+                return Seq("list", container.head, container.rest, container.tail)
+        return Seq("list", (), ev_element(ev, first)) if not isinstance(first, (Lib, Ref)) else first
+    if name == "dict":
+        items: dict[Any, Value] = {}
+        rest: Value | None = None
+        if isinstance(first, Map):
+            items.update(first.items)
+            rest = first.rest
+        elif isinstance(first, Seq):
+            for pair in first.head + first.tail:
+                key = constant(pair.at(0)) if isinstance(pair, Seq) else None
+                value = pair.at(1) if isinstance(pair, Seq) else None
+                if isinstance(key, (str, int)) and value is not None:
+                    items[key] = value
+                else:
+                    rest = value or UNKNOWN
+            rest = first.rest if rest is None else rest
+        items.update({k: v for k, v in kwargs.items() if k != "**"})
+        return Map(items, rest)
+    if name == "next":
+        return ev_element(ev, first)
+    if name == "getattr" and len(args) >= 2 and frame is not None and node is not None:
+        return _getattr(ev, args, frame, node)
+    if name == "map" and len(args) >= 2:
+        inner = ev.as_sequence(args[1])
+        if inner is not None:
+            return Seq(
+                "list",
+                tuple(ev.call(first, [v], {}, frame, node) for v in inner.head),
+                ev.call(first, [inner.rest], {}, frame, node) if inner.rest is not None else None,
+                tuple(ev.call(first, [v], {}, frame, node) for v in inner.tail),
+            )
+        return Seq("list", (), ev.call(first, [UNKNOWN], {}, frame, node))
+    if name == "filter" and len(args) == 2:
+        return args[1]
+    if name == "sum":
+        inner = ev.as_sequence(first)
+        if inner is not None and inner.every():
+            hop = _hop(frame, node)
+            if inner.rest is None:
+                total = (inner.head + inner.tail)[0]
+                for v in (inner.head + inner.tail)[1:]:
+                    total = tensor_ops.binary("+", total, v, hop)
+                return total
+            part = tensor_ops.as_tensor(inner.rest)
+            tags = tensor_ops.inherit(part) | (part.tags & {"loss"})
+            return T(lo=0.0 if part.nonnegative else None, tags=tags, info={"loss": part.get("loss")})
+        return T(tags=tensor_ops.inherit(tensor_ops.as_tensor(first)))
+    if name in ("min", "max"):
+        parts = args if len(args) > 1 else (ev.as_sequence(first) or Seq("list", (), UNKNOWN)).every()
+        ts = [tensor_ops.as_tensor(p) for p in parts]
+        if not ts:
+            return UNKNOWN
+        result = ts[0]
+        for t in ts[1:]:
+            result = tensor_ops.extremum(name == "max", result, t)
+        if all("num" in t.tags for t in ts):
+            result = result.tagged("num")
+        return result
+    if name in ("float", "int", "round"):
+        v = number(first)
+        if v is not None:
+            return Const(float(v) if name == "float" else int(v))
+        t = tensor_ops.as_tensor(first)
+        via = {"via": ("item", t)} if not ("num" in t.tags) else None
+        tags = tensor_ops.inherit(t) | {"num", "detached", "item"}
+        return T("", t.lo, t.hi, t.lo_open, t.hi_open, tags, info=via)
+    if name == "abs":
+        return tensor_ops.apply("abs", first, [], {}, _hop(frame, node)) or UNKNOWN
+    if name == "pow" and len(args) == 2:
+        return tensor_ops.binary("**", first, args[1], _hop(frame, node))
+    if name == "str":
+        return first if isinstance(first, Const) and isinstance(first.v, str) else UNKNOWN
+    if name == "isinstance" and len(args) == 2:
+        return _isinstance(ev, first, args[1])
+    if name == "callable":
+        return Const(True) if isinstance(first, (Inst, Func, Cls, Lib, Partial)) else UNKNOWN
+    if name == "type":
+        return first.cls if isinstance(first, Inst) else UNKNOWN
+    if name == "vars" and isinstance(first, Map):
+        return first
+    if name in ("hasattr", "bool", "any", "all"):
+        return T(lo=0.0, hi=1.0, tags=frozenset({"bool", "num"}))
+    if name == "print" or name == "setattr":
+        return NONE
+    if name == "eval" and isinstance(constant(first), str) and frame is not None:
+        text = str(constant(first))
+        if text.isidentifier():
+            return ev.global_value(frame.function.module, text)
+        head, _, tail = text.partition(".")
+        base = ev.global_value(frame.function.module, head)
+        if isinstance(base, Ref) and tail and all(p.isidentifier() for p in tail.split(".")):
+            return ref_attribute(f"{base.name}.{tail}")
+        return UNKNOWN
+    if name == "globals" and frame is not None:
+        module = frame.function.module
+        return Map({n: ev.global_value(module, n) for n in module.top}, UNKNOWN)
+    if name in ("property", "staticmethod", "classmethod"):
+        return first
+    return UNKNOWN
+
+
+def ev_element(ev: Evaluator, value: Value) -> Value:
+    return join([(a, ev.element_of(v)) for a, v in alternatives(value)])
+
+
+def _getattr(ev: Evaluator, args: list[Value], frame: Frame, node: Node) -> Value:
+    obj, key = args[0], args[1]
+    if isinstance(key, Union):
+        return join([(a, _getattr(ev, [obj, k, *args[2:]], frame, node)) for a, k in key.alts])
+    name = constant(key)
+    if isinstance(name, str):
+        if isinstance(obj, Inst):
+            found = ev.instance_attribute(obj, name, frame, node)
+            if found is not None:
+                return found
+            return args[2] if len(args) > 2 else T(sym=name)
+        if isinstance(obj, T) and len(args) > 2 and not obj.act:
+            return args[2] if isinstance(args[2], Const) and isinstance(args[2].v, bool) else T(sym=name)
+        return join([(a, ev.attribute(frame, o, name, node)) for a, o in alternatives(obj)])
+    return UNKNOWN
+
+
+def _isinstance(ev: Evaluator, value: Value, kinds: Value) -> Value:
+    names = []
+    for kind in kinds.every() if isinstance(kinds, Seq) else [kinds]:
+        names.append(kind.name if isinstance(kind, Ref) else kind.info if isinstance(kind, Cls) else "?")
+    if isinstance(value, Union):
+        truths = [_isinstance(ev, v, kinds) for _, v in value.alts]
+        if all(isinstance(t, Const) for t in truths) and len({constant(t) for t in truths}) == 1:
+            return truths[0]
+        return T(tags=frozenset({"bool", "num"}))
+    unknown = T(tags=frozenset({"bool", "num"}))
+    if isinstance(value, Inst):
+        infos = [c.info for c in ev.mro(value.cls)]
+        if any(n in infos for n in names if not isinstance(n, str)):
+            return Const(True)
+        base = ev.library_base(value.cls)
+        if base in names:
+            return Const(True)
+        if all(not isinstance(n, str) or n.startswith("builtins.") for n in names):
+            return Const(False)
+        return unknown
+    own = ""
+    if isinstance(value, Seq):
+        own = {"tuple": "builtins.tuple", "list": "builtins.list", "set": "builtins.set"}.get(
+            value.kind, "torch.nn.Sequential"
+        )
+    elif isinstance(value, Map):
+        own = "builtins.dict"
+    elif isinstance(value, Lib):
+        own = value.name
+    elif isinstance(value, Const) and value.v is not None:
+        own = "builtins." + type(value.v).__name__
+    elif isinstance(value, T) and (value.act or value.trace):
+        own = "torch.Tensor"
+    if not own:
+        return unknown
+    if own in names:
+        return Const(True)
+    plain = [n for n in names if isinstance(n, str)]
+    if all(n.startswith("builtins.") or n == "torch.Tensor" or n.startswith("torch.nn.") for n in plain) and "?" not in plain:
+        if own.startswith("torch.nn.") and any(n in ("torch.nn.Module",) or n.startswith("torch.nn.modules") for n in plain):
+            return unknown
+        return Const(False)
+    return unknown
+
+
+# ---- attributes, methods, items of library objects and tensors
+
+
+def attribute(ev: Evaluator, obj: Lib, name: str) -> Value:
+    if "." + name in obj.kwargs:
+        return obj.kwargs["." + name]
+    if name in obj.kwargs and obj.name.rpartition(".")[2][:1].isupper() and layer(obj.name) is None:
+        return obj.kwargs[name]
+    if name == "module":
+        return obj
+    if name == "training":
+        return Const(True)
+    if name == "dataset" and obj.name.endswith("DataLoader"):
+        return obj.arg(0, "dataset") or UNKNOWN
+    return T(sym=name)
+
+
+def tensor_attribute(t: T, name: str) -> Value:
+    if name in ("T", "mT", "real", "H"):
+        return tensor_ops.shape_change("transpose", t, [])
+    if name == "data":
+        return t.tagged("detached", "data_attr")
+    if name == "shape":
+        return Seq("tuple", (), T(lo=0.0, tags=frozenset({"num", "size"})))
+    if name in ("ndim", "itemsize"):
+        return T(lo=0.0, tags=frozenset({"num", "size"}))
+    if name == "grad":
+        return UNKNOWN
+    if name in ("device", "dtype", "requires_grad"):
+        return T(sym=name)
+    if name == "values" and "numpy" not in t.tags:
+        return t
+    return T(sym=name, tags=t.tags & frozenset({"data"}))
+
+
+def call_method(
+    ev: Evaluator,
+    obj: Value,
+    name: str,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame | None,
+    node: Node | None,
+) -> Value:
+    """A method of a tensor, container, constant or library object."""
+    if isinstance(obj, T):
+        op = _method_operation(name)
+        if op in ("to", "type") and (args or kwargs):
+            return _cast(obj, args[-1] if args else kwargs.get("dtype", UNKNOWN))
+        result = tensor_ops.apply(op, obj, args, _renamed(kwargs), _hop(frame, node))
+        if result is not None:
+            if "dtype" in kwargs:
+                result = _cast(result, kwargs["dtype"])
+            return result
+        if name in ("values", "items", "keys") and not args:
+            return Seq("list", (), UNKNOWN)
+        return T(info={"called": Meth(obj, name)}, tags=obj.tags & tensor_ops.INHERITED)
+    if isinstance(obj, Const):
+        return _string_method(obj, name, args)
+    if isinstance(obj, Map):
+        return _map_method(ev, obj, name, args, frame, node)
+    if isinstance(obj, Seq):
+        return _sequence_method(ev, obj, name, args, kwargs, frame, node)
+    if isinstance(obj, Lib):
+        if "." + name in obj.kwargs:
+            return ev.call(obj.kwargs["." + name], args, dict(kwargs), frame, node)
+        if name in RETURNS_SELF:
+            return obj
+        if name in ("forward", "__call__"):
+            return call_object(ev, obj, args, kwargs, frame, node)
+        if name in ("prepare", "setup", "prepare_model", "prepare_data_loader", "setup_dataloaders", "setup_module"):
+            # Accelerate, Fabric: what goes in comes out wrapped.
+            return args[0] if len(args) == 1 else Seq("tuple", tuple(args))
+        if name in ("scale", "reduce", "gather", "unwrap_model", "gather_for_metrics") and args:
+            return args[0]
+        if name == "parse_args" or name == "parse_known_args":
+            return T(sym="args")
+        return T(info={"called": Meth(obj, name)})
+    return UNKNOWN
+
+
+def _method_operation(name: str) -> str:
+    from lossproof.source.torch_names import SAME_OPERATION
+
+    return SAME_OPERATION.get(name, name)
+
+
+def _string_method(obj: Const, name: str, args: list[Value]) -> Value:
+    values = [constant(a) for a in args]
+    if isinstance(obj.v, str) and name in (
+        "lower", "upper", "strip", "startswith", "endswith", "replace", "split", "title", "capitalize", "removesuffix",
+    ):  # fmt: skip
+        try:
+            result = getattr(obj.v, name)(*values)
+        except (TypeError, ValueError):
+            return UNKNOWN
+        if isinstance(result, list):
+            return Seq("list", tuple(Const(r) for r in result))
+        return Const(result)
+    return UNKNOWN
+
+
+def _map_method(
+    ev: Evaluator, obj: Map, name: str, args: list[Value], frame: Frame | None, node: Node | None
+) -> Value:
+    if name in obj.items and not args:
+        return ev.call(obj.items[name], [], {}, frame, node)
+    if name in obj.items and name not in MAP_METHODS:
+        return ev.call(obj.items[name], args, {}, frame, node)
+    if name in ("get", "pop", "setdefault") and args:
+        key = constant(args[0])
+        if isinstance(key, (str, int)):
+            found = obj.items.get(key)
+            if found is not None:
+                return found
+            if obj.rest is None:
+                return args[1] if len(args) > 1 else NONE
+            return UNKNOWN
+        return ev.item(obj, args[0], frame, node)
+    if name == "items":
+        pairs = tuple(Seq("tuple", (Const(k), v)) for k, v in obj.items.items())
+        rest = Seq("tuple", (UNKNOWN, obj.rest)) if obj.rest is not None else None
+        return Seq("list", pairs, rest)
+    if name == "values":
+        return Seq("list", tuple(obj.items.values()), obj.rest)
+    if name == "keys":
+        return Seq("list", tuple(Const(k) for k in obj.items), T() if obj.rest is not None else None)
+    if name in ("copy", "to", "cuda", "train", "eval", "float", "half"):
+        return obj
+    return UNKNOWN
+
+
+def _sequence_method(
+    ev: Evaluator,
+    obj: Seq,
+    name: str,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame | None,
+    node: Node | None,
+) -> Value:
+    if name in RETURNS_SELF or name == "copy":
+        return obj
+    if name in ("forward", "__call__"):
+        return ev.fold(obj, args, frame, node)
+    if name in ("children", "modules", "named_children", "parameters"):
+        if name == "children":
+            return Seq("list", obj.head, obj.rest, obj.tail)
+        return UNKNOWN
+    if name == "pop":
+        found = obj.at(-1 if not args else constant(args[0]) if isinstance(constant(args[0]), int) else 10**9)
+        return found if found is not None else (obj.rest or UNKNOWN)
+    if name in ("append", "extend", "insert") and frame is not None:
+        return obj if name == "insert" else NONE
+    if name in ("numel", "size", "index", "count"):
+        return T(lo=0.0, tags=frozenset({"num", "size"}))
+    return UNKNOWN
+
+
+def iterated(ev: Evaluator, obj: Lib) -> Seq | None:
+    """What iterating over a library object gives."""
+    last = obj.name.rpartition(".")[2]
+    if last in ("DataLoader", "InfiniteDataLoader", "MultiEpochsDataLoader"):
+        dataset = obj.arg(0, "dataset")
+        return Seq("list", (), batch_of(ev, dataset) if dataset is not None else T(tags=frozenset({"data"})))
+    if last == "TensorDataset":
+        return Seq("list", (), batch_of(ev, obj))
+    return None
+
+
+def batch_of(ev: Evaluator, dataset: Value) -> Value:
+    """A batch that a ``DataLoader`` collates from a dataset's samples."""
+    if isinstance(dataset, Lib):
+        last = dataset.name.rpartition(".")[2]
+        if last == "TensorDataset":
+            parts = [tensor_ops.as_tensor(a) for a in dataset.args]
+            return Seq("tuple", tuple(t.but(tags=t.tags | {"data"}, trace=(), act="") for t in parts))
+        if last in ("Subset", "ConcatDataset"):
+            inner = dataset.arg(0, "dataset")
+            return batch_of(ev, inner) if inner is not None else UNKNOWN
+        return T(tags=frozenset({"data"}))
+    if isinstance(dataset, Inst):
+        found = ev.class_member(dataset.cls, "__getitem__")
+        if isinstance(found, Func):
+            index = T(lo=0.0, tags=frozenset({"num"}))
+            sample = ev.call(Func(found.function, found.closure, dataset), [index], {}, None, None)
+            return _collated(sample)
+    if isinstance(dataset, Seq) and dataset.every():
+        first = dataset.every()[0]
+        return batch_of(ev, first) if isinstance(first, (Lib, Inst)) else T(tags=frozenset({"data"}))
+    return T(tags=frozenset({"data"}))
+
+
+def _collated(sample: Value) -> Value:
+    if isinstance(sample, Seq):
+        return Seq(sample.kind, tuple(_collated(v) for v in sample.every()))
+    if isinstance(sample, Map):
+        return Map({k: _collated(v) for k, v in sample.items.items()}, sample.rest)
+    if isinstance(sample, T):
+        rank, width = sample.get("ndim"), sample.get("width")
+        if rank is None and "num" in sample.tags:
+            rank = 0
+        info = {"ndim": rank + 1 if rank is not None else None, "width": width if rank else None}
+        return T("", sample.lo, sample.hi, tags=(sample.tags & {"target"}) | {"data"}, info=info)
+    if isinstance(sample, Const) and isinstance(sample.v, (int, float)):
+        return T(tags=frozenset({"data"}), info={"ndim": 1})
+    return T(tags=frozenset({"data"}))
+
+
+def subscript(ev: Evaluator, obj: Lib, index: Value) -> Value:
+    name = constant(index)
+    if isinstance(name, str) and name in obj.kwargs:
+        return obj.kwargs[name]
+    if obj.name.endswith("TensorDataset"):
+        return batch_of(ev, obj)
+    return T(tags=frozenset({"data"})) if "ataset" in obj.name or "oader" in obj.name else UNKNOWN
+
+
+def entered(value: Value) -> Value:
+    return value if isinstance(value, (Lib, Map)) else UNKNOWN
+
+
+def field_default(ev: Evaluator, value: Value) -> Value:
+    """The default of a dataclass field: ``field(default=…)`` or ``field(default_factory=…)``."""
+    if isinstance(value, T) and value.get("from") == "dataclasses.field":
+        return UNKNOWN
+    if isinstance(value, Lib) and value.name == "dataclasses.field":
+        if "default" in value.kwargs:
+            return value.kwargs["default"]
+        if "default_factory" in value.kwargs:
+            return ev.call(value.kwargs["default_factory"], [], {}, None, None)
+    return value

@@ -1,0 +1,135 @@
+"""The files of a project, and which of them an import means.
+
+Files are parsed only when something asks for them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+
+from lossproof.source.syntax import ParsedModule
+
+# Libraries whose meaning is built in: their names are never looked up among the project's files, even
+# when the project is the library itself.
+BUILT_IN = {"torch", "numpy", "math", "functools", "collections", "typing", "copy", "itertools", "os", "sys"}
+
+
+class Project:
+    """Finds, reads and parses the files that names lead to."""
+
+    def __init__(self, root: str, paths: Iterable[tuple[str, str]], read: Callable[[str], str]) -> None:
+        self.root = root
+        self.display = dict(paths)
+        self._read = read
+        self._by_stem: dict[str, list[str]] = {}
+        for path in self.display:
+            self._by_stem.setdefault(_stem(path), []).append(path)
+        self._modules: dict[str, ParsedModule | None] = {}
+        self._resolved: dict[tuple[str, str], str | None] = {}
+        self.warnings: list[str] = []
+        self.consulted: set[str] = set()
+
+    def load(self, path: str) -> ParsedModule | None:
+        """The parsed file, or ``None`` where it cannot be read as Python (a warning says why)."""
+        self.consulted.add(path)
+        if path in self._modules:
+            return self._modules[path]
+        module: ParsedModule | None = None
+        try:
+            text = self._read(path)
+            module = ParsedModule(path, self.display.get(path, path), _stem(path), text)
+        except SyntaxError as error:
+            where = f" (line {error.lineno})" if error.lineno else ""
+            self._warn(path, f"not Python that this interpreter can read: {error.msg}{where}")
+        except (RecursionError, MemoryError):
+            self._warn(path, "nested too deeply to be parsed")
+        except (OSError, ValueError) as error:
+            self._warn(path, str(error))
+        self._modules[path] = module
+        return module
+
+    def _warn(self, path: str, reason: str) -> None:
+        self.warnings.append(f"{self.display.get(path, path)}: {reason}")
+
+    @property
+    def parsed(self) -> int:
+        return sum(1 for m in self._modules.values() if m is not None)
+
+    def loaded(self) -> list[ParsedModule]:
+        return [m for m in self._modules.values() if m is not None]
+
+    def find(self, importer: str, module: str, level: int) -> str | None:
+        """The file that ``from module import …`` means when ``importer`` says it."""
+        folder = os.path.dirname(importer)
+        if level:
+            for _ in range(level - 1):
+                folder = os.path.dirname(folder)
+            return self._at(os.path.join(folder, *module.split(".")) if module else folder)
+        if module.partition(".")[0] in BUILT_IN:
+            return None
+        key = (folder, module)
+        if key not in self._resolved:
+            self._resolved[key] = self._absolute(folder, module)
+        return self._resolved[key]
+
+    def _at(self, base: str) -> str | None:
+        for path in (base + ".py", os.path.join(base, "__init__.py"), base + ".ipynb"):
+            if path in self.display:
+                return path
+        return None
+
+    def _absolute(self, folder: str, module: str) -> str | None:
+        tail = os.path.join(*module.split("."))
+        place = folder
+        while True:
+            found = self._at(os.path.join(place, tail))
+            if found is not None:
+                return found
+            parent = os.path.dirname(place)
+            if place == self.root or parent == place:
+                break
+            place = parent
+        for source in ("src", "lib", "python"):
+            found = self._at(os.path.join(self.root, source, tail))
+            if found is not None:
+                return found
+        # ``sys.path`` is often changed by hand: take the one file whose path ends so, if there is just one.
+        wanted = (os.sep + tail + ".py", os.sep + os.path.join(tail, "__init__.py"))
+        fitting = [p for p in self._by_stem.get(module.rpartition(".")[2], ()) if p.endswith(wanted)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting and "." in module:
+            return max(fitting, key=lambda p: (len(os.path.commonpath([p, folder])), -len(p)))
+        return None
+
+    def submodule(self, package: ParsedModule, name: str) -> str | None:
+        if os.path.basename(package.path) != "__init__.py":
+            return None
+        return self._at(os.path.join(os.path.dirname(package.path), name))
+
+    def folder_package(self, importer: str, module: str, level: int) -> str | None:
+        """A folder without ``__init__.py`` (a namespace package), as a path, if files lie below it."""
+        folder = os.path.dirname(importer)
+        if level:
+            for _ in range(level - 1):
+                folder = os.path.dirname(folder)
+            return os.path.join(folder, *module.split(".")) if module else folder
+        tail = os.path.join(*module.split(".")) if module else ""
+        place = folder
+        while True:
+            base = os.path.join(place, tail)
+            if any(p.startswith(base + os.sep) for p in self.display):
+                return base
+            parent = os.path.dirname(place)
+            if place == self.root or parent == place:
+                return None
+            place = parent
+
+
+def _stem(path: str) -> str:
+    name = os.path.basename(path)
+    if name == "__init__.py":
+        return os.path.basename(os.path.dirname(path))
+    return re.sub(r"\.(py|ipynb)$", "", name)

@@ -1,0 +1,102 @@
+"""One run over a project: files are read, those that matter are investigated, findings are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from lossproof.finding import Finding
+from lossproof.source.contexts import Contexts
+from lossproof.source.discover import SourceFile
+from lossproof.source.engine import Analysis, judge, location, matters, rules_by_fact
+from lossproof.source.evaluate import Evaluator
+from lossproof.source.facts import Fact
+from lossproof.source.investigate import Investigation
+from lossproof.source.notebook import LineMap, to_python
+from lossproof.source.project import Project
+from lossproof.source.texts import decode
+
+
+class Session:
+    def __init__(self, root: str, files: Sequence[SourceFile]) -> None:
+        self.files = {f.path: f for f in files}
+        self.line_maps: dict[str, LineMap] = {}
+        self.data: dict[str, bytes] = {}
+        self.rules = rules_by_fact()
+        self.analysis = Analysis()
+        self.project = Project(root, [(f.path, f.display) for f in files], self.text)
+        self.ev = Evaluator(self.project)
+        self.contexts = Contexts(self.ev, self.load_naming)
+        self.relevant: list[str] = []
+        self._named: set[str] = set()
+        self.investigation = Investigation(self.ev, self.contexts, self.emit)
+        self._seen: set[tuple[object, ...]] = set()
+
+    def text(self, path: str) -> str:
+        data = self.data.get(path)
+        if data is None:
+            data = self.files[path].read()
+        if path.endswith(".ipynb"):
+            text, line_map = to_python(data)
+            self.line_maps[path] = line_map
+            return text
+        if b"\x00" in data:
+            raise ValueError("contains null bytes; it is not Python source")
+        return decode(data)
+
+    def load_naming(self, name: str) -> None:
+        """Parse the relevant files that mention a name: a caller can only be in one of them."""
+        if name in self._named:
+            return
+        self._named.add(name)
+        if name in ("forward", "__call__", "__init__"):
+            return
+        word = name.encode()
+        for path in self.relevant:
+            if word in self.data[path]:
+                self.load(path)
+
+    def load(self, path: str) -> None:
+        module = self.project.load(path)
+        if module is not None and module.line_map is None and path in self.line_maps:
+            module.line_map = self.line_maps[path]
+
+    def run(
+        self, targets: Collection[str], show_unresolved: bool, progress: Callable[[int, int], None] | None
+    ) -> Analysis:
+        for path, file in self.files.items():
+            try:
+                data = file.read()
+            except OSError as error:
+                if path in targets:
+                    self.analysis.warnings.append(f"{file.display}: {error.strerror or error}")
+                continue
+            if matters(data):
+                self.relevant.append(path)
+                self.data[path] = data
+        for i, path in enumerate(self.relevant):
+            self.load(path)
+            module = self.project.load(path)
+            if module is not None:
+                self.investigation.module(module)
+            if progress is not None:
+                progress(i + 1, len(self.relevant))
+        self.analysis.files_seen = len(self.files)
+        self.analysis.files_parsed = self.project.parsed
+        self.analysis.warnings.extend(self.project.warnings)
+        wanted = {self.files[p].display for p in targets if p in self.files}
+        self.analysis.findings = [f for f in self.analysis.findings if f.path in wanted]
+        if show_unresolved:
+            for fact in self.investigation.unresolved:
+                self.analysis.unresolved.append(location(fact.module, fact.node.at, "what reaches this loss is unknown"))
+        return self.analysis
+
+    def emit(self, fact: Fact) -> None:
+        for finding in judge(fact, self.rules):
+            self.add(finding)
+
+    def add(self, finding: Finding) -> None:
+        where = finding.location
+        key = (finding.rule, where.path, where.cell, where.line, where.column)
+        if key not in self._seen:
+            self._seen.add(key)
+            self.analysis.findings.append(finding)

@@ -1,0 +1,284 @@
+"""One file, parsed: its functions, classes, imports and calls, before any of them is understood.
+
+Everything here is found in a single walk over the tree. Function bodies are lowered to value graphs
+(``lower.py``) only when the analysis asks for them.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossproof.source.lower import FuncIR
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+class ClassInfo:
+    """A class statement: its bases as written, its methods, and which of them store which attribute."""
+
+    __slots__ = ("_stores", "body_ir", "methods", "module", "name", "node", "owner", "qualname")
+
+    def __init__(self, module: ParsedModule, node: ast.ClassDef, qualname: str, owner: Function | None) -> None:
+        self.module = module
+        self.node = node
+        self.name = node.name
+        self.qualname = qualname
+        self.owner = owner
+        self.methods: dict[str, Function] = {}
+        self.body_ir: FuncIR | None = None
+        self._stores: dict[str, list[str]] | None = None
+
+    def stores(self) -> dict[str, list[str]]:
+        """Attribute name to the methods that assign it on ``self``, ``__init__`` first."""
+        if self._stores is None:
+            found: dict[str, list[str]] = {}
+            for name in sorted(self.methods, key=lambda n: n != "__init__"):
+                function = self.methods[name]
+                me = function.first_param
+                if me is None:
+                    continue
+                for attribute in _stored_attributes(function.node, me):
+                    methods = found.setdefault(attribute, [])
+                    if name not in methods:
+                        methods.append(name)
+            self._stores = found
+        return self._stores
+
+    def __repr__(self) -> str:
+        return f"<class {self.qualname}>"
+
+
+class Function:
+    """A ``def``, a ``lambda``, a class body or a module body, not yet lowered."""
+
+    __slots__ = ("calls", "cls", "ir", "module", "name", "node", "parent", "qualname")
+
+    def __init__(
+        self,
+        module: ParsedModule,
+        node: ast.AST,
+        name: str,
+        qualname: str,
+        parent: Function | None,
+        cls: ClassInfo | None,
+    ) -> None:
+        self.module = module
+        self.node: Any = node
+        self.name = name
+        self.qualname = qualname
+        self.parent = parent
+        self.cls = cls
+        self.calls: list[ast.Call] = []
+        self.ir: FuncIR | None = None
+
+    @property
+    def first_param(self) -> str | None:
+        arguments = getattr(self.node, "args", None)
+        if not isinstance(arguments, ast.arguments):
+            return None
+        positional = arguments.posonlyargs + arguments.args
+        return positional[0].arg if positional else None
+
+    @property
+    def decorators(self) -> list[str]:
+        return [dotted(d.func if isinstance(d, ast.Call) else d) for d in getattr(self.node, "decorator_list", ())]
+
+    @property
+    def is_static(self) -> bool:
+        return "staticmethod" in self.decorators
+
+    def __repr__(self) -> str:
+        return f"<function {self.qualname}>"
+
+
+class ParsedModule:
+    """A parsed file and the index over it."""
+
+    __slots__ = (
+        "body",
+        "call_index",
+        "classes",
+        "display",
+        "functions",
+        "globals_cache",
+        "imports",
+        "line_map",
+        "lines",
+        "name",
+        "path",
+        "source",
+        "star_imports",
+        "top",
+        "tree",
+    )
+
+    def __init__(self, path: str, display: str, name: str, source: str) -> None:
+        self.path = path
+        self.display = display
+        self.name = name
+        self.source = source
+        self.lines: list[str] | None = None
+        self.line_map: Any = None
+        self.tree = parse(source)
+        self.functions: list[Function] = []
+        self.classes: list[ClassInfo] = []
+        # Names bound by ``def`` and ``class`` at the top level.
+        self.top: dict[str, Function | ClassInfo] = {}
+        # Local name -> (module, attribute or None, level) for module-level imports.
+        self.imports: dict[str, tuple[str, str | None, int]] = {}
+        self.star_imports: list[tuple[str, int]] = []
+        # Last identifier of the callee -> the calls, with the function that holds them.
+        self.call_index: dict[str, list[tuple[ast.Call, Function]]] = {}
+        self.globals_cache: dict[str, Any] = {}
+        self.body = Function(self, self.tree, "<module>", "<module>", None, None)
+        self.functions.append(self.body)
+        self._index()
+
+    def _index(self) -> None:
+        # A work list instead of recursion: nesting as deep as a generated file's cannot overflow it.
+        # An entry is a node with the function and class it stands in.
+        stack: list[tuple[Any, Function, ClassInfo | None]] = [(s, self.body, None) for s in reversed(self.tree.body)]
+        pop, push = stack.pop, stack.append
+        index = self.call_index
+        while stack:
+            node, function, cls = pop()
+            kind = node.__class__
+            if kind is ast.FunctionDef or kind is ast.AsyncFunctionDef:
+                outer = cls.qualname + "." if cls is not None else _prefix(function)
+                child = Function(self, node, node.name, outer + node.name, function, cls)
+                self.functions.append(child)
+                if cls is not None:
+                    # ``@x.setter`` and overloads: the first definition is the one that computes.
+                    if node.name not in cls.methods or not any(d.endswith(".setter") for d in child.decorators):
+                        cls.methods[node.name] = child
+                elif function is self.body:
+                    self.top[node.name] = child
+                for part in node.decorator_list:
+                    push((part, function, None))
+                for part in node.args.defaults + [d for d in node.args.kw_defaults if d is not None]:
+                    push((part, function, None))
+                for part in reversed(node.body):
+                    push((part, child, None))
+                continue
+            if kind is ast.ClassDef:
+                outer = cls.qualname + "." if cls is not None else _prefix(function)
+                info = ClassInfo(self, node, outer + node.name, function if function is not self.body else None)
+                self.classes.append(info)
+                if function is self.body and cls is None:
+                    self.top[node.name] = info
+                for part in node.decorator_list + node.bases + node.keywords:
+                    push((part, function, None))
+                for part in reversed(node.body):
+                    push((part, function, info))
+                continue
+            if kind is ast.Call:
+                callee = node.func
+                inner = callee.__class__
+                name = callee.attr if inner is ast.Attribute else callee.id if inner is ast.Name else ""
+                index.setdefault(name, []).append((node, function))
+                function.calls.append(node)
+            elif kind is ast.Import or kind is ast.ImportFrom:
+                if function is self.body:
+                    self._import(node)
+                continue
+            elif kind is ast.Name or kind is ast.Constant:
+                continue
+            for field in node._fields:
+                value = getattr(node, field, None)
+                if value.__class__ is list:
+                    for item in reversed(value):
+                        if isinstance(item, ast.AST):
+                            push((item, function, cls if kind in _TRANSPARENT else None))
+                elif isinstance(value, ast.AST) and value.__class__ not in _CONTEXTS:
+                    push((value, function, None))
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.asname:
+                    self.imports[alias.asname] = (alias.name, None, 0)
+                else:
+                    top = alias.name.partition(".")[0]
+                    self.imports.setdefault(top, (top, None, 0))
+        else:
+            module = node.module or ""
+            for alias in node.names:
+                if alias.name == "*":
+                    self.star_imports.append((module, node.level))
+                else:
+                    self.imports[alias.asname or alias.name] = (module, alias.name, node.level)
+
+    def line_text(self, line: int) -> str:
+        if self.lines is None:
+            self.lines = self.source.split("\n")
+        return self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+
+    def __repr__(self) -> str:
+        return f"<module {self.name}>"
+
+
+_TRANSPARENT = {ast.If, ast.Try, ast.With}
+_CONTEXTS = {ast.Load, ast.Store, ast.Del}
+
+
+def _prefix(function: Function) -> str:
+    return "" if function.qualname == "<module>" else function.qualname + "."
+
+
+def parse(source: str) -> ast.Module:
+    """The tree of a source text, without the garbage collector's passes (a quarter of the time)."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def dotted(node: ast.AST) -> str:
+    """``a.b.c`` for a chain of names, the empty string for anything else."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return ""
+    parts.append(node.id)
+    return ".".join(reversed(parts))
+
+
+def _stored_attributes(node: ast.AST, me: str) -> Iterator[str]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Attribute):
+            if isinstance(child.ctx, ast.Store) and isinstance(child.value, ast.Name) and child.value.id == me:
+                yield child.attr
+        elif isinstance(child, ast.Call) and child.args:
+            # self.add_module("name", m), self.register_buffer("name", t), setattr(self, "name", v)
+            callee, first = child.func, child.args[0]
+            if (
+                isinstance(callee, ast.Attribute)
+                and callee.attr in ("add_module", "register_module", "register_buffer", "register_parameter")
+                and isinstance(callee.value, ast.Name)
+                and callee.value.id == me
+                and isinstance(first, ast.Constant)
+                and isinstance(first.value, str)
+            ):
+                yield first.value
+            elif (
+                isinstance(callee, ast.Name)
+                and callee.id == "setattr"
+                and len(child.args) == 3
+                and isinstance(first, ast.Name)
+                and first.id == me
+                and isinstance(child.args[1], ast.Constant)
+                and isinstance(child.args[1].value, str)
+            ):
+                yield child.args[1].value

@@ -1,0 +1,70 @@
+"""The lines of the files that findings lie in: read again only when something has to be shown or compared."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+
+from lossproof.source.discover import SourceFile
+from lossproof.source.notebook import LineMap, to_python
+
+_CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.MULTILINE)
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+
+
+class Text:
+    """One file as text; for a notebook, the joined code and the way back to its cells."""
+
+    __slots__ = ("lines", "map", "text")
+
+    def __init__(self, text: str, map: LineMap | None = None) -> None:
+        self.map = map
+        self.lines = _NEWLINE.split(text)
+        self.text = "\n".join(self.lines)
+
+    def line(self, number: int, cell: int | None = None) -> str:
+        """A line by its number from 1; empty when there is none."""
+        if cell is not None and self.map is not None:
+            try:
+                if self.map.locate(self.map.line_of(cell, number)) != (cell, number):
+                    return ""
+                number = self.map.line_of(cell, number)
+            except ValueError:
+                return ""
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+
+class Texts:
+    """Texts by the path that findings show."""
+
+    def __init__(self, files: Iterable[SourceFile] = ()) -> None:
+        self._files = {file.display: file for file in files}
+        self._texts: dict[str, Text] = {}
+
+    def __getitem__(self, path: str) -> Text:
+        text = self._texts.get(path)
+        if text is None:
+            text = self._texts[path] = self._load(path)
+        return text
+
+    def _load(self, path: str) -> Text:
+        try:
+            data = (self._files.get(path) or SourceFile(path, path)).read()
+            if path.endswith(".ipynb"):
+                return Text(*to_python(data))
+        except (OSError, ValueError):
+            return Text("")
+        return Text(decode(data))
+
+
+def decode(data: bytes) -> str:
+    """Text by the rules of Python: a byte-order mark, a coding comment in the first two lines, else UTF-8."""
+    if data.startswith(codecs.BOM_UTF8):
+        return data[3:].decode("utf-8", "replace")
+    declared = _CODING.search(b"\n".join(data[:400].splitlines()[:2]))
+    name = declared[1].decode("ascii", "replace") if declared else "utf-8"
+    try:
+        return data.decode(name, "replace")
+    except LookupError:
+        return data.decode("utf-8", "replace")

@@ -125,11 +125,6 @@ class Contexts:
 
     def _only_network(self, module: ParsedModule) -> Value | None:
         own = [Cls(info) for info in module.classes if info.owner is None and self._is_network(Cls(info))]
-        if not own:
-            for name in module.imports:
-                value = self.ev.global_value(module, name)
-                if isinstance(value, Cls) and self._is_network(value):
-                    own.append(value)
         parts: set[ClassInfo] = set()
         for cls in own:
             for other in own:
@@ -290,6 +285,13 @@ class Contexts:
             if len(results) >= MAX_CALLERS:
                 break
         return results
+
+    def overridden(self, frame: Frame) -> bool:
+        """Whether the object is one of an unknown subclass, which may do another thing."""
+        me = frame.chain()[-1].me
+        if not isinstance(me, Inst) or me.over is not None or (me.ctor is not None and not me.ctor.open):
+            return False
+        return bool(self.subclasses(me.cls.info))
 
     def is_open(self, frame: Frame) -> bool:
         """Whether asking around could tell more about a frame: something was asked of an unknown caller."""

@@ -215,6 +215,8 @@ class Evaluator:
             return None
         if isinstance(value, Cls) and (self.class_member(value, "forward") or self.library_base(value)):
             return self.open_instance(value.info, value.closure)
+        if isinstance(value, Ref) and library.is_layer(value.name):
+            return Lib(value.name, (), {}, None, None)
         return None
 
     def _definition_frame(self, function: Function, frame: Frame) -> Frame:
@@ -648,7 +650,7 @@ class Evaluator:
             return join(options)
         if isinstance(obj, T):
             if isinstance(name, str):
-                return T(sym=name, tags=obj.tags & tensor_ops.INHERITED)
+                return T(sym=name, tags=(obj.tags & tensor_ops.INHERITED) | {"data"})
             return tensor_ops.indexed(obj, index)
         if isinstance(obj, Lib):
             return library.subscript(self, obj, index)
@@ -1567,7 +1569,7 @@ class Evaluator:
                 return self.call(found, positional, named, frame, node)
             if name in RETURNS_SELF:
                 return obj
-            if name == "__call__" or name == "forward":
+            if name in ("__call__", "forward", "module", "_orig_mod"):
                 return self.call_instance(obj, positional, named, frame, node)
             if name == "apply" and self.class_member(obj.cls, "forward"):
                 return obj
@@ -1748,6 +1750,8 @@ def tensor_ops_setitem(t: T, key: Value, value: Value) -> T:
     """``t[mask] = v``: where the mask speaks of ``t`` itself, a guard."""
     compare_info = key.get("compare") if isinstance(key, T) else None
     v = tensor_ops.as_tensor(value)
+    if t.act == "loss" and v.lo == v.hi == 0.0:
+        return t.but(info={**(t.info or {}), "zeroed": True})
     if compare_info is not None:
         op, left, right = compare_info
         if tensor_ops.same(left, t) or tensor_ops.same(right, t):

@@ -187,7 +187,7 @@ class Operation(Fact):
     can be at fault (the denominator of a division), ``others`` the rest.
     """
 
-    __slots__ = ("op", "operand", "operand_node", "others", "word")
+    __slots__ = ("behind", "op", "operand", "operand_node", "others", "word")
 
     def __init__(
         self,
@@ -207,6 +207,8 @@ class Operation(Fact):
         self.operand = operand
         self.operand_node = operand_node
         self.others = others
+        # For a guard: the steps whose results it is meant to repair.
+        self.behind: list[Operation] = []
 
     def operands(self) -> list[T]:
         return [t for _, t in possible(self.operand, self.atoms)]

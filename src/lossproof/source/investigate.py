@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from lossproof.source.contexts import Contexts
-from lossproof.source.evaluate import Evaluator, children
+from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, LossCall, combine
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Guard, Node, lower
@@ -20,7 +20,6 @@ from lossproof.source.torch_names import LOSS_FUNCTION, LOSS_LAYER, OTHER_LOSS, 
 from lossproof.source.values import (
     UNKNOWN,
     Atoms,
-    Cls,
     Func,
     Inst,
     Lib,
@@ -33,6 +32,7 @@ from lossproof.source.values import (
 )
 
 LOSSISH = re.compile(r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|step|call$|train", re.I)
+LOSS_NAME = re.compile(r"loss|criterion|objective", re.I)
 KNOWN_LOSS = set(LOSS_FUNCTION) | set(LOSS_LAYER) | {name.rpartition(".")[2] for name in OTHER_LOSS}
 BACKWARD = {"backward", "manual_backward", "scale_loss"}
 MAX_LEVELS = 4
@@ -71,10 +71,17 @@ class Investigation:
             return known
         names = {_last(c.func) for c in function.calls}
         trains = bool(names & BACKWARD) or function.name in ("training_step", "compute_loss")
+        lossy = LOSS_NAME.search(function.qualname) is not None or function.name in ("forward", "__call__")
         wanted = []
         for call in function.calls:
             name = _last(call.func)
-            if name in KNOWN_LOSS or not name or LOSSISH.search(name) or (trains and not _plain(name)):
+            if (
+                name in KNOWN_LOSS
+                or not name
+                or LOSSISH.search(name)
+                or (trains and name not in PLAIN)
+                or (lossy and len(call.args) + len(call.keywords) >= 2 and name not in PLAIN)
+            ):
                 wanted.append(id(call))
         found: list[Node] = []
         if wanted or function.name == "<lambda>":
@@ -108,7 +115,7 @@ class Investigation:
             return False
         facts = self.loss_calls(frame, node, atoms)
         if facts:
-            return all(f.decided and not _conditional(f) for f in facts)
+            return all(f.decided and not _conditional(f) for f in facts) and not self.contexts.overridden(frame)
         callee = node.args[0]
         value = self.ev.value(frame, callee)
         return not any(isinstance(v, (T, Func, Inst, Partial)) for _, v in alternatives(value))
@@ -125,7 +132,7 @@ class Investigation:
             return
         facts = self.loss_calls(frame, node, atoms)
         if facts:
-            undecided = any(not f.decided or _conditional(f) for f in facts)
+            undecided = any(not f.decided or _conditional(f) for f in facts) or self.contexts.overridden(frame)
             if undecided and level < MAX_LEVELS and self.contexts.is_open(frame):
                 outer = self.contexts.outer(frame)
                 if outer:
@@ -243,17 +250,10 @@ def _last(callee: object) -> str:
     return getattr(callee, "attr", None) or getattr(callee, "id", None) or ""
 
 
-_PLAIN = {
+PLAIN = {
     "print", "len", "range", "zero_grad", "step", "backward", "to", "cuda", "cpu", "item", "detach", "eval", "append",
     "format", "size", "view", "float", "long", "mean", "sum", "max", "min", "join", "write", "add_scalar", "update", "save",
     "load", "state_dict", "load_state_dict", "parameters", "str", "int", "enumerate", "zip", "tqdm", "Variable", "squeeze",
     "unsqueeze", "isinstance", "info", "log", "get", "items", "keys", "values", "time", "sqrt", "exp", "reshape",
     "clip_grad_norm_", "randn", "rand", "zeros", "ones", "tensor", "cat", "stack", "argmax", "numpy", "permute",
 }  # fmt: skip
-
-
-def _plain(name: str) -> bool:
-    return name in _PLAIN
-
-
-__all__ = ["Investigation", "Cls", "children"]

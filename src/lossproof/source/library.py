@@ -77,6 +77,10 @@ def is_activation(value: Value) -> bool:
     return False
 
 
+def is_layer(name: str) -> bool:
+    return (layer(name) or "") in LAYER_OPERATION
+
+
 def exports(module: str, name: str) -> bool:
     """Whether ``from module import *`` of a library plausibly brings a name."""
     if module == "torch.nn":
@@ -296,11 +300,12 @@ def call_layer(
     x = args[0] if args else kwargs.get("input", UNKNOWN)
     if op is None:
         if word in ("LSTM", "GRU", "RNN"):
-            return Seq("tuple", (T("affine"), UNKNOWN))
+            output = T("affine", tags=frozenset({"pred"}))
+            return Seq("tuple", (output, Seq("tuple", (output, output)) if word == "LSTM" else output))
         if word == "MultiheadAttention":
-            return Seq("tuple", (T("affine"), T("softmax", 0.0, 1.0)))
+            return Seq("tuple", (T("affine", tags=frozenset({"pred"})), T("softmax", 0.0, 1.0)))
         if word.startswith(("Transformer", "LSTMCell", "GRUCell", "RNNCell")):
-            return T("affine")
+            return T("affine", tags=frozenset({"pred"}))
         if word == "AdaptiveLogSoftmaxWithLoss":
             return UNKNOWN
         return T(tags=tensor_ops.inherit(tensor_ops.as_tensor(x)))
@@ -310,11 +315,12 @@ def call_layer(
         out = obj.arg(position, next((n for n in names if n in obj.kwargs), names[0]))
         size = constant(out)
         known = tensor_ops.as_tensor(x)
-        info: dict[str, Any] = {"channels": size} if isinstance(size, int) else {}
+        info: dict[str, Any] = {"channels": size} if isinstance(size, int) and op == "conv" else {}
         if op == "linear" and word != "Embedding":
             info["width"] = size if isinstance(size, int) else None
             info["ndim"] = known.get("ndim")
-        return T("affine", tags=tensor_ops.inherit(known) | {"pred"}, info=info)
+        # The layer's own weights carry gradient, whatever was done to its input.
+        return T("affine", tags=(tensor_ops.inherit(known) - {"detached", "data", "param", "numpy"}) | {"pred"}, info=info)
     if op in ("softmax", "log_softmax"):
         kwargs = dict(kwargs)
         dim = obj.arg(0, "dim")
@@ -357,6 +363,7 @@ def loss_result(
         "via": ("loss", tensor_ops.as_tensor(x)),
         "weight": weight,
         "label_smoothing": smoothing,
+        "ignores": "ignore_index" in kwargs or "ignore_index" in settings,
     }
     tags = frozenset({"loss"}) | tensor_ops.inherit(tensor_ops.as_tensor(x))
     return T("loss", 0.0 if nonnegative else None, tags=tags, info=info)
@@ -650,7 +657,7 @@ def call_method(
             return ev.call(obj.kwargs["." + name], args, dict(kwargs), frame, node)
         if name in RETURNS_SELF:
             return obj
-        if name in ("forward", "__call__"):
+        if name in ("forward", "__call__", "module", "_orig_mod"):
             return call_object(ev, obj, args, kwargs, frame, node)
         if name in ("prepare", "setup", "prepare_model", "prepare_data_loader", "setup_dataloaders", "setup_module"):
             # Accelerate, Fabric: what goes in comes out wrapped.
@@ -725,7 +732,7 @@ def _sequence_method(
 ) -> Value:
     if name in RETURNS_SELF or name == "copy":
         return obj
-    if name in ("forward", "__call__"):
+    if name in ("forward", "__call__", "module", "_orig_mod"):
         return ev.fold(obj, args, frame, node)
     if name in ("children", "modules", "named_children", "parameters"):
         if name == "children":

@@ -11,9 +11,16 @@ from lossproof.source.engine import Analysis, judge, location, matters, rules_by
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact
 from lossproof.source.investigate import Investigation
+from lossproof.source.operations import Operations
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.project import Project
+from lossproof.source.syntax import Function
 from lossproof.source.texts import decode
+
+
+# Steps whose operand a caller may have made safe.
+_GUARDABLE = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp", "mean", "where", "late", "mask", "select")
+SMALL_PROJECT = 6_000_000
 
 
 class Session:
@@ -29,6 +36,7 @@ class Session:
         self.relevant: list[str] = []
         self._named: set[str] = set()
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
+        self.operations = Operations(self.ev, self.contexts)
         self._seen: set[tuple[object, ...]] = set()
 
     def text(self, path: str) -> str:
@@ -51,8 +59,8 @@ class Session:
         if name in ("forward", "__call__", "__init__"):
             return
         word = name.encode()
-        for path in self.relevant:
-            if word in self.data[path]:
+        for path, data in self.data.items():
+            if word in data:
                 self.load(path)
 
     def load(self, path: str) -> None:
@@ -63,6 +71,8 @@ class Session:
     def run(
         self, targets: Collection[str], show_unresolved: bool, progress: Callable[[int, int], None] | None
     ) -> Analysis:
+        size = 0
+        others: list[tuple[str, bytes]] = []
         for path, file in self.files.items():
             try:
                 data = file.read()
@@ -73,11 +83,20 @@ class Session:
             if matters(data):
                 self.relevant.append(path)
                 self.data[path] = data
+            else:
+                size += len(data)
+                if size <= SMALL_PROJECT:
+                    others.append((path, data))
+        if size <= SMALL_PROJECT:
+            # The script that only builds a trainer mentions no loss; in a project of this size it is looked at too.
+            self.data.update(others)
         for i, path in enumerate(self.relevant):
             self.load(path)
             module = self.project.load(path)
             if module is not None:
                 self.investigation.module(module)
+                for function in module.functions:
+                    self.arithmetic(function)
             if progress is not None:
                 progress(i + 1, len(self.relevant))
         self.analysis.files_seen = len(self.files)
@@ -89,6 +108,19 @@ class Session:
             for fact in self.investigation.unresolved:
                 self.analysis.unresolved.append(location(fact.module, fact.node.at, "what reaches this loss is unknown"))
         return self.analysis
+
+    def arithmetic(self, function: Function) -> None:
+        """The operations of a function's losses, with the guards that its callers may have put up."""
+        for fact in self.operations.facts(function):
+            found = judge(fact, self.rules)
+            if not found:
+                continue
+            wider = self.operations.again(fact) if fact.op in _GUARDABLE else []
+            if wider:
+                rules = {f.rule for f in found}
+                found = [f for other in wider for f in judge(other, self.rules) if f.rule in rules]
+            for finding in found:
+                self.add(finding)
 
     def emit(self, fact: Fact) -> None:
         for finding in judge(fact, self.rules):

@@ -7,6 +7,7 @@ arithmetic: that ``sigmoid`` can round to exactly 0 or 1 is a rule's business.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from lossproof.source.values import (
 INHERITED = frozenset({"param", "data", "target", "numpy", "half", "bf16", "detached", "pred"})
 PROBABILITIES = frozenset({"sigmoid", "softmax", "probability"})
 SMALL = 1e-2
+MASK_NAME = re.compile(r"mask|valid|visib|padding|^hole$", re.I)
 
 HopMaker = Callable[[str], Hop]
 
@@ -216,10 +218,11 @@ def _add(a: T, b: T, hop: HopMaker) -> T:
     if act == "affine" and a.get("width") != b.get("width") and not ("const" in a.tags or "const" in b.tags):
         info.pop("width", None)
     tags = inherit(a, b)
-    if "loss" in a.tags and "loss" in b.tags:
+    if "loss" in a.tags or "loss" in b.tags:
         tags |= {"loss"}
-    elif "loss" in a.tags or "loss" in b.tags:
-        tags |= {"loss"}
+    both = terms_of(a), terms_of(b)
+    if all(both):
+        info["terms"] = both[0] + both[1]
     return T(act, lo, hi, a.lo_open or b.lo_open, a.hi_open or b.hi_open, tags, trace, info=info)
 
 
@@ -254,6 +257,9 @@ def _sub(a: T, b: T, hop: HopMaker) -> T:
 
 
 def _mul(a: T, b: T, hop: HopMaker) -> T:
+    for one, two in ((a, b), (b, a)):
+        if two.lo == two.hi == 1.0 and "const" in two.tags:
+            return one.but()
     lo = hi = None
     lo_open = hi_open = False
     if same(a, b):
@@ -401,6 +407,8 @@ def power(a: T, b: T, hop: HopMaker) -> T:
 
 
 def _matmul(a: T, b: T, hop: HopMaker) -> T:
+    if a.act == "normalized" and b.act in ("normalized", ""):
+        return T("cosine", -1.0, 1.0, tags=inherit(a, b), info={"via": ("matmul", a, b)})
     return T("affine", tags=inherit(a, b), info={"via": ("matmul", a, b)})
 
 
@@ -574,6 +582,11 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     keep = kw.get("keepdim", kw.get("keepdims"))
     if t.get("reduced") not in (None, "all") and reduced != "all":
         info["reduced"] = "some"
+    if name == "sum" and t.act == "probability" and reduced != "all":
+        factors = t.get("via")
+        if factors is not None and factors[0] == "mul" and any(f.act == "softmax" for f in factors[1:]):
+            # An average weighted by a softmax.
+            return T("probability", 0.0, 1.0, True, False, tags | {"sum"}, t.trace, info=info)
     if name in ("sum", "nansum", "cumsum"):
         lo = 0.0 if t.nonnegative else None
         hi = 0.0 if t.hi is not None and t.hi <= 0 else None
@@ -679,6 +692,7 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
 
 def _with(t: T, **shape: Any) -> T:
     info = dict(t.info) if t.info else {}
+    info.pop("channels", None)
     if all(info.get(k) == v for k, v in shape.items()):
         return t
     info.update(shape)
@@ -690,7 +704,7 @@ def indexed(t: T, index: Value) -> Value:
     info = dict(t.info) if t.info else {}
     parts = index.every() if isinstance(index, Seq) and index.kind == "tuple" else [index]
     width, rank = info.get("width"), info.get("ndim")
-    if any(isinstance(p, T) for p in parts):
+    if any(isinstance(p, T) and ("bool" in p.tags or MASK_NAME.search(p.sym)) for p in parts):
         info["masked"] = True
     if len(parts) == 1:
         only = parts[0]
@@ -727,11 +741,15 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
 
             def filled(t: T) -> T:
                 # A constant put in place of elements is how many guards are written.
+                if fill == 0 and t.act == "loss":
+                    return t.but(info={**(t.info or {}), "zeroed": True})
                 return t.but(lo=None, hi=None, tags=t.tags | {"filled"}) if fill is None or t.lo is not None else t
 
             return distribute(filled, receiver)
         if op in ("nan_to_num", "nan_to_num_"):
             return distribute(lambda t: t.but(tags=t.tags | {"nan_to_num"}), receiver)
+        if op == "masked_select":
+            return distribute(lambda t: t.but(info={**(t.info or {}), "masked": True, "width": None, "ndim": 1}), receiver)
         if isinstance(receiver, (T, Union)):
             if op in ("half", "bfloat16"):
                 tag = "half" if op == "half" else "bf16"
@@ -770,7 +788,10 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ("sort", "topk"):
         return distribute(lambda t: Seq("tuple", (t, T(lo=0.0, tags=frozenset({"int", "step"})))), receiver)
     if op in ("cat", "stack", "hstack", "vstack", "dstack", "column_stack"):
-        return joined(receiver)
+        result = joined(receiver)
+        if op == "stack" and isinstance(receiver, Seq) and receiver.rest is None and isinstance(result, T):
+            return result.but(info={**(result.info or {}), "stacked": tuple(receiver.every())})
+        return result
     if op in ("chunk", "split", "unbind", "tensor_split", "split_with_sizes"):
         count = constant(args[0]) if args and op == "chunk" else None
         if isinstance(count, int) and 0 < count <= 16:
@@ -783,6 +804,8 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ("linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "addmm", "baddbmm", "einsum", "embedding",
               "bilinear", "conv_transpose1d", "conv_transpose3d", "tensordot", "dot", "outer", "mv"):  # fmt: skip
         return T("affine", tags=inherit(as_tensor(receiver)), info={"via": (op, as_tensor(receiver))})
+    if op in ("matmul", "mm", "bmm", "einsum") and args and as_tensor(receiver).act == "normalized":
+        return T("cosine", -1.0, 1.0, tags=inherit(as_tensor(receiver)))
     if op == "cosine_similarity":
         return T("cosine", -1.0, 1.0, tags=inherit(as_tensor(receiver)))
     if op == "normalize":
@@ -905,6 +928,43 @@ def refined(t: T, op: str, left: T, right: T, truth: bool) -> T:
     if op == "==" and right.lo is not None and right.lo == right.hi:
         return t.but(lo=right.lo, hi=right.hi, lo_open=False, hi_open=False)
     return t
+
+
+def terms_of(t: T) -> tuple[str, ...]:
+    """The kinds of loss that a value is a plain sum of; ``weighted`` where a coefficient stands."""
+    known = t.get("terms")
+    if known is not None:
+        return known  # type: ignore[no-any-return]
+    if t.act == "loss":
+        return (str(t.get("loss")),)
+    if t.act == "cosine":
+        return ("cosine",)
+    via = t.get("via")
+    if via is None:
+        return ()
+    if via[0] == "mean" or (via[0] == "sum" and t.get("reduced") == "all"):
+        inner = via[1]
+        known = terms_of(inner)
+        if known:
+            return known
+        kind = _distance(inner)
+        return (kind,) if kind else ()
+    return ()
+
+
+def _distance(t: T) -> str:
+    """``squared`` or ``absolute`` for a written-out distance."""
+    via = t.get("via")
+    if via is None:
+        return ""
+    if via[0] in ("sum", "mean"):
+        return _distance(via[1])
+    inner = via[1].get("via") if isinstance(via[1], T) else None
+    if inner is None or inner[0] != "sub":
+        return ""
+    if t.act == "square" or via[0] == "square":
+        return "squared"
+    return "absolute" if via[0] == "abs" else ""
 
 
 def joined(parts: Value) -> Value:

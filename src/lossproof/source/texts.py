@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable
 
 from lossproof.source.discover import SourceFile
-from lossproof.source.notebook import LineMap, to_python
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lossproof.source.notebook import LineMap
 
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.MULTILINE)
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -52,6 +55,8 @@ class Texts:
         try:
             data = (self._files.get(path) or SourceFile(path, path)).read()
             if path.endswith(".ipynb"):
+                from lossproof.source.notebook import to_python
+
                 return Text(*to_python(data))
         except (OSError, ValueError):
             return Text("")

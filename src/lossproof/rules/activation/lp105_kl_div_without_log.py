@@ -95,7 +95,8 @@ _RAW = ("affine", "relu", "gelu", "tanh")
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
-    if fact.kind != "kl":
+    if fact.kind != "kl" or all(t.act == "log_softmax" for _, t in fact.targets()):
+        # With the logarithm on the other side the arguments are exchanged: LP108.
         return
     found = fact.bad("softmax", "sigmoid", "probability", *_RAW)
     if found is None:

@@ -92,8 +92,67 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.values import T
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op not in ("log", "log1p"):
+        return
+    for t in fact.operands():
+        form = _form(t, fact.op)
+        if form is None or t.tags & {"numpy"} or ("detached" in t.tags and "pred" not in t.tags):
+            continue
+        guarded = t.lo is not None and t.lo > 0
+        replacement = {"log(softmax)": "log_softmax", "log(sigmoid)": "logsigmoid"}.get(form, "logsigmoid(-x)")
+        cost = (
+            "the guard bounds the loss and with it the gradient on the worst mistakes"
+            if guarded
+            else "it is -inf, and its gradient NaN, once the probability rounds to 0"
+        )
+        yield fact.finding(
+            RULE,
+            f"{form} in two steps: {cost}; `{replacement}` is exact",
+            because=t,
+            severity=Severity.WARNING if guarded else None,
+        )
+        return
+
+
+def _form(t: T, op: str) -> str | None:
+    if op == "log1p":
+        via = t.get("via")
+        if via is not None and via[0] == "neg" and via[1].act == "sigmoid":
+            return "log(1 - sigmoid)"
+        return None
+    if t.act in ("softmax", "sigmoid"):
+        return f"log({t.act})"
+    base = _bare(t)
+    via = base.get("via")
+    if via is not None and via[0] == "sub" and via[1].lo == via[1].hi and via[2].act in ("sigmoid", "softmax"):
+        if via[1].lo is not None and abs(via[1].lo - 1.0) < 1e-2:
+            return f"log(1 - {via[2].act})"
+    return None
+
+
+def _bare(t: T) -> T:
+    """The value without an epsilon added or a clamp put on."""
+    for _ in range(3):
+        via = t.get("via")
+        if via is None:
+            return t
+        if via[0] == "clamp":
+            t = via[1]
+        elif via[0] == "add" and any("const" in p.tags for p in via[1:]):
+            t = via[1] if "const" in via[2].tags else via[2]
+        else:
+            return t
+    return t
+
 
 RULE = Rule(
     code="LP106",
@@ -103,4 +162,6 @@ RULE = Rule(
     hint="use log_softmax, logsigmoid(x) or logsigmoid(-x)",
     page=__doc__ or "",
     evidence="log-of-activation",
+    facts="operation",
+    check=check,
 )

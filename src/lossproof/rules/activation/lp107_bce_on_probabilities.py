@@ -108,22 +108,29 @@ from collections.abc import Iterator
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import LossCall
+from lossproof.source.values import T
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
     if fact.kind != "bce":
         return
-    found = fact.bad("probability", "softmax", "probability_sum")
-    if found is not None:
-        t, confidence = found
-        what = "one column of a softmax" if t.act == "softmax" else "a probability that is not one sigmoid"
-        yield fact.finding(
-            RULE,
-            f"`{fact.word}` is computed on {what}: right if there is no logit for it, but it saturates as its "
-            "parts do; check the share of elements without gradient",
-            because=t,
-            confidence=confidence,
-        )
+    options = [t for _, t in fact.inputs()]
+    if not options or not all(_composed(t) for t in options):
+        return
+    what = "a softmax" if options[0].act == "softmax" else "a probability that is not one sigmoid"
+    yield fact.finding(
+        RULE,
+        f"`{fact.word}` is computed on {what}: right if there is no logit for it, but it saturates as its "
+        "parts do; check the share of elements without gradient",
+        because=options[0],
+    )
+
+
+def _composed(t: T) -> bool:
+    if t.act in ("probability", "softmax", "probability_sum"):
+        return True
+    bounded = t.lo is not None and t.lo >= 0 and t.hi is not None and t.hi <= 1
+    return bounded and t.act != "sigmoid" and "pred" in t.tags and "data" not in t.tags
 
 
 RULE = Rule(

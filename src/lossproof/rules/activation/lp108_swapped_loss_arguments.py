@@ -103,6 +103,8 @@ def check(fact: LossCall) -> Iterator[Finding]:
         return
     given = all(not t.act and t.tags & {"data", "fresh"} and "pred" not in t.tags for t in inputs)
     predicted = all(t.act in _NETWORK and "pred" in t.tags and "detached" not in t.tags for t in targets)
+    if fact.kind == "kl" and all(t.act == "softmax" for t in inputs) and all(t.act == "log_softmax" for t in targets):
+        given = predicted = True
     if given and predicted:
         yield fact.finding(
             RULE,

@@ -115,8 +115,42 @@ def train(loader, price_mean, price_std, price_weight=0.5):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.tensor_ops import as_tensor, terms_of
+
+
+_FAMILY = {
+    "ce": "log", "nll": "log", "bce": "log", "bce_logits": "log", "kl": "divergence", "mse": "square", "l1": "distance",
+    "smooth_l1": "distance", "huber": "distance", "triplet": "margin", "ranking": "margin", "cosine": "cosine",
+    "cosine_embedding": "cosine", "gaussian": "log", "poisson": "log", "ctc": "log", "multilabel_soft_margin": "log",
+    "soft_margin": "log", "sigmoid_focal": "log", "squared": "square", "absolute": "distance",
+}  # fmt: skip
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op != "sum_of_losses":
+        return
+    kinds: list[str] = []
+    for value in fact.others:
+        t = as_tensor(value)
+        found = terms_of(t)
+        if not found and "loss" in t.tags:
+            return  # somebody put a coefficient on a term
+        kinds.extend(found)
+    if len({_FAMILY.get(k, k) for k in kinds}) < 2:
+        return
+    names = ", ".join(dict.fromkeys(kinds))
+    yield fact.finding(
+        RULE,
+        f"unlike losses are added with no weight ({names}): which of them the model learns is decided by their "
+        "scales; measure each task's loss and gradient first",
+        confidence="possible",
+    )
+
 
 RULE = Rule(
     code="LP501",
@@ -126,4 +160,6 @@ RULE = Rule(
     hint="standardize targets, measure the gradient of each task at the shared layer, then give each a named weight",
     page=__doc__ or "",
     evidence="loss-share",
+    facts="operation",
+    check=check,
 )

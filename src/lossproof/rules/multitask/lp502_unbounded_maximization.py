@@ -95,8 +95,92 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.tensor_ops import as_tensor, terms_of
+from lossproof.source.values import T
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op not in ("sub", "sum_of_losses", "add"):
+        return
+    kept, pushed = _terms(fact)
+    if not kept or pushed is None:
+        return
+    yield fact.finding(
+        RULE,
+        f"a term with no upper bound is maximized ({pushed}): the sum has no minimum, so training drifts to ever "
+        "larger values or diverges",
+        confidence="likely",
+    )
+
+
+def _terms(fact: Operation) -> tuple[list[T], str | None]:
+    if fact.op == "sub":
+        left, right = as_tensor(fact.operand), as_tensor(fact.others[0])
+        return ([left] if _is_loss(left) else []), _unbounded(right)
+    parts = [as_tensor(t) for t in (fact.others if fact.op == "sum_of_losses" else (fact.operand, *fact.others))]
+    pushed = [r for r in (_negated(p) for p in parts) if r is not None]
+    return [p for p in parts if _is_loss(p) and _negated(p) is None], (pushed[0] if pushed else None)
+
+
+def _is_loss(t: T) -> bool:
+    return bool(terms_of(t)) or "loss" in t.tags
+
+
+def _negated(t: T, depth: int = 4) -> str | None:
+    via = t.get("via")
+    if via is None or depth == 0:
+        return None
+    if via[0] == "neg":
+        return _unbounded(via[1])
+    if via[0] == "mul":
+        for one, other in ((via[1], via[2]), (via[2], via[1])):
+            if one.hi is not None and one.hi < 0:
+                return _unbounded(other)
+            if one.positive or "num" in one.tags or one.sym:
+                found = _negated(other, depth - 1)
+                if found is not None:
+                    return found
+    if via[0] in ("mean", "sum"):
+        return _negated(via[1], depth - 1)
+    return None
+
+
+def _unbounded(t: T, depth: int = 6) -> str | None:
+    """What grows without limit, if this does: a loss, a distance, a variance."""
+    if t.hi is not None or depth == 0 or t.tags & {"num", "detached", "clamped"}:
+        return None
+    if t.act == "loss":
+        kind = t.get("loss")
+        if kind in ("cosine_embedding", "triplet", "ranking", "hinge", "multi_margin"):
+            return None
+        return f"a {kind} loss"
+    if t.act == "norm":
+        return "a distance or a spread"
+    via = t.get("via")
+    if via is None:
+        return None
+    if via[0] in ("pow", "square", "abs") and t.lo == 0.0:
+        inner = via[1].get("via")
+        if inner is not None and inner[0] in ("mean", "sum"):
+            return None
+        return "a squared distance" if inner is not None and inner[0] == "sub" else None
+    if via[0] in ("mean", "sum", "sqrt", "neg_neg"):
+        return _unbounded(via[1], depth - 1)
+    if via[0] == "mul":
+        for one, other in ((via[1], via[2]), (via[2], via[1])):
+            if one.positive or "num" in one.tags or (one.sym and not one.act):
+                found = _unbounded(other, depth - 1)
+                if found is not None:
+                    return found
+    if via[0] == "div":
+        return _unbounded(via[1], depth - 1)
+    return None
+
 
 RULE = Rule(
     code="LP502",
@@ -106,4 +190,6 @@ RULE = Rule(
     hint="use a hinge with a margin, or normalize what is pushed apart",
     page=__doc__ or "",
     evidence="unbounded-term",
+    facts="operation",
+    check=check,
 )

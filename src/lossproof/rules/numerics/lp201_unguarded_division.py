@@ -99,8 +99,41 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.hazards import hazard, mask_in
+from lossproof.source.tensor_ops import as_tensor, same
+from lossproof.source.values import T, number
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op != "div" and not (fact.op == "pow" and fact.others and (number(fact.others[0]) or 0) < 0):
+        return
+    found = hazard(fact)
+    if found is None:
+        return
+    t, reason = found
+    if _mean_of_a_mask(fact, t):
+        return  # LP304 says it better
+    yield fact.finding(
+        RULE,
+        f"division by a value that data can make zero ({reason}): one such element makes the loss infinite or NaN",
+        confidence="proven" if t.lo == 0.0 else "likely",
+        at=fact.node.at,
+    )
+
+
+def _mean_of_a_mask(fact: Operation, denominator: T) -> bool:
+    """``(x * mask).sum() / mask.sum()``"""
+    via = denominator.get("via")
+    if via is None or via[0] != "sum" or not fact.others:
+        return False
+    mask = mask_in(as_tensor(fact.others[0]))
+    return mask is not None and same(mask, via[1])
+
 
 RULE = Rule(
     code="LP201",
@@ -110,4 +143,6 @@ RULE = Rule(
     hint="put a floor under the denominator, on the scale of the data: clamp(min=...)",
     page=__doc__ or "",
     evidence="zero-denominator",
+    facts="operation",
+    check=check,
 )

@@ -94,8 +94,27 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.hazards import hazard
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op not in ("log", "log1p"):
+        return
+    found = hazard(fact)
+    if found is None:
+        return
+    t, reason = found
+    yield fact.finding(
+        RULE,
+        f"logarithm of a value that can be zero or negative ({reason}): the loss becomes -inf or NaN",
+        confidence="proven" if t.lo == 0.0 or t.act == "affine" else "likely",
+    )
+
 
 RULE = Rule(
     code="LP202",
@@ -105,4 +124,6 @@ RULE = Rule(
     hint="predict the logarithm itself, or make the argument positive by construction: softplus(x) + eps",
     page=__doc__ or "",
     evidence="log-of-zero",
+    facts="operation",
+    check=check,
 )

@@ -107,8 +107,42 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.hazards import hazard
+from lossproof.source.values import T, number
+
+
+_WORD = {"sqrt": "a square root", "rsqrt": "a reciprocal root", "pow": "a fractional power", "acos": "an arc function"}
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op not in _WORD:
+        return
+    if fact.op == "pow":
+        exponent = number(fact.others[0]) if fact.others else None
+        if exponent is None or exponent == int(exponent):
+            return
+    found = hazard(fact)
+    if found is None:
+        return
+    t, reason = found
+    outside = _epsilon_outside(fact)
+    yield fact.finding(
+        RULE,
+        f"{_WORD[fact.op]} at the edge of its domain ({reason}): the value is finite, the gradient infinite or NaN"
+        + ("; the epsilon outside the root does not help" if outside else ""),
+        confidence="proven" if t.lo == 0.0 or t.act == "cosine" else "likely",
+    )
+
+
+def _epsilon_outside(fact: Operation) -> bool:
+    result = fact.result()
+    return isinstance(result, T) and result.get("eps_outside") is True
+
 
 RULE = Rule(
     code="LP203",
@@ -118,4 +152,6 @@ RULE = Rule(
     hint="put the epsilon inside the root, or use torch.linalg.vector_norm, std or atan2",
     page=__doc__ or "",
     evidence="root-at-zero",
+    facts="operation",
+    check=check,
 )

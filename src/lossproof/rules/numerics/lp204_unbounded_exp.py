@@ -96,8 +96,94 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.tensor_ops import as_tensor, same
+from lossproof.source.values import T
+
+
+_LOG_LIKE = ("log", "var", "sigma", "std", "scale", "rate", "beta", "lambda", "prec")
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op == "div":
+        numerator = as_tensor(fact.others[0]) if fact.others else None
+        for t in fact.operands():
+            if numerator is not None and _softmax(numerator, t) and _unbounded(numerator.get("via")[1]):
+                yield fact.finding(
+                    RULE,
+                    "a hand-written softmax: exp overflows from 88.7 in float32 and the ratio becomes NaN; "
+                    "`torch.softmax` subtracts the maximum first",
+                )
+                return
+    elif fact.op in ("log", "log1p"):
+        for t in fact.operands():
+            inner = _softplus(t, fact.op)
+            if inner is not None and _unbounded(inner):
+                yield fact.finding(
+                    RULE,
+                    "log(1 + exp(x)) overflows: its gradient is NaN from x of about 89 in float32; use `softplus`",
+                )
+                return
+            inner = _logsumexp(t)
+            if inner is not None and _unbounded(inner):
+                yield fact.finding(
+                    RULE,
+                    "log of a sum of exponentials overflows from 88.7 in float32; use `torch.logsumexp`",
+                )
+                return
+
+
+def _exponent(t: T) -> T | None:
+    via = t.get("via")
+    return via[1] if t.act == "exp" and via is not None and via[0] == "exp" else None
+
+
+def _softmax(numerator: T, denominator: T) -> bool:
+    if numerator.act != "exp":
+        return False
+    via = denominator.get("via")
+    if via is not None and via[0] == "add":
+        return any(_softmax(numerator, p) for p in via[1:])
+    return via is not None and via[0] == "sum" and same(via[1], numerator)
+
+
+def _softplus(t: T, op: str) -> T | None:
+    if op == "log1p":
+        return _exponent(t)
+    via = t.get("via")
+    if via is None or via[0] != "add":
+        return None
+    for one, other in ((via[1], via[2]), (via[2], via[1])):
+        if one.lo == one.hi == 1.0 and _exponent(other) is not None:
+            return _exponent(other)
+    return None
+
+
+def _logsumexp(t: T) -> T | None:
+    via = t.get("via")
+    if via is not None and via[0] == "add" and any("const" in p.tags for p in via[1:]):
+        t = via[1] if "const" in via[2].tags else via[2]
+        via = t.get("via")
+    return _exponent(via[1]) if via is not None and via[0] == "sum" else None
+
+
+def _unbounded(x: T) -> bool:
+    """Nothing keeps the exponent small: not a bound, not a subtracted maximum, not a cosine."""
+    if x.hi is not None or "num" in x.tags or x.act in ("cosine", "log_softmax", "normalized", "tanh", "log"):
+        return False
+    via = x.get("via")
+    if via is not None and via[0] in ("mul", "div", "add", "sub", "neg"):
+        parts = [p for p in via[1:] if isinstance(p, T)]
+        if any(p.act in ("cosine", "log_softmax", "log", "tanh", "sigmoid") for p in parts):
+            return False
+        if via[0] == "sub" and any((q := p.get("via")) is not None and q[0] in ("max", "logsumexp") for p in parts):
+            return False
+    return not any(word in x.sym.lower() for word in _LOG_LIKE)
+
 
 RULE = Rule(
     code="LP204",
@@ -107,4 +193,6 @@ RULE = Rule(
     hint="use softplus, logsumexp, softmax or logaddexp",
     page=__doc__ or "",
     evidence="exp-overflow",
+    facts="operation",
+    check=check,
 )

@@ -102,8 +102,64 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.values import T, number
+
+
+# Half of the smallest float16, and half of float32's distance below and above 1.
+_HALF_TINY = 2.98e-8
+_BELOW_ONE = 2.98e-8
+_ABOVE_ONE = 5.96e-8
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op == "clamp":
+        low, high = fact.others
+        top = number(high)
+        if top is not None and 0 < 1.0 - top < _BELOW_ONE:
+            yield fact.finding(
+                RULE,
+                f"`1 - {1.0 - top:.0e}` is exactly 1 in float32: the upper clamp does nothing, and log(1 - p) is "
+                "still -inf at p = 1",
+            )
+            return
+        bottom = number(low)
+        if bottom is not None and 0 < bottom < _HALF_TINY and _half(fact.operands()):
+            yield fact.finding(RULE, f"`{bottom:.0e}` is 0 in float16: this clamp does not keep the value above zero")
+    elif fact.op == "add":
+        for one, other in _sides(fact):
+            if 0 < one < _HALF_TINY and "half" in other.tags:
+                yield fact.finding(RULE, f"`{one:.0e}` is 0 in float16: the epsilon is added and nothing changes")
+                return
+    elif fact.op == "sub":
+        left = as_tensor(fact.operand)
+        right = as_tensor(fact.others[0])
+        if left.lo is not None and left.lo == left.hi and 0 < abs(left.lo - 1.0) < _ABOVE_ONE:
+            if right.act in ("sigmoid", "softmax", "probability") or (right.hi is not None and right.hi <= 1):
+                yield fact.finding(
+                    RULE,
+                    f"`1 + {left.lo - 1.0:.0e}` is exactly 1 in float32: the difference is still 0 at p = 1; "
+                    "`(1 - p) + eps` keeps the epsilon",
+                )
+
+
+def _half(values: list[T]) -> bool:
+    return any("half" in t.tags for t in values)
+
+
+def _sides(fact: Operation) -> list[tuple[float, T]]:
+    left, right = fact.operand, fact.others[0]
+    found = []
+    for constant, other in ((number(left), right), (number(right), left)):
+        if constant is not None:
+            found.append((constant, as_tensor(other)))
+    return found
+
 
 RULE = Rule(
     code="LP205",
@@ -113,4 +169,6 @@ RULE = Rule(
     hint="compute the loss in float32, or take the epsilon from torch.finfo(x.dtype).eps",
     page=__doc__ or "",
     evidence="vanishing-epsilon",
+    facts="operation",
+    check=check,
 )

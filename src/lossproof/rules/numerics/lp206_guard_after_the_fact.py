@@ -104,8 +104,33 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.hazards import hazard
+
+
+_REPLACED = {"where": "`torch.where`", "late": "the replacement", "mask": "the mask", "select": "the selection"}
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    for inner in fact.behind:
+        found = hazard(inner)
+        if found is None:
+            continue
+        _, reason = found
+        what = {"div": "division", "log": "logarithm", "log1p": "logarithm", "acos": "arc function"}.get(inner.op, "root")
+        word = f"`{fact.word}`" if fact.op == "late" else _REPLACED.get(fact.op, f"`{fact.word}`")
+        yield fact.finding(
+            RULE,
+            f"{word} comes after the {what} it should guard ({reason}): the value is finite, but backward multiplies "
+            "zero by infinity and the gradient is NaN",
+            confidence="likely",
+        )
+        return
+
 
 RULE = Rule(
     code="LP206",
@@ -115,4 +140,6 @@ RULE = Rule(
     hint="make the argument safe before the operation: f(torch.where(ok, x, 1)), then choose the result",
     page=__doc__ or "",
     evidence="where-gradient",
+    facts="operation",
+    check=check,
 )

@@ -98,8 +98,80 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.values import T
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op != "div" or not fact.others:
+        return
+    numerator = as_tensor(fact.others[0])
+    for t in fact.operands():
+        overlap = _overlap(numerator)
+        if overlap is None or not _union(t) or not _pools_batch(overlap):
+            continue
+        if any("batch" in atom.key.lower() for atom in fact.atoms):
+            return  # somebody chose it
+        yield fact.finding(
+            RULE,
+            "this overlap ratio is summed over the whole batch: one large object outweighs many small ones, and an "
+            "image's loss depends on the others in its batch",
+        )
+        return
+
+
+def _overlap(t: T, depth: int = 5) -> T | None:
+    """The sum of a product of two tensors that a numerator is made of."""
+    via = t.get("via")
+    if via is None or depth == 0:
+        return None
+    if via[0] == "sum":
+        inner = via[1]
+        product = inner.get("via")
+        if product is not None and product[0] in ("mul", "minimum"):
+            two = [p for p in product[1:] if isinstance(p, T) and "const" not in p.tags]
+            if len(two) == 2 and two[0] is not two[1]:
+                return t
+        return _overlap(inner, depth - 1)
+    if via[0] in ("mul", "add", "sub", "mean", "item", "clamp"):
+        for part in via[1:]:
+            if isinstance(part, T):
+                found = _overlap(part, depth - 1)
+                if found is not None:
+                    return found
+    return None
+
+
+def _union(t: T) -> bool:
+    """A denominator made of at least two sums."""
+    return _sums(t, 6) >= 2
+
+
+def _sums(t: T, depth: int) -> int:
+    via = t.get("via")
+    if via is None or depth == 0:
+        return 0
+    if via[0] == "sum":
+        inner = via[1].get("via")
+        if inner is not None and inner[0] in ("add", "sub"):
+            return 2
+        return 1
+    if via[0] in ("add", "sub", "mul", "clamp", "maximum"):
+        return sum(_sums(p, depth - 1) for p in via[1:] if isinstance(p, T))
+    return 0
+
+
+def _pools_batch(t: T) -> bool:
+    reduced = t.get("reduced")
+    if reduced == "all":
+        return t.get("via")[1].get("reduced") is None
+    return isinstance(reduced, tuple) and 0 in reduced and len(reduced) > 1
+
 
 RULE = Rule(
     code="LP301",
@@ -109,4 +181,6 @@ RULE = Rule(
     hint="sum over the dimensions of one sample, then take the mean over the batch",
     page=__doc__ or "",
     evidence="batch-dice",
+    facts="operation",
+    check=check,
 )

@@ -98,8 +98,71 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import Operation
+from lossproof.source.hazards import is_mask, mask_in, selected, tested
+from lossproof.source.tensor_ops import as_tensor, same
+from lossproof.source.values import T
+
+
+_EMPTY = "a batch in which the mask selects nothing makes this mean NaN"
+_ALL = "the masked elements are zeros that still count in the mean: the loss shrinks with the share that is kept"
+
+
+def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op == "mean" and not fact.others:
+        yield from _mean(fact)
+    elif fact.op == "div" and fact.others:
+        yield from _ratio(fact)
+
+
+def _mean(fact: Operation) -> Iterator[Finding]:
+    for t in fact.operands():
+        if selected(t):
+            if not tested(fact, t):
+                yield fact.finding(RULE, _EMPTY, severity=Severity.ERROR, confidence="likely")
+            return
+        if mask_in(t) is not None or _zeroed(t) or _ignored(t):
+            if "sum" not in t.tags:
+                yield fact.finding(RULE, _ALL, confidence="likely")
+            return
+
+
+def _ratio(fact: Operation) -> Iterator[Finding]:
+    numerator = as_tensor(fact.others[0])
+    mask = mask_in(numerator)
+    if mask is None:
+        return
+    for t in fact.operands():
+        via = t.get("via")
+        if "size" in t.tags:
+            yield fact.finding(RULE, _ALL, confidence="likely")
+            return
+        if via is not None and via[0] == "sum" and same(via[1], mask) and not t.nonzero and not tested(fact, t):
+            yield fact.finding(RULE, _EMPTY, severity=Severity.ERROR, confidence="likely")
+            return
+
+
+def _zeroed(t: T) -> bool:
+    """``masked_fill(mask, 0)``, ``where(mask, loss, 0)``, ``loss[mask] = 0``."""
+    if t.get("zeroed"):
+        return True
+    via = t.get("via")
+    if via is not None and via[0] == "where":
+        test, yes, no = via[1:]
+        for side, other in ((yes, no), (no, yes)):
+            if side.lo == side.hi == 0.0 and "loss" in other.tags and is_mask(test):
+                return True
+    return False
+
+
+def _ignored(t: T) -> bool:
+    """An unreduced loss with ignore_index: what is ignored is a zero in it."""
+    return t.act == "loss" and t.get("reduction") == "none" and bool(t.get("ignores"))
+
 
 RULE = Rule(
     code="LP304",
@@ -109,4 +172,6 @@ RULE = Rule(
     hint="divide by what is kept: (loss * mask).sum() / mask.sum().clamp(min=1)",
     page=__doc__ or "",
     evidence="masked-mean",
+    facts="operation",
+    check=check,
 )

@@ -1,0 +1,48 @@
+"""Files that are either the old ones or the new ones, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+
+from lossproof.problem import CannotRun
+
+
+def write_atomically(path: str, content: str) -> None:
+    """Write beside the file, then put it in its place. A file keeps its permissions; a link is written through."""
+    target = os.path.realpath(path)
+    if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a device has no "half of one"
+        _write_through(path, target, content)
+        return
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            dir=os.path.dirname(target), prefix=f".{os.path.basename(target)}.", suffix=".tmp"
+        )
+        with open(descriptor, "w", encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
+            stream.write(content)
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise CannotRun(f"{path}: cannot write: {(error.strerror or str(error)).lower()}") from None
+
+
+def _write_through(path: str, target: str, content: str) -> None:
+    try:
+        with open(target, "w", encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
+            stream.write(content)
+    except OSError as error:
+        raise CannotRun(f"{path}: cannot write: {(error.strerror or str(error)).lower()}") from None
+
+
+def _mode(target: str) -> int:
+    try:
+        return os.stat(target).st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask

@@ -1,0 +1,121 @@
+"""Find faults in the training objectives of a project.
+
+exit codes: 0 nothing found, 1 findings, 2 could not run
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lossproof import config
+from lossproof.check import Options, check_paths, find_files
+from lossproof.cli import output
+from lossproof.cli.progress import Bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``lossproof check``."""
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files and folders (default: .); - is standard input")
+    group = parser.add_argument_group("rules", "a code (LP101), a prefix (LP1), a name (sigmoid-before-bce) or ALL")
+    for name, help in (
+        ("select", "only these"),
+        ("ignore", "not these"),
+        ("extend-select", "these too"),
+        ("extend-ignore", "nor these"),
+    ):
+        group.add_argument(f"--{name}", action="append", metavar="RULES", help=help)
+    group.add_argument("--min-severity", choices=config.SEVERITIES, help="leave out what is less grave")
+    group.add_argument("--min-confidence", choices=config.CONFIDENCES, help="leave out what is less certain")
+
+    group = parser.add_argument_group("output")
+    group.add_argument("--format", choices=config.FORMATS, help="how to report (default: text)")
+    group.add_argument("-o", "--output", metavar="FILE", help="write the report to a file (- is standard output)")
+    group.add_argument("--statistics", action="store_true", help="count findings by rule instead of listing them")
+    group.add_argument("--show-unresolved", action="store_true", help="list the values that could not be followed")
+    group.add_argument("--show-files", action="store_true", help="list the files that would be checked, and stop")
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: auto)")
+    group.add_argument("-q", "--quiet", action="store_true", help="findings only")
+    group.add_argument("-v", "--verbose", action="store_true", help="say what was read")
+    group.add_argument("--exit-zero", action="store_true", help="exit with 0 even when there are findings")
+
+    group = parser.add_argument_group("baseline")
+    group.add_argument("--baseline", metavar="FILE", help="report only what is not in this file")
+    group.add_argument("--update-baseline", action="store_true", help="accept what is found now into the baseline")
+
+    group = parser.add_argument_group("files", "patterns are written as in .gitignore")
+    group.add_argument("--exclude", action="append", metavar="PATTERNS", help="leave out these instead of the default")
+    group.add_argument("--extend-exclude", action="append", metavar="PATTERNS", help="leave out these too")
+    group.add_argument(
+        "--force-exclude", action="store_true", default=None, help="exclude even files that are named here"
+    )
+    group.add_argument(
+        "--no-respect-gitignore",
+        dest="respect_gitignore",
+        action="store_false",
+        default=None,
+        help="check what git ignores",
+    )
+    group.add_argument("--stdin-filename", metavar="FILE", help="the name of what comes from standard input")
+
+    group = parser.add_argument_group("settings")
+    group.add_argument("--config", metavar="FILE", help="read the settings from this file")
+    group.add_argument("--isolated", action="store_true", help="ignore every configuration file")
+    group.add_argument("--no-cache", action="store_true", help="neither read nor write the cache")
+    group.add_argument("--cache-dir", metavar="DIR", help="where to keep the cache")
+    group.add_argument("-j", "--jobs", type=_jobs, default=0, metavar="N", help="processes (default: one a core)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, report, and say by the exit code whether there was anything."""
+    stdin = output.standard_input(args)
+    paths = args.paths or (["-"] if stdin else ["."])
+    settings = config.load(
+        [stdin[0] if path == "-" and stdin else path for path in paths], file=args.config, isolated=args.isolated
+    )
+    bar = Bar.for_terminal(args.quiet)
+    options = Options(
+        config=settings,
+        select=_listed(args.select),
+        ignore=_listed(args.ignore) or (),
+        extend_select=_listed(args.extend_select) or (),
+        extend_ignore=_listed(args.extend_ignore) or (),
+        min_severity=args.min_severity,
+        min_confidence=args.min_confidence,
+        exclude=_listed(args.exclude),
+        extend_exclude=_listed(args.extend_exclude) or (),
+        force_exclude=args.force_exclude,
+        respect_gitignore=args.respect_gitignore,
+        baseline=args.baseline,
+        update_baseline=args.update_baseline,
+        cache=not args.no_cache,
+        cache_dir=args.cache_dir,
+        jobs=args.jobs,
+        show_unresolved=args.show_unresolved,
+        stdin=stdin,
+        progress=bar,
+    )
+    if args.show_files:
+        output.show_files(find_files(paths, options))
+        return 0
+    name = output.format_name(args, settings)
+    try:
+        report = check_paths(paths, options)
+    finally:
+        if bar is not None:
+            bar.close()
+    output.show(report, name, args, settings)
+    return 1 if report.findings and not args.exit_zero else 0
+
+
+def _listed(values: list[str] | None) -> list[str] | None:
+    """Options that may be repeated and may hold commas."""
+    if values is None:
+        return None
+    return [item.strip() for value in values for item in value.split(",") if item.strip()]
+
+
+def _jobs(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number

@@ -1,0 +1,38 @@
+"""Show what a rule is about, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+
+from lossproof.cli import output
+from lossproof.problem import CannotRun
+from lossproof.report import page
+from lossproof.rules import registry
+from lossproof.selection import resolve
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``lossproof explain``."""
+    parser.add_argument("rules", nargs="*", metavar="RULE", help="a code (LP101), a prefix (LP1) or a name")
+    parser.add_argument("--all", action="store_true", help="list every rule")
+    parser.add_argument("--format", choices=("text", "json", "markdown"), default="text", help="default: text")
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: auto)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the pages."""
+    known = registry.all_rules()
+    if not args.rules and not args.all:
+        raise CannotRun("name a rule, as in lossproof explain LP101, or list them with --all")
+    codes = sorted(known) if args.all else sorted(code for each in args.rules for code in resolve(each, known)[1])
+    rules = [known[code] for code in dict.fromkeys(codes)]
+    out = output.standard_output()
+    if args.format == "json":
+        out.write(page.as_json(rules, one=not args.all and len(rules) == 1))
+    elif args.format == "markdown":
+        out.write(page.as_markdown(rules))
+    elif args.all:
+        out.write(page.as_table(rules))
+    else:
+        page.write(rules, out, colour=output.colour(args, out))
+    return 0

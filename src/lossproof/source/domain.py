@@ -1,0 +1,369 @@
+"""Why a value can sit at the edge of an operation's domain.
+
+Each function answers with a reason that a reader can check, or ``None``: known to be safe, or not known
+to be unsafe. A tensor parameter is data; a scalar parameter (a temperature, a count) is a setting.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from lossproof.source.syntax import Function, dotted
+from lossproof.source.values import T
+
+# Names that say "this is a setting or a count": used to stay silent, never to accuse.
+_SETTING = re.compile(
+    r"^(t|temp|temperature|tau|scale|scaling|sigma\d?|beta\d?|gamma|alpha|lambda_?\w*|lam|n|k|num\w*|\w*_num|n_\w+|count|"
+    r"batch_size|bs|eps\w*|epsilon|smooth\w*|norm\w*|avg_factor|normali[sz]er|size|length\w*|\w*_len|dim|factor|std\w*|var|"
+    r"variance|s|m|margin|step\w*|epoch\w*|total\w*|world_size|weight_sum|denom\w*|stride|ratio|period|warmup\w*|c|nb\w*|"
+    r"accum\w*|\w*_steps|div|divisor|bandwidth\w*|h|w|height|width|max_\w+|min_\w+|rate|lr|freq\w*|mean_?std|"
+    r"\w*_scale|\w*_factor|\w*_temperature|inv_\w+|diameter\w*|\w*_size|cfg|config|args|opt|loss_weight|\w*_weight)$",
+    re.I,
+)
+_TARGET = re.compile(r"target|label|^gt|_gt$|ground|truth|^y$|y_true|mask|^tgt|annot", re.I)
+_TENSOR_METHOD = {
+    "view", "sum", "mean", "shape", "size", "dim", "float", "pow", "log", "exp", "clamp", "squeeze", "unsqueeze", "abs",
+    "sqrt", "flatten", "reshape", "permute", "contiguous", "detach", "max", "min", "device", "dtype", "t", "transpose",
+    "numel", "new_zeros", "type_as", "to", "argmax", "long", "sigmoid", "softmax", "backward", "clone", "norm", "std", "var",
+    "cpu", "cuda", "requires_grad", "expand", "repeat", "gather", "ndim", "T", "masked_fill", "nelement",
+}  # fmt: skip
+_NOT_A_TENSOR = {"float", "int", "bool", "str", "dict", "list", "Callable", "None"}
+
+
+def is_data(t: T) -> bool:
+    """Whether a value that nothing is known of is at least a tensor of data, not a setting."""
+    if t.tags & {"num", "size", "const", "parameter", "fresh"} and "item" not in t.tags:
+        return False
+    param = t.get("param")
+    if param is not None:
+        return is_tensor_param(*param)
+    via = t.get("via")
+    if via is not None:
+        return any(isinstance(p, T) and is_data(p) for p in via[1:])
+    return bool(t.tags & {"data", "pred"}) and not (t.sym and _SETTING.match(t.sym))
+
+
+def is_tensor_param(function: Function, name: str) -> bool:
+    arguments = getattr(function.node, "args", None)
+    if not isinstance(arguments, ast.arguments) or _SETTING.match(name):
+        return False
+    positional = arguments.posonlyargs + arguments.args
+    names = [a.arg for a in positional]
+    annotation = next((a.annotation for a in positional + arguments.kwonlyargs if a.arg == name), None)
+    if annotation is not None:
+        text = dotted(annotation) or (annotation.value if isinstance(annotation, ast.Constant) else "")
+        last = str(text).rpartition(".")[2]
+        if last in ("Tensor", "FloatTensor"):
+            return True
+        if last in _NOT_A_TENSOR:
+            return False
+    if name in names:
+        position = names.index(name)
+        first_default = len(names) - len(arguments.defaults)
+        if position >= first_default:
+            default = arguments.defaults[position - first_default]
+            if not (isinstance(default, ast.Constant) and default.value is None):
+                return False
+        offset = 1 if function.cls is not None and not function.is_static else 0
+        if 0 <= position - offset < 2 and position < first_default:
+            return True
+    return _used_as_tensor(function, name)
+
+
+def _used_as_tensor(function: Function, name: str) -> bool:
+    body = function.node.body if isinstance(function.node.body, list) else [function.node.body]
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name:
+                if node.attr in _TENSOR_METHOD:
+                    return True
+            elif (
+                isinstance(node, ast.Call)
+                and node.args
+                and isinstance(node.args[0], ast.Name)
+                and node.args[0].id == name
+                and dotted(node.func).partition(".")[0] in ("torch", "F")
+            ):
+                return True
+    return False
+
+
+def is_target(t: T, depth: int = 3) -> bool:
+    """Whether a value comes from the targets alone, so that no gradient runs through it."""
+    if "pred" in t.tags:
+        return False
+    if t.tags & {"detached", "fresh"}:
+        return True
+    param = t.get("param")
+    if param is not None:
+        return _TARGET.search(param[1]) is not None
+    if t.sym:
+        return _TARGET.search(t.sym) is not None
+    via = t.get("via")
+    if via is not None and depth:
+        parts = [p for p in via[1:] if isinstance(p, T) and "const" not in p.tags]
+        return bool(parts) and all(is_target(p, depth - 1) for p in parts)
+    return "data" in t.tags
+
+
+def name_of(t: T) -> str:
+    if t.sym:
+        return f"`{t.sym}`"
+    return "it"
+
+
+def zero_reason(t: T, depth: int = 6) -> str | None:
+    """Why a denominator can be zero."""
+    if t.nonzero or depth == 0 or t.tags & {"guarded", "filled", "parameter"}:
+        return None
+    if t.hi is not None and t.hi < 0:
+        return None
+    if "num" in t.tags and not t.tags & {"item", "count"}:
+        return None
+    if t.lo is not None and t.lo == t.hi:
+        return None
+    via = t.get("via")
+    if "numpy" in t.tags:
+        return None
+    if via is None:
+        if t.act == "loss":
+            return None
+        if t.act == "relu":
+            return "a ReLU gives exact zeros"
+        if t.act == "affine":
+            return "a raw output can pass through zero"
+        if t.act == "norm":
+            return None
+        if t.get("param") is not None or "data" in t.tags:
+            return f"{name_of(t)} can hold zeros" if is_data(t) else None
+        return None
+    op = via[0]
+    first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
+    if op in ("norm", "std", "var", "vector_norm", "cdist", "logsumexp", "matmul", "loss", "linear"):
+        return None
+    if op == "where":
+        return None
+    if op == "sum" or op == "nansum":
+        assert first is not None
+        if "count" in t.tags:
+            return "nothing may be selected: the count can be 0"
+        if t.lo == 0.0 and not t.lo_open and is_data(first):
+            return "the sum of values that can all be 0"
+        if first.get("param") is not None and is_data(first):
+            return f"the sum of {name_of(first)} can be 0"
+        if first.act in ("affine",):
+            return "a sum of raw outputs can pass through zero"
+        inner = first.get("via")
+        if inner is not None and inner[0] == "mul" and is_data(first):
+            return "the sum of a product can be 0"
+        if "data" in first.tags and is_data(first):
+            return f"the sum of {name_of(first)} can be 0"
+        return None
+    if op == "add":
+        parts = [p for p in via[1:] if isinstance(p, T)]
+        if any(p.positive and not p.tags & {"num"} for p in parts) or any(p.positive for p in parts):
+            return None
+        if any("num" in p.tags or (p.get("param") is not None and not is_data(p)) or _setting(p) for p in parts):
+            return None  # an epsilon that we cannot read
+        reasons = [zero_reason(p, depth - 1) for p in parts]
+        return reasons[0] if reasons and all(reasons) else None
+    if op == "sub":
+        a, b = via[1], via[2]
+        if a.lo is not None and a.lo == a.hi and b.lo is not None and b.hi is not None:
+            closed = b.hi == a.lo and not b.hi_open
+            return "it reaches zero at the end of its range" if closed else None
+        if _is_reduction(a, "max") and _is_reduction(b, "min"):
+            return "maximum and minimum are equal for a constant input"
+        if "const" in a.tags or "const" in b.tags:
+            return "the difference can be zero" if is_data(a) and is_data(b) else None
+        if _overlap_sum(a) and is_data(t):
+            return "the union is empty where both masks are"
+        return "the difference can be zero" if is_data(a) and is_data(b) else None
+    if op in ("mul", "div"):
+        for part in via[1:2] if op == "div" else via[1:]:
+            reason = zero_reason(part, depth - 1) if isinstance(part, T) else None
+            if reason is not None:
+                return reason
+        return None
+    if op in ("abs", "neg", "pow", "square", "sqrt", "mean", "item", "clamp", "relu", "floor", "round", "trunc", "ceil"):
+        if op == "pow" and isinstance(via[2], T) and via[2].hi is not None and via[2].hi <= 0:
+            return None
+        if op == "clamp" and t.lo == 0.0 and not t.lo_open:
+            return "a clamp at 0 lets zeros through"
+        if op == "relu":
+            return "a ReLU gives exact zeros"
+        if op == "mean" and first is not None and (first.act in ("affine",) or "count" in t.tags or first.lo == 0.0):
+            return "the mean can be 0" if is_data(first) else None
+        return zero_reason(first, depth - 1) if first is not None else None
+    if op in ("max", "min"):
+        return "the extremum can be 0" if first is not None and is_data(first) and not first.nonzero else None
+    if op in ("prod", "not"):
+        return None
+    if t.lo == 0.0 and not t.lo_open and is_data(t):
+        return "it can be exactly 0"
+    return None
+
+
+def _setting(t: T) -> bool:
+    return bool(t.sym) and _SETTING.match(t.sym) is not None
+
+
+def _is_reduction(t: T, word: str) -> bool:
+    via = t.get("via")
+    return via is not None and via[0] == word
+
+
+def _overlap_sum(t: T) -> bool:
+    via = t.get("via")
+    return via is not None and via[0] == "add" and all(_is_reduction(p, "sum") for p in via[1:] if isinstance(p, T))
+
+
+def nonpositive_reason(t: T, depth: int = 6) -> str | None:
+    """Why the argument of a logarithm can be zero or negative."""
+    if t.positive or depth == 0 or t.tags & {"guarded", "filled", "parameter"}:
+        return None
+    if "num" in t.tags and not t.tags & {"item"}:
+        return None
+    if "numpy" in t.tags:
+        return None
+    via = t.get("via")
+    if t.act in ("sigmoid", "softmax", "exp", "softplus", "norm"):
+        return None
+    if t.act == "affine" and (via is None or via[0] not in ("add", "sub", "mul", "div")):
+        return "a raw output can be zero or negative"
+    if t.act == "relu":
+        return "a ReLU gives exact zeros"
+    if via is None:
+        if t.act == "loss":
+            return None
+        if t.get("param") is not None or "data" in t.tags:
+            return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
+        return None
+    op = via[0]
+    first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
+    if op in ("where", "logsumexp", "loss", "norm", "std", "var", "cdist"):
+        return None
+    if op == "add":
+        parts = [p for p in via[1:] if isinstance(p, T)]
+        if any("num" in p.tags or _setting(p) or (p.get("param") is not None and not is_data(p)) for p in parts):
+            other = [p for p in parts if not ("num" in p.tags or _setting(p))]
+            if len(other) == 1 and other[0].lo is None and other[0].act == "affine":
+                return "a raw output can be negative"
+            if len(other) == 1 and other[0].hi is not None and other[0].hi <= 0:
+                return "the argument can be negative"
+            return None
+        reasons = [nonpositive_reason(p, depth - 1) for p in parts]
+        if reasons and all(reasons):
+            return reasons[0]
+        return None
+    if op == "sub":
+        a, b = via[1], via[2]
+        if a.lo is not None and a.lo == a.hi:
+            if b.hi is not None and (b.hi < a.lo or (b.hi == a.lo and b.hi_open)):
+                return None
+            if b.hi is not None and b.hi == a.lo:
+                return "it reaches zero at the end of its range"
+            if b.hi is None and b.act == "affine":
+                return "the difference can be negative"
+            return "nothing keeps it above zero" if is_data(b) else None
+        if t.lo is not None and t.lo == 0.0 and not t.lo_open and is_data(t):
+            return "the difference can be zero"
+        return "the difference can be zero or negative" if is_data(a) and is_data(b) else None
+    if op in ("mul", "div"):
+        if t.nonnegative:
+            for part in via[1:2] if op == "div" else via[1:]:
+                if isinstance(part, T) and not part.positive:
+                    reason = nonpositive_reason(part, depth - 1)
+                    if reason is not None:
+                        return reason
+            return None
+        reasons = [nonpositive_reason(p, depth - 1) for p in via[1:] if isinstance(p, T)]
+        known = [r for r in reasons if r is not None]
+        return known[0] if known else None
+    if op in ("abs", "square", "relu", "clamp", "mean", "sum", "sqrt", "item", "max", "min", "pow", "softmax", "prod", "neg"):
+        if op == "clamp":
+            if t.lo is not None and t.lo == 0.0 and not t.lo_open:
+                return "a clamp at 0 lets zeros through"
+            if t.lo is None and first is not None:
+                return nonpositive_reason(first, depth - 1)
+            return None
+        if op in ("abs", "square", "pow") and t.lo == 0.0 and not t.lo_open:
+            return "it is exactly 0 where the operand is 0" if first is not None and is_data(first) else None
+        if op == "sum" and "count" in t.tags:
+            return "nothing may be selected: the count can be 0"
+        if op == "neg":
+            return "the argument can be negative" if first is not None and first.nonnegative else None
+        return nonpositive_reason(first, depth - 1) if first is not None else None
+    if t.lo == 0.0 and not t.lo_open and is_data(t):
+        return "it can be exactly 0"
+    return None
+
+
+def root_reason(t: T, depth: int = 5) -> str | None:
+    """Why a root or a fractional power is taken at a point where its gradient is infinite."""
+    if t.positive or t.tags & {"guarded", "filled", "parameter", "numpy"} or depth == 0:
+        return None
+    if "num" in t.tags:
+        return None
+    if is_target(t):
+        return None
+    via = t.get("via")
+    if t.act == "relu" and (via is None or via[0] in ("relu", "relu6", "hardsigmoid")):
+        return None  # its backward writes 0 over what the root sends back
+    if t.act == "loss":
+        return "the loss is 0 at a perfect fit"
+    if via is None:
+        if t.act == "norm":
+            return None
+        if t.act == "affine":
+            return "a raw output can be zero or negative"
+        if t.get("param") is not None:
+            return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
+        return None
+    op = via[0]
+    first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
+    if op in ("where", "std", "var", "norm", "cdist"):
+        return None
+    if op == "add":
+        parts = [p for p in via[1:] if isinstance(p, T)]
+        if any("num" in p.tags or _setting(p) or (p.get("param") is not None and not is_data(p)) for p in parts):
+            return None
+        reasons = [root_reason(p, depth - 1) for p in parts]
+        return reasons[0] if reasons and all(reasons) else None
+    if op == "loss":
+        return "the loss is 0 at a perfect fit"
+    if op == "clamp":
+        if t.lo == 0.0 and not t.lo_open:
+            return "a clamp at 0 lets zeros through, and the gradient of the root there is infinite"
+        return root_reason(first, depth - 1) if t.lo is None and first is not None else None
+    if op == "maximum":
+        return "a maximum with 0 lets zeros through" if t.lo == 0.0 else None
+    if op in ("sub",):
+        if t.lo is not None and t.lo == 0.0 and is_data(t):
+            return "the difference can be exactly 0"
+        a, b = via[1], via[2]
+        if "const" in a.tags and b.hi is not None and b.hi_open and a.lo is not None and b.hi <= a.lo:
+            return None
+        return "the difference can be zero or negative" if is_data(a) or is_data(b) else None
+    if op in ("mul", "div"):
+        for part in via[1:2] if op == "div" else via[1:]:
+            if isinstance(part, T) and not part.positive:
+                reason = root_reason(part, depth - 1)
+                if reason is not None:
+                    return reason
+        if t.lo == 0.0 and via[0] == "mul" and via[1] is via[2]:
+            return "a square is exactly 0 where both sides agree"
+        return None
+    if op in ("sum", "mean", "square", "pow", "abs", "squeeze", "exp", "prod", "matmul", "neg"):
+        if op == "matmul":
+            return None
+        if t.lo == 0.0 and not t.lo_open:
+            base = first
+            while base is not None and base.get("via") is not None and base.get("via")[0] in ("sum", "mean"):
+                base = base.get("via")[1]
+            return "a sum of squares is exactly 0 where both sides agree" if base is not None and is_data(base) else None
+        return root_reason(first, depth - 1) if first is not None and op in ("sum", "mean", "abs") else None
+    if t.lo == 0.0 and not t.lo_open and is_data(t):
+        return "it can be exactly 0"
+    return None

@@ -1,0 +1,192 @@
+"""Whether an arithmetic step is taken where it can go wrong, and why.
+
+``hazard`` joins an operation with the edge of its domain. A test that was made before (``if mask.any():``,
+``if n == 0: return``) is a guard as good as a clamp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossproof.source import domain
+from lossproof.source.evaluate import children
+from lossproof.source.facts import Fact, Operation
+from lossproof.source.lower import Guard, Node
+from lossproof.source.tensor_ops import MASK_NAME, as_tensor, same
+from lossproof.source.values import T, Value, alternatives, number
+
+
+def hazard(fact: Operation) -> tuple[T, str] | None:
+    """The operand and the reason why this step can go non-finite (in value or in gradient)."""
+    check = {
+        "div": domain.zero_reason,
+        "log": domain.nonpositive_reason,
+        "log1p": below_minus_one,
+        "sqrt": domain.root_reason,
+        "rsqrt": domain.nonpositive_reason,
+        "acos": at_the_end_of_the_arc,
+    }.get(fact.op)
+    if fact.op == "pow":
+        check = power_check(fact.others[0] if fact.others else None)
+    if check is None:
+        return None
+    for t in fact.operands():
+        reason = check(t)
+        if reason is None:
+            continue
+        if fact.op == "div" and _python_only(t):
+            continue
+        if not tested(fact, t):
+            return t, reason
+    return None
+
+
+def power_check(exponent: Value | None) -> Any:
+    """A fractional power below 1 is a root; one above 1 needs a base that is not negative."""
+    e = number(exponent)
+    if e is None or e == int(e):
+        return domain.zero_reason if e is not None and e < 0 else None
+    if e < 0:
+        return domain.nonpositive_reason
+    if e < 1:
+        return domain.root_reason
+    return negative_reason
+
+
+def negative_reason(t: T) -> str | None:
+    if t.nonnegative or t.tags & {"num", "guarded", "filled"}:
+        return None
+    if t.act == "affine":
+        return "a raw output can be negative"
+    via = t.get("via")
+    if via is not None and via[0] == "sub" and t.lo is None and domain.is_data(t):
+        return "the difference can be negative"
+    return None
+
+
+def below_minus_one(t: T) -> str | None:
+    if t.lo is not None and (t.lo > -1 or (t.lo == -1 and t.lo_open)):
+        return None
+    via = t.get("via")
+    if t.act == "affine" and via is None:
+        return "a raw output can be below -1"
+    if via is not None and via[0] == "neg":
+        inner = via[1]
+        if inner.hi is not None and inner.hi == 1 and not inner.hi_open and domain.is_data(inner):
+            return "it reaches -1 at the end of its range"
+    return None
+
+
+def at_the_end_of_the_arc(t: T) -> str | None:
+    inside = t.lo is not None and t.hi is not None and t.lo > -1 and t.hi < 1
+    if inside or "num" in t.tags or t.tags & {"filled", "numpy"}:
+        return None
+    if t.lo is not None and t.hi is not None and (t.lo_open or t.lo > -1) and (t.hi_open or t.hi < 1):
+        return None
+    if domain.is_target(t):
+        return None
+    if t.lo == -1.0 or t.hi == 1.0 or t.act in ("affine", "cosine"):
+        return "the derivative is infinite at -1 and 1"
+    return "the derivative is infinite at -1 and 1" if domain.is_data(t) else None
+
+
+def _python_only(t: T) -> bool:
+    return "num" in t.tags and not t.tags & {"count", "item"}
+
+
+def tested(fact: Fact, value: T) -> bool:
+    """Whether a test on the way to this step speaks of the value, or of what it was counted from."""
+    kin = _kin(value)
+    frame: Any = fact.frame
+    node: Any = fact.node
+    while frame is not None and node is not None:
+        guard: Guard | None = node.guard
+        while guard is not None:
+            if guard.polarity is not None and guard.test is not None and _speaks_of(fact, frame, guard.test, kin):
+                return True
+            guard = guard.parent
+        site = frame.base().site
+        frame, node = site if site is not None else (None, None)
+    return False
+
+
+def _kin(value: T) -> list[T]:
+    """The value and what it is computed from, a few steps back."""
+    found, layer = [value], [value]
+    for _ in range(4):
+        following: list[T] = []
+        for t in layer:
+            for key in ("via", "compare"):
+                parts = t.get(key)
+                if parts is not None:
+                    following.extend(p for p in parts[1:] if isinstance(p, T) and "const" not in p.tags)
+        found.extend(following)
+        layer = following[:8]
+    return found[:24]
+
+
+def _speaks_of(fact: Fact, frame: Any, test: Node, kin: list[T]) -> bool:
+    stack, seen = [test], 0
+    while stack and seen < 40:
+        node = stack.pop()
+        seen += 1
+        if node.op not in ("const", "func", "class", "import"):
+            for _, v in alternatives(fact.ev.value(frame, node)):
+                if isinstance(v, T) and (v.sym or v.info or v.act) and any(_alike(v, k) for k in kin):
+                    return True
+        stack.extend(children(node))
+    return False
+
+
+def _alike(a: T, b: T) -> bool:
+    if a is b or same(a, b):
+        return True
+    # ``self.weight`` tested, ``self.weight`` used: two reads of one attribute.
+    return bool(a.sym) and a.sym == b.sym
+
+
+def is_mask(t: T) -> bool:
+    """A tensor of zeros and ones that selects elements by the data (not by what was predicted)."""
+    if "bool" in t.tags:
+        compare = t.get("compare")
+        if compare is not None and any(p.act or "pred" in p.tags or "detached" in p.tags for p in compare[1:]):
+            return False
+        return "detached" not in t.tags and "pred" not in t.tags and "num" not in t.tags
+    name = t.sym.rpartition(".")[2]
+    return bool(name) and MASK_NAME.search(name) is not None and not t.act
+
+
+def mask_in(t: T) -> T | None:
+    """The mask that a product carries."""
+    via = t.get("via")
+    if via is None:
+        return None
+    if via[0] == "mul":
+        for side, other in ((via[1], via[2]), (via[2], via[1])):
+            if isinstance(side, T) and is_mask(side) and not is_mask(other):
+                compare = side.get("compare")
+                if compare is not None and any(same(p, other) for p in compare[1:] if isinstance(p, T)):
+                    return None  # x * (x > 0) is a ReLU
+                return side
+        for side in via[1:]:
+            if isinstance(side, T):
+                found = mask_in(side)
+                if found is not None:
+                    return found
+    if via[0] in ("abs", "square", "pow", "sum", "div", "neg", "mean"):
+        inner = via[1]
+        return mask_in(inner) if isinstance(inner, T) else None
+    return None
+
+
+def selected(t: T, depth: int = 5) -> bool:
+    """Whether only some elements were selected by a mask (``x[mask]``)."""
+    if t.get("masked"):
+        return True
+    via = t.get("via")
+    if via is None or depth == 0 or via[0] in ("sum", "mean", "max", "min", "norm"):
+        return False
+    return any(isinstance(p, T) and selected(p, depth - 1) for p in via[1:])
+
+
+__all__ = ["as_tensor", "hazard", "is_mask", "mask_in", "selected", "tested"]

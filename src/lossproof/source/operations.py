@@ -1,0 +1,295 @@
+"""Arithmetic steps of a loss, as ``Operation`` facts: what is divided, logged, rooted, and what stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lossproof.source.contexts import Contexts
+from lossproof.source.evaluate import Evaluator, children
+from lossproof.source.facts import Operation
+from lossproof.source.frames import Frame
+from lossproof.source.lower import Node
+from lossproof.source.slices import Slices, Step
+from lossproof.source.syntax import Function
+from lossproof.source.tensor_ops import same
+from lossproof.source.torch_names import SAME_OPERATION, operation
+from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Value, alternatives
+
+UNARY = {
+    "log": "log", "log2": "log", "log10": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "exp": "exp",
+    "acos": "acos", "arccos": "acos", "asin": "acos", "arcsin": "acos", "reciprocal": "div", "clamp": "clamp",
+    "log_": "log", "sqrt_": "sqrt", "exp_": "exp", "reciprocal_": "div", "rsqrt_": "rsqrt", "clip": "clamp",
+    "clamp_": "clamp", "clamp_min": "clamp", "mean": "mean", "nanmean": "late", "nansum": "late",
+}  # fmt: skip
+BINARY = {"div": "div", "true_divide": "div", "divide": "div", "div_": "div", "pow": "pow", "float_power": "pow", "pow_": "pow"}
+LATE = {"nan_to_num": "late", "nan_to_num_": "late", "where": "where", "masked_fill": "late", "masked_fill_": "late"}
+MAX_OUTER = 8
+_GUARDS = ("where", "late", "mask", "select")
+
+
+class Operations:
+    """Walks the slices of a function and makes a fact of every step that a rule may ask about."""
+
+    def __init__(self, ev: Evaluator, contexts: Contexts) -> None:
+        self.ev = ev
+        self.contexts = contexts
+        self.slices = Slices(ev, contexts)
+
+    def facts(self, function: Function) -> Iterator[Operation]:
+        if not self.slices.roots(function):
+            return
+        frame = self.ev.open_frame(function)
+        steps = list(self.slices.steps(frame))
+        behind = {id(step.node): self._behind(step) for step in steps}
+        covered = {id(fact.node) for facts in behind.values() for fact in facts}
+        partial_sums = {id(p) for step in steps for p in inner_sums(step.node)}
+        for step in steps:
+            for fact in self._facts(step):
+                if fact.op in _GUARDS:
+                    fact.behind = behind.get(id(fact.node), [])
+                elif id(fact.node) in covered:
+                    continue
+                yield fact
+            if id(step.node) not in partial_sums:
+                yield from self._sum(step)
+
+    def again(self, fact: Operation) -> list[Operation]:
+        """The same step in the contexts of the known callers (a guard may stand there)."""
+        if not self.contexts.is_open(fact.frame):
+            return []
+        found: list[Operation] = []
+        for frame in self.contexts.outer(fact.frame)[:MAX_OUTER]:
+            for wider in self._facts(Step(frame, fact.node)):
+                if wider.op == fact.op:
+                    found.append(wider)
+        return found
+
+    def _facts(self, step: Step) -> Iterator[Operation]:
+        frame, node = step.frame, step.node
+        self.ev.begin()
+        possible, atoms = self.ev.reachable(frame, node.guard)
+        if not possible:
+            return
+        if node.op == "bin":
+            yield from self._binary(frame, node, atoms)
+        elif node.op == "call":
+            yield from self._call(frame, node, atoms)
+        elif node.op == "setitem":
+            obj, key, value = node.args
+            yield self._make(frame, node, atoms, "late", "assignment", obj, (key, value))
+        elif node.op == "sub":
+            yield self._make(frame, node, atoms, "select", "indexing", node.args[0], (node.args[1],))
+
+    def _binary(self, frame: Frame, node: Node, atoms: Atoms) -> Iterator[Operation]:
+        op, left, right = node.args
+        if op == "/":
+            yield self._make(frame, node, atoms, "div", "/", right, (left,))
+        elif op == "**":
+            yield self._make(frame, node, atoms, "pow", "**", left, (right,))
+        elif op == "*":
+            yield self._make(frame, node, atoms, "mask", "*", left, (right,))
+        elif op in ("+", "-"):
+            yield self._make(frame, node, atoms, "add" if op == "+" else "sub", op, left, (right,))
+
+    def _make(
+        self, frame: Frame, node: Node, atoms: Atoms, op: str, word: str, operand: Node, others: tuple[Node, ...]
+    ) -> Operation:
+        value = self.ev.value(frame, operand)
+        rest = tuple(self.ev.value(frame, o) for o in others)
+        return Operation(self.ev, frame, node, atoms, op, word, value, operand, rest)
+
+    def _call(self, frame: Frame, node: Node, atoms: Atoms) -> Iterator[Operation]:
+        name, operand, args = self.torch_call(frame, node)
+        if name is None or operand is None:
+            return
+        rest = [self.ev.value(frame, a) for a in args]
+        value = self.ev.value(frame, operand)
+        if name in UNARY:
+            op = UNARY[name]
+            if op == "clamp":
+                low = next((self.ev.value(frame, v) for k, v in node.args[2] if k == "min"), rest[0] if rest else UNKNOWN)
+                high = next((self.ev.value(frame, v) for k, v in node.args[2] if k == "max"), rest[1] if len(rest) > 1 else UNKNOWN)
+                yield Operation(self.ev, frame, node, atoms, op, name, value, operand, (low, high))
+                return
+            yield Operation(self.ev, frame, node, atoms, op, name, value, operand, tuple(rest))
+        elif name in BINARY and args:
+            if BINARY[name] == "div":
+                yield Operation(self.ev, frame, node, atoms, "div", name, rest[0], args[0], (value,))
+            else:
+                yield Operation(self.ev, frame, node, atoms, "pow", name, value, operand, tuple(rest))
+        elif name in LATE:
+            if name == "where":
+                if len(args) >= 2:
+                    yield Operation(self.ev, frame, node, atoms, "where", name, value, operand, tuple(rest))
+            else:
+                yield Operation(self.ev, frame, node, atoms, "late", name, value, operand, tuple(rest))
+        else:
+            yield Operation(self.ev, frame, node, atoms, "other", name, value, operand, tuple(rest))
+
+    def torch_call(self, frame: Frame, node: Node) -> tuple[str | None, Node | None, list[Node]]:
+        """The operation of a call, its first operand and the rest, function or method alike."""
+        func, args, keywords = node.args
+        if func.op == "attr":
+            obj = self.ev.value(frame, func.args[0])
+            name = SAME_OPERATION.get(func.args[1], func.args[1])
+            kinds = [v for _, v in alternatives(obj)]
+            if all(isinstance(v, (Ref, Mod)) for v in kinds):
+                callee = self.ev.value(frame, func)
+                if isinstance(callee, Ref):
+                    op = operation(callee.name)
+                    first = args[0] if args else next((v for k, v in keywords if k in ("input", "condition")), None)
+                    return op, first, list(args[1:]) + [v for k, v in keywords if k in ("other", "exponent", "value")]
+                return None, None, []
+            if any(isinstance(v, (T, Const)) for v in kinds) and not any(isinstance(v, (Inst, Lib, Seq, Map)) for v in kinds):
+                return name, func.args[0], list(args) + [v for k, v in keywords if k in ("other", "exponent", "value")]
+            return None, None, []
+        callee = self.ev.value(frame, func)
+        if isinstance(callee, Ref):
+            op = operation(callee.name)
+            if callee.name == "builtins.pow":
+                op = "pow"
+            if op is not None:
+                first = args[0] if args else next((v for k, v in keywords if k == "input"), None)
+                return op, first, list(args[1:])
+        return None, None, []
+
+    def _behind(self, step: Step) -> list[Operation]:
+        """Steps whose result a guard behind them replaces: one fault, said once, at the guard."""
+        found: list[Operation] = []
+        for operand in late_operands(self, step):
+            for inner in dangerous_below(operand):
+                for fact in self._facts(Step(step.frame, inner)):
+                    if fact.op in ("div", "log", "log1p", "sqrt", "rsqrt", "acos", "pow"):
+                        found.append(fact)
+        return found
+
+    def _sum(self, step: Step) -> Iterator[Operation]:
+        """A whole sum of terms, as one fact: ``a + b + c``, ``sum(losses)``."""
+        frame, node = step.frame, step.node
+        terms: list[Value] = []
+        if node.op == "bin" and node.args[0] in ("+", "-"):
+            terms = [self.ev.value(frame, n) for n in summands(node)]
+        elif node.op == "call" and node.args[1]:
+            func = node.args[0]
+            callee = self.ev.value(frame, func) if func.op in ("name", "free") else None
+            if isinstance(callee, Ref) and callee.name == "builtins.sum":
+                sequence = self.ev.as_sequence(self.ev.value(frame, node.args[1][0]))
+                terms = list(sequence.every()) if sequence is not None else []
+        if node.op == "call" and not terms:
+            name, operand, _ = self.torch_call(frame, node)
+            if name in ("sum", "mean") and operand is not None:
+                wrapped = self.ev.value(frame, operand)
+                parts = wrapped.get("stacked") if isinstance(wrapped, T) else None
+                terms = list(parts) if parts else []
+        if len(terms) > 1:
+            possible, atoms = self.ev.reachable(frame, node.guard)
+            if possible:
+                yield Operation(self.ev, frame, node, atoms, "sum_of_losses", "+", UNKNOWN, None, tuple(terms))
+
+
+def summands(node: Node) -> list[Node]:
+    """The terms of a chain of additions (the first operand of a subtraction is one too)."""
+    if node.op == "bin" and node.args[0] == "+":
+        return [*summands(node.args[1]), *summands(node.args[2])]
+    if node.op == "bin" and node.args[0] == "-":
+        return summands(node.args[1])
+    return [node]
+
+
+def inner_sums(node: Node) -> list[Node]:
+    if node.op == "bin" and node.args[0] in ("+", "-"):
+        return [n for n in (node.args[1], node.args[2]) if n.op == "bin" and n.args[0] in ("+", "-")]
+    return []
+
+
+def late_operands(operations: Operations, step: Step) -> list[Node]:
+    """The values that a guard behind them is meant to repair."""
+    node = step.node
+    if node.op == "call":
+        name, operand, args = operations.torch_call(step.frame, node)
+        if name == "where" and len(args) >= 2:
+            return [args[0], args[1]]
+        if name in LATE or name in ("nansum", "nanmean"):
+            return [operand] if operand is not None else []
+    if node.op == "setitem" and _tests_itself(node.args[1], node.args[0]):
+        return [node.args[0]]
+    if node.op == "sub" and _tests_itself(node.args[1], node.args[0]):
+        return [node.args[0]]
+    if node.op == "bin" and node.args[0] == "*":
+        for side, other in ((node.args[1], node.args[2]), (node.args[2], node.args[1])):
+            value = operations.ev.value(step.frame, other)
+            if isinstance(value, T) and "bool" in value.tags and value.get("compare") is not None:
+                if _about(operations, step.frame, side, value):
+                    return [side]
+    return []
+
+
+def _about(operations: Operations, frame: Frame, side: Node, mask: T) -> bool:
+    """Whether a mask tests what the masked expression is computed from."""
+    tested = [p for p in mask.get("compare")[1:] if isinstance(p, T) and "const" not in p.tags]
+    stack, seen = [side], 0
+    while stack and seen < 60:
+        node = stack.pop()
+        seen += 1
+        for _, v in alternatives(operations.ev.value(frame, node)):
+            if isinstance(v, T) and any(same(v, p) for p in tested):
+                return True
+        if node.op in ("bin", "un", "call", "sub"):
+            stack.extend(children(node))
+    return False
+
+
+def _tests_itself(key: Node, obj: Node) -> bool:
+    """``x[torch.isfinite(x)]``, ``x[x != x] = 0``."""
+    stack, seen = [key], 0
+    while stack and seen < 30:
+        node = stack.pop()
+        seen += 1
+        if node is obj:
+            return True
+        if node.op == "call":
+            stack.extend([node.args[0], *node.args[1]])
+        elif node.op in ("un", "cmp", "bin", "attr"):
+            for arg in node.args:
+                if isinstance(arg, Node):
+                    stack.append(arg)
+                elif isinstance(arg, tuple):
+                    stack.extend(a for a in arg if isinstance(a, Node))
+    return False
+
+
+_REDUCE = {"sum", "mean", "max", "min", "norm", "amax", "amin", "prod"}
+_DANGEROUS = {"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "acos", "asin", "arccos", "arcsin", "div", "pow", "reciprocal", "true_divide"}
+
+
+def dangerous_below(root: Node) -> list[Node]:
+    """Divisions, logarithms, roots that a value is made of, up to the next reduction."""
+    found: list[Node] = []
+    stack = [root]
+    seen: set[int] = set()
+    while stack and len(seen) < 200:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op == "bin":
+            if node.args[0] in ("/", "**"):
+                found.append(node)
+            stack.extend(node.args[1:])
+        elif node.op == "un":
+            stack.append(node.args[1])
+        elif node.op in ("loop", "phi"):
+            stack.extend(a for a in node.args if isinstance(a, Node))
+        elif node.op == "call":
+            func = node.args[0]
+            name = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
+            if name in _REDUCE:
+                continue
+            if name in _DANGEROUS:
+                found.append(node)
+            if func.op == "attr":
+                stack.append(func.args[0])
+            stack.extend(node.args[1])
+        elif node.op == "sub":
+            stack.append(node.args[0])
+    return found

@@ -1,0 +1,198 @@
+"""What computes a training loss: the part of a function that a loss value is made from.
+
+A slice begins where a loss is used as one (``backward()``, the return value of a loss function or of a
+training step) and runs backwards through arithmetic and through the project's own helpers. It stops at
+networks: what happens inside a model, or before it, is not the loss.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lossproof.source.contexts import Contexts
+from lossproof.source.evaluate import Evaluator, children
+from lossproof.source.frames import Frame
+from lossproof.source.lower import Node, lower
+from lossproof.source.syntax import Function
+from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, alternatives
+
+LOSS_FUNCTION_NAME = re.compile(
+    r"loss|criterion|objective|nll|elbo|kld|(^|_)kl(_|$|div)|diverg|dice|iou|jaccard|tversky|focal|cross_?entropy|bce"
+    r"|penalty|regulari[sz]|ssim|infonce|nt_?xent|contrast|triplet|charbonnier|huber|rmse|(^|_)mse(_|$)|lovasz|wing|"
+    r"pinball|quantile|mape|smape|sisdr|si_snr|sdr|hinge|perceptual|gram|tv_|total_variation|training_step|compute_loss",
+    re.I,
+)
+NOT_LOSS = re.compile(
+    r"metric|accuracy|(^|_)acc(_|$)|eval|valid|test|psnr|precision|recall|plot|log_|meter|visual|draw|save|load_|callback|"
+    r"get_.*fn|build|make_|create|reward|schedule|lr_|weights_init|collate|monitor|report|print|summary",
+    re.I,
+)
+LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
+METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
+MAX_DEPTH = 5
+MAX_NODES = 4_000
+
+
+NETWORK_CLASS = re.compile(r"net|model|former|encoder|decoder|head$|dataset|trainer|learner|agent|system|backbone", re.I)
+
+
+def is_loss_class(name: str) -> bool:
+    if METRIC_CLASS.search(name):
+        return False
+    if LOSS_CLASS_NAME.search(name):
+        return True
+    return LOSS_FUNCTION_NAME.search(name) is not None and NETWORK_CLASS.search(name) is None
+
+
+class Step:
+    """A node of a slice, in its context."""
+
+    __slots__ = ("frame", "node")
+
+    def __init__(self, frame: Frame, node: Node) -> None:
+        self.frame = frame
+        self.node = node
+
+
+class Slices:
+    def __init__(self, ev: Evaluator, contexts: Contexts) -> None:
+        self.ev = ev
+        self.contexts = contexts
+
+    def is_loss_function(self, function: Function) -> bool:
+        """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
+        if any(d.rpartition(".")[2] in ("no_grad", "inference_mode") for d in function.decorators):
+            return False
+        name = function.name
+        cls = function.cls
+        if name in ("training_step", "compute_loss", "loss", "training_loss"):
+            return True
+        if cls is not None and name in ("forward", "__call__"):
+            return is_loss_class(cls.name)
+        if name.startswith("__") or NOT_LOSS.search(name):
+            return False
+        if LOSS_FUNCTION_NAME.search(name):
+            return cls is None or METRIC_CLASS.search(cls.name) is None
+        # A helper of a criterion counts where the criterion uses it; the slice tells.
+        return False
+
+    def roots(self, function: Function) -> list[Node]:
+        """The loss values of a function."""
+        names = {getattr(c.func, "attr", None) or getattr(c.func, "id", "") for c in function.calls}
+        lossy = self.is_loss_function(function)
+        if not lossy and not names & {"backward", "manual_backward"}:
+            return []
+        ir = lower(function)
+        found: list[Node] = []
+        for call in ir.calls:
+            func = call.args[0]
+            if func.op == "attr" and func.args[1] == "backward":
+                obj = func.args[0]
+                args = call.args[1]
+                # ``accelerator.backward(loss)`` against ``loss.backward()``
+                found.append(args[0] if args and obj.op in ("name", "free", "attr") and _engine(obj) else obj)
+            elif func.op == "attr" and func.args[1] in ("manual_backward", "scale") and call.args[1]:
+                found.append(call.args[1][0])
+        if lossy:
+            found.extend(node for node, _ in ir.returns)
+        return found
+
+    def steps(self, frame: Frame) -> Iterator[Step]:
+        """Every node that a function's loss values are made from, its helpers' included."""
+        seen: set[tuple[int, Node]] = set()
+        budget = [MAX_NODES]
+        for root in self.roots(frame.function):
+            yield from self._walk(frame, root, seen, 0, budget)
+
+    def returned(self, frame: Frame, seen: set[tuple[int, Node]], depth: int, budget: list[int]) -> Iterator[Step]:
+        for node, guard in frame.ir.returns:
+            possible, _ = self.ev.reachable(frame, guard)
+            if possible:
+                yield from self._walk(frame, node, seen, depth, budget)
+        for node in frame.ir.yields:
+            yield from self._walk(frame, node, seen, depth, budget)
+
+    def _walk(
+        self, frame: Frame, root: Node, seen: set[tuple[int, Node]], depth: int, budget: list[int]
+    ) -> Iterator[Step]:
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            key = (id(frame), node)
+            if key in seen or budget[0] <= 0:
+                continue
+            seen.add(key)
+            budget[0] -= 1
+            op = node.op
+            if op == "call":
+                yield Step(frame, node)
+                into, more = self._call(frame, node)
+                stack.extend(more)
+                if depth < MAX_DEPTH:
+                    for inner in into:
+                        yield from self.returned(inner, seen, depth + 1, budget)
+                continue
+            if op in ("bin", "setitem", "sub", "un", "inplace"):
+                yield Step(frame, node)
+            if op == "free":
+                # A closure's variable is computed in the function around it.
+                continue
+            if op == "phi":
+                stack.extend(c for c in node.args[1:])
+                continue
+            if op == "sub":
+                stack.append(node.args[0])
+                continue
+            stack.extend(children(node))
+
+    def _call(self, frame: Frame, node: Node) -> tuple[list[Frame], list[Node]]:
+        """Frames of the project's helpers to go into, and the arguments to go on with."""
+        ev = self.ev
+        ev.begin()
+        func = node.args[0]
+        arguments = [*node.args[1], *(v for _, v in node.args[2])]
+        into: list[Frame] = []
+        project = False
+        for target, positional, named in self.contexts.targets(frame, node):
+            project = True
+            function = target.function
+            if self._network(target):
+                # What enters a network is not part of the loss; a criterion that holds one is entered.
+                arguments = [] if not self.is_loss_function(function) else arguments
+                if not self.is_loss_function(function):
+                    continue
+            entered = ev.enter(target, positional, named, frame, node)
+            if entered is not None and len(into) < 3:
+                into.append(entered)
+        if project:
+            return into, arguments
+        if func.op == "attr":
+            obj = ev.value(frame, func.args[0])
+            if any(isinstance(v, (T, Seq, Map)) for _, v in alternatives(obj)):
+                return into, [func.args[0], *arguments]
+            if any(isinstance(v, (Ref, Mod)) for _, v in alternatives(obj)):
+                return into, arguments
+            if any(isinstance(v, (Inst, Lib)) for _, v in alternatives(obj)):
+                return into, arguments
+            return into, [func.args[0], *arguments]
+        callee = ev.value(frame, func)
+        if any(isinstance(v, T) and not v.act for _, v in alternatives(callee)):
+            name = getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
+            return into, arguments if LOSS_FUNCTION_NAME.search(name) else []
+        if any(isinstance(v, Lib) and not v.name.startswith("torch.nn.") for _, v in alternatives(callee)):
+            return into, []
+        if any(isinstance(v, (Meth, Ref, Lib, Func, Partial)) for _, v in alternatives(callee)):
+            return into, arguments
+        return into, []
+
+    def _network(self, target: Func) -> bool:
+        function = target.function
+        return function.name in ("forward", "__call__") and isinstance(target.me, Inst)
+
+
+def _engine(node: Node) -> bool:
+    """``accelerator``, ``fabric``, ``self``: something that is told to run the backward pass."""
+    name = node.args[1] if node.op == "attr" else node.args[0]
+    return isinstance(name, str)
+

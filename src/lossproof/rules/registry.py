@@ -26,7 +26,7 @@ class Rule:
     ``page`` is the documentation in Markdown, with the sections *What it does*, *Why is this bad*,
     *Measured*, *Wrong*, *Right*, *Remedies*, *When to ignore it* and *References*; the code blocks
     under *Wrong* and *Right* are run through the checker by the tests. ``hint`` is the one-line
-    remedy shown under a finding. ``facts`` names the kind of fact that ``check`` reads.
+    remedy shown under a finding. ``facts`` names the sorts of facts that ``check`` reads.
     """
 
     code: str

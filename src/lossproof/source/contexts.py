@@ -158,12 +158,12 @@ class Contexts:
     @contextmanager
     def _aside(self) -> Iterator[None]:
         ev = self.ev
-        kept = ev.steps, ev.nesting
-        ev.begin()
+        steps, nesting = ev.steps, ev.nesting
+        ev.steps = 0
         try:
             yield
         finally:
-            ev.steps, ev.nesting = kept
+            ev.steps, ev.nesting = steps, nesting
 
     def _match(self, function: Function, call: object, holder: Function, found: list[tuple[Frame, Node, Func]]) -> None:
         if holder is function:
@@ -172,7 +172,7 @@ class Contexts:
         if node is None:
             return
         frame = self.ev.open_frame(holder)
-        self.ev.begin()
+        self.ev.refill()
         for func, _, _ in self.targets(frame, node):
             if func.function is function:
                 found.append((frame, node, func))
@@ -200,7 +200,7 @@ class Contexts:
                     if node is None:
                         continue
                     frame = self.ev.open_frame(holder)
-                    self.ev.begin()
+                    self.ev.refill()
                     for _, v in alternatives(self.ev.value(frame, node.args[0])):
                         if isinstance(v, Cls) and v.info is member:
                             found.append((frame, node, v))
@@ -218,7 +218,7 @@ class Contexts:
                     continue
                 if not any(dotted(b).rpartition(".")[2] == info.name or _subscripted(b, info.name) for b in other.node.bases):
                     continue
-                self.ev.begin()
+                self.ev.refill()
                 if any(isinstance(b, Cls) and b.info is info for b in self.ev.bases(Cls(other))):
                     found.append(other)
                     found.extend(s for s in self.subclasses(other) if s not in found)
@@ -248,7 +248,7 @@ class Contexts:
     def _with_known_object(self, base: Frame, me: Inst) -> list[Frame]:
         results: list[Frame] = []
         for caller, node, cls in self.instantiations(me.cls.info):
-            self.ev.begin()
+            self.ev.refill()
             positional, named = self.ev.arguments(caller, node)
             made = self.ev.construct(cls, positional, named, caller, node)
             if isinstance(made, Inst):

@@ -37,11 +37,14 @@ def is_data(t: T) -> bool:
         return False
     param = t.get("param")
     if param is not None:
+        held = t.get("held")
+        if held is not None and not _SETTING.match(param[1]) and is_tensor_param(*held):
+            return not _annotated_number(*param)
         return is_tensor_param(*param)
     via = t.get("via")
     if via is not None:
         return any(isinstance(p, T) and is_data(p) for p in via[1:])
-    return bool(t.tags & {"data", "pred"}) and not (t.sym and _SETTING.match(t.sym))
+    return bool(t.tags & {"data", "pred", "output"}) and not (t.sym and _SETTING.match(t.sym))
 
 
 def is_tensor_param(function: Function, name: str) -> bool:
@@ -50,14 +53,11 @@ def is_tensor_param(function: Function, name: str) -> bool:
         return False
     positional = arguments.posonlyargs + arguments.args
     names = [a.arg for a in positional]
-    annotation = next((a.annotation for a in positional + arguments.kwonlyargs if a.arg == name), None)
-    if annotation is not None:
-        text = dotted(annotation) or (annotation.value if isinstance(annotation, ast.Constant) else "")
-        last = str(text).rpartition(".")[2]
-        if last in ("Tensor", "FloatTensor"):
-            return True
-        if last in _NOT_A_TENSOR:
-            return False
+    last = _annotation(arguments, name)
+    if last in ("Tensor", "FloatTensor"):
+        return True
+    if last in _NOT_A_TENSOR:
+        return False
     if name in names:
         position = names.index(name)
         first_default = len(names) - len(arguments.defaults)
@@ -69,6 +69,20 @@ def is_tensor_param(function: Function, name: str) -> bool:
         if 0 <= position - offset < 2 and position < first_default:
             return True
     return _used_as_tensor(function, name)
+
+
+def _annotation(arguments: ast.arguments, name: str) -> str:
+    every = arguments.posonlyargs + arguments.args + arguments.kwonlyargs
+    annotation = next((a.annotation for a in every if a.arg == name), None)
+    if annotation is None:
+        return ""
+    text = dotted(annotation) or (annotation.value if isinstance(annotation, ast.Constant) else "")
+    return str(text).rpartition(".")[2]
+
+
+def _annotated_number(function: Function, name: str) -> bool:
+    arguments = getattr(function.node, "args", None)
+    return isinstance(arguments, ast.arguments) and _annotation(arguments, name) in _NOT_A_TENSOR
 
 
 def _used_as_tensor(function: Function, name: str) -> bool:
@@ -91,16 +105,22 @@ def _used_as_tensor(function: Function, name: str) -> bool:
 
 def is_target(t: T, depth: int = 3) -> bool:
     """Whether a value comes from the targets alone, so that no gradient runs through it."""
-    if "pred" in t.tags:
-        return False
-    if t.tags & {"detached", "fresh"}:
+    via = t.get("via")
+    if "detached" in t.tags:
+        inherited = [p for p in via[1:] if isinstance(p, T)] if via is not None else []
+        if not any("detached" in p.tags for p in inherited):
+            return True
+        # One detached operand does not detach the others.
+        return depth > 0 and all(is_target(p, depth - 1) for p in inherited if "const" not in p.tags)
+    if "fresh" in t.tags:
         return True
+    if t.tags & {"pred", "output"}:
+        return False
     param = t.get("param")
     if param is not None:
         return _TARGET.search(param[1]) is not None
     if t.sym:
         return _TARGET.search(t.sym) is not None
-    via = t.get("via")
     if via is not None and depth:
         parts = [p for p in via[1:] if isinstance(p, T) and "const" not in p.tags]
         return bool(parts) and all(is_target(p, depth - 1) for p in parts)
@@ -135,15 +155,17 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return "a raw output can pass through zero"
         if t.act == "norm":
             return None
-        if t.get("param") is not None or "data" in t.tags:
-            return f"{name_of(t)} can hold zeros" if is_data(t) else None
-        return None
+        return f"{name_of(t)} can hold zeros" if is_data(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
     if op in ("norm", "std", "var", "vector_norm", "cdist", "logsumexp", "matmul", "loss", "linear"):
         return None
     if op == "where":
         return None
+    if op == "part":
+        return f"{name_of(t)} can hold zeros" if is_data(t) else None
+    if op in ("bincount", "histc"):
+        return "what does not occur in the batch has a count of 0" if is_data(t) else None
     if op == "sum" or op == "nansum":
         assert first is not None
         if "count" in t.tags:
@@ -175,8 +197,10 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return "it reaches zero at the end of its range" if closed else None
         if _is_reduction(a, "max") and _is_reduction(b, "min"):
             return "maximum and minimum are equal for a constant input"
+        if a.lo == a.hi == 1.0:
+            return "the difference is zero where the operand is 1" if is_data(b) and b.hi is None else None
         if "const" in a.tags or "const" in b.tags:
-            return "the difference can be zero" if is_data(a) and is_data(b) else None
+            return None
         if _overlap_sum(a) and is_data(t):
             return "the union is empty where both masks are"
         return "the difference can be zero" if is_data(a) and is_data(b) else None
@@ -237,13 +261,13 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
     if via is None:
         if t.act == "loss":
             return None
-        if t.get("param") is not None or "data" in t.tags:
-            return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
-        return None
+        return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
     if op in ("where", "logsumexp", "loss", "norm", "std", "var", "cdist"):
         return None
+    if op == "part":
+        return f"nothing keeps {name_of(t)} above zero" if is_data(t) else None
     if op == "add":
         parts = [p for p in via[1:] if isinstance(p, T)]
         if any("num" in p.tags or _setting(p) or (p.get("param") is not None and not is_data(p)) for p in parts):
@@ -261,6 +285,8 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
         a, b = via[1], via[2]
         if a.lo is not None and a.lo == a.hi:
             if b.hi is not None and (b.hi < a.lo or (b.hi == a.lo and b.hi_open)):
+                return None
+            if b.tags & {"guarded", "filled"}:
                 return None
             if b.hi is not None and b.hi == a.lo:
                 return "it reaches zero at the end of its range"
@@ -318,13 +344,13 @@ def root_reason(t: T, depth: int = 5) -> str | None:
             return None
         if t.act == "affine":
             return "a raw output can be zero or negative"
-        if t.get("param") is not None:
-            return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
-        return None
+        return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
     if op in ("where", "std", "var", "norm", "cdist"):
         return None
+    if op == "part":
+        return f"nothing keeps {name_of(t)} above zero" if is_data(t) else None
     if op == "add":
         parts = [p for p in via[1:] if isinstance(p, T)]
         if any("num" in p.tags or _setting(p) or (p.get("param") is not None and not is_data(p)) for p in parts):

@@ -9,12 +9,16 @@ from collections.abc import Callable, Collection, Sequence
 from lossproof.finding import Finding, Location
 from lossproof.rules.registry import Rule, all_rules
 from lossproof.source.discover import SourceFile
-from lossproof.source.facts import Fact, LossCall, location
+from lossproof.source.facts import Fact, location
 
 # Cheap tests first: most files mention none of these.
 _TORCH = b"torch"
 _LOSS = (b"oss", b"entropy", b"kl_div", b"backward", b"criterion")
 _IMPLICIT_DIM = re.compile(rb"oft(?:max|min)\((?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)")
+# A function that ends in one number, or says by its name that it is an objective.
+_OBJECTIVE = re.compile(rb"return [^\n]*(?:mean|sum)\(|def \w*(?:nll|elbo|kld|dice|jaccard|tversky|penalty|regulari[sz])")
+_LOSS_DEF = re.compile(rb"def \w*loss\w*\(|class \w*Loss\w*\(")
+_OTHER_FRAMEWORK = re.compile(rb"import (?:tensorflow|keras|jax|numpy|mxnet|paddle|cupy)|from (?:tensorflow|keras|jax|mxnet|paddle)")
 RECURSION = 12_000
 
 
@@ -33,8 +37,11 @@ def matters(data: bytes) -> bool:
     """Whether a file can hold anything that a rule would look at."""
     if _TORCH not in data and b"lightning" not in data:
         # A trainer need not import torch to run a loss that somebody hands it.
-        return b".backward(" in data or b"training_step" in data or b"compute_loss" in data
-    if any(word in data for word in _LOSS):
+        if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
+            return True
+        # A loss that is plain arithmetic on what it is given imports nothing, or nothing of another framework.
+        return _LOSS_DEF.search(data) is not None and _OTHER_FRAMEWORK.search(data) is None
+    if any(word in data for word in _LOSS) or _OBJECTIVE.search(data) is not None:
         return True
     return b"oft" in data and _IMPLICIT_DIM.search(data) is not None
 
@@ -63,9 +70,8 @@ def analyse(
 
 def judge(fact: Fact, rules: dict[str, list[Rule]]) -> list[Finding]:
     """What the rules say of a fact."""
-    kind = "loss" if isinstance(fact, LossCall) else "operation"
     found: list[Finding] = []
-    for rule in rules.get(kind, ()):
+    for rule in rules.get(fact.sort, ()):
         if rule.check is not None:
             found.extend(rule.check(fact))
     return found
@@ -75,7 +81,8 @@ def rules_by_fact() -> dict[str, list[Rule]]:
     table: dict[str, list[Rule]] = {}
     for rule in all_rules().values():
         if rule.check is not None:
-            table.setdefault(rule.facts, []).append(rule)
+            for sort in rule.facts.split():
+                table.setdefault(sort, []).append(rule)
     return table
 
 

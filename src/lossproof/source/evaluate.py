@@ -45,6 +45,7 @@ from lossproof.source.values import (
     join,
 )
 
+OUTPUT = frozenset({"output"})
 BUSY: Any = object()
 BOTTOM = T(info={"bottom": True})
 
@@ -52,7 +53,7 @@ _MAKES = re.compile(r"(build|create|make|get|load|init|construct|instantiate|fro
 
 MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
-MAX_STEPS = 40_000  # nodes for one question
+MAX_STEPS = 6_000  # nodes for one question
 MAX_UNROLL = 32
 
 Arguments = tuple[list["Value | Thunk"], dict[str, "Value | Thunk"]]
@@ -77,15 +78,21 @@ class Evaluator:
         self.steps = 0
         self.nesting = 0
         self.busy_hits = 0
+        self.spent = 0
+        # Answers that rest on a value still being worked out (a loop's): kept only until that is known.
+        self.provisional: list[tuple[Any, Any]] = []
         self._open: dict[Function, Frame] = {}
+        self._open_instances: dict[ClassInfo, Inst] = {}
         self._mro: dict[ClassInfo, list[Cls]] = {}
         # Answers who calls a function and who builds an object; set by ``contexts.Contexts``.
         self.oracle: Oracle | None = None
 
     def begin(self) -> None:
         """A new question: the budget is whole again."""
+        self.spent += self.steps
         self.steps = 0
         self.nesting = 0
+        self._withdraw(0)
 
     # ---- frames
 
@@ -108,12 +115,16 @@ class Evaluator:
 
     def open_instance(self, info: ClassInfo, closure: Frame | None = None) -> Inst:
         """An object of a class, built by somebody unknown."""
+        kept = self._open_instances.get(info)
+        if kept is not None:
+            return kept
         cls = Cls(info, closure)
         inst = Inst(cls, None)
         init = self._init_of(cls)
         if init is not None:
             ctor_function, _ = init
             inst.ctor = Frame(ctor_function, None, inst, None, None, 0)
+        self._open_instances[info] = inst
         return inst
 
     # ---- nodes
@@ -145,6 +156,7 @@ class Evaluator:
             return UNKNOWN
         memo[node] = BUSY
         before = self.busy_hits
+        mark = len(self.provisional)
         self.nesting += 1
         try:
             result = handler(self, frame, node)
@@ -152,19 +164,37 @@ class Evaluator:
             self.nesting -= 1
             del memo[node]
         if op == "loop":
+            # What was found while this loop's value was still open is found again, now that it is known.
             self.busy_hits = before
-        if self.busy_hits == before and self.steps <= MAX_STEPS:
+            self._withdraw(mark)
+        if self.steps <= MAX_STEPS:
             memo[node] = result
+            if self.busy_hits != before:
+                self.provisional.append((memo, node))
         return result
+
+    def refill(self) -> None:
+        """A side question: the budget of steps is whole again, the depth is what it is."""
+        self.spent += self.steps
+        self.steps = 0
+
+    def _withdraw(self, mark: int) -> None:
+        for store, key in self.provisional[mark:]:
+            if isinstance(store, Thunk):
+                store.value = None
+            else:
+                store.pop(key, None)
+        del self.provisional[mark:]
 
     def force(self, value: Value | Thunk) -> Value:
         if isinstance(value, Thunk):
             if value.value is None:
                 before = self.busy_hits
                 result = self.value(value.frame, value.node)
-                if self.busy_hits != before:
-                    return result
                 value.value = result
+                if self.busy_hits != before:
+                    self.provisional.append((value, None))
+                return result
             return value.value
         return value
 
@@ -176,9 +206,14 @@ class Evaluator:
         name = node.args[0]
         base = frame.base()
         given = base.args.get(name)
-        if given is not None:
-            return self.force(given)
         function = base.function
+        if given is not None:
+            value = self.force(given)
+            if isinstance(value, T) and value.get("param") is not None and value.get("via") is None:
+                # What the callee does with it may tell more of it than what the caller does.
+                if value.get("held") is None:
+                    return value.but(info={**(value.info or {}), "held": (function, name)})
+            return value
         if function.cls is not None and not function.is_static and name == function.first_param:
             return base.me if base.me is not None else UNKNOWN
         param = next((p for p in base.ir.params if p.name == name), None)
@@ -487,6 +522,15 @@ class Evaluator:
         return T(tags=frozenset({"data"}))
 
     def _iterate_instance(self, inst: Inst) -> Value:
+        if self.nesting > MAX_NESTING:
+            return UNKNOWN
+        self.nesting += 1
+        try:
+            return self._iterated(inst)
+        finally:
+            self.nesting -= 1
+
+    def _iterated(self, inst: Inst) -> Value:
         for name in ("__iter__", "__getitem__"):
             found = self.class_member(inst.cls, name)
             if isinstance(found, Func):
@@ -494,6 +538,11 @@ class Evaluator:
                 if name == "__getitem__":
                     return self.call(bound, [T(lo=0.0, tags=frozenset({"num"}))], {}, None, None)
                 result = self.call(bound, [], {}, None, None)
+                if isinstance(result, Inst) and result.cls.info is inst.cls.info:
+                    following = self.class_member(result.cls, "__next__")
+                    if not isinstance(following, Func):
+                        return UNKNOWN
+                    return self.call(Func(following.function, following.closure, result), [], {}, None, None)
                 return self.element_of(result) if result is not UNKNOWN else UNKNOWN
         if self.library_base(inst.cls) in ("torch.nn.Sequential", "torch.nn.ModuleList"):
             base = self.as_library_container(inst)
@@ -528,7 +577,7 @@ class Evaluator:
                     return self.attribute(frame, v, fields[index][0], node)
                 return UNKNOWN
             if isinstance(v, T):
-                return T(tags=v.tags & tensor_ops.INHERITED)
+                return T(tags=v.tags & tensor_ops.INHERITED, info={"via": ("part", v, index)})
             if isinstance(v, Lib):
                 sequence = library.iterated(self, v)
                 if sequence is not None:
@@ -1057,7 +1106,7 @@ class Evaluator:
                 break
         for c in classes:
             if name in c.info.stores():
-                value = self._stored(inst, c, name)
+                value = self._stored_once(inst, c, name)
                 if value is not None:
                     return value
         for c in classes:
@@ -1084,6 +1133,29 @@ class Evaluator:
                 return self.attribute(frame, container, name, node or Node("attr", (), None, None))
         return None
 
+    def _stored_once(self, inst: Inst, c: Cls, name: str) -> Value | None:
+        known = inst.known
+        key = f"{c.info.qualname}.{name}"
+        if key in known:
+            found = known[key]
+            if found is BUSY:
+                self.busy_hits += 1
+                return BOTTOM
+            return found
+        known[key] = BUSY
+        before = self.busy_hits
+        try:
+            value = self._stored(inst, c, name)
+        finally:
+            del known[key]
+        if value is BOTTOM:
+            value = UNKNOWN
+        if self.steps <= MAX_STEPS:
+            # An attribute that is computed from itself (a counter, a moving average) is settled here too.
+            self.busy_hits = before
+            known[key] = value
+        return value
+
     def _stored(self, inst: Inst, c: Cls, name: str) -> Value | None:
         """The value of ``self.name`` as the methods of one class set it."""
         options: list[tuple[Atoms, Value]] = []
@@ -1103,7 +1175,9 @@ class Evaluator:
                         if given is not None and not _refers_to_itself(given, name):
                             options.append(((), self.value(entered, given)))
                     continue
-                frame = Frame(method, None, inst, c.closure, None, depth)
+                kept = inst.frames.get(method)
+                frame = kept if kept is not None else Frame(method, None, inst, c.closure, None, depth)
+                inst.frames[method] = frame
             key = f"{method.first_param}.{name}"
             node = frame.ir.final.get(key)
             if node is not None and not _refers_to_itself(node, name):
@@ -1125,11 +1199,13 @@ class Evaluator:
         ctor = inst.ctor
         if ctor is not None and ctor.function is init:
             return ctor
-        if ctor is not None:
-            found = self._super_call_frame(inst, ctor, init, 0)
-            if found is not None:
-                return found
-        return Frame(init, None, inst, c.closure, None, 1)
+        frame = inst.frames.get(init)
+        if frame is None:
+            frame = self._super_call_frame(inst, ctor, init, 0) if ctor is not None else None
+            if frame is None:
+                frame = Frame(init, None, inst, c.closure, None, 1)
+            inst.frames[init] = frame
+        return frame
 
     def _super_call_frame(self, inst: Inst, frame: Frame, wanted: Function, depth: int) -> Frame | None:
         if depth > 6:
@@ -1329,7 +1405,10 @@ class Evaluator:
             model = self.oracle.sole_model(*callee.get("param"))
             if model is not None:
                 return self.call(model, positional, named, frame, node)
-        return T(info={"called": callee}) if isinstance(callee, T) else UNKNOWN
+        if not isinstance(callee, T):
+            return UNKNOWN
+        # What an unknown callable makes of its arguments is most often the output of a network.
+        return T(tags=OUTPUT if args or kwargs else frozenset(), info={"called": callee})
 
     def fold(self, layers: Seq, args: list[Value], frame: Frame | None, node: Node | None) -> Value:
         """A ``Sequential`` applied: each layer to the last one's result."""
@@ -1353,10 +1432,16 @@ class Evaluator:
         frame: Frame | None,
         node: Node | None,
     ) -> Value:
+        if self.nesting > MAX_NESTING:
+            return UNKNOWN
         bound = self.enter(func, positional, named, frame, node)
         if bound is None:
             return UNKNOWN
-        return self.result_of(bound, frame, node)
+        self.nesting += 1
+        try:
+            return self.result_of(bound, frame, node)
+        finally:
+            self.nesting -= 1
 
     def enter(
         self,
@@ -1580,7 +1665,7 @@ class Evaluator:
                 return Map({f: self.instance_attribute(obj, f, frame, node) or UNKNOWN for f, _ in fields})  # type: ignore[arg-type]
             if name == "_replace" and obj.over is not None:
                 return Inst(obj.cls, obj.ctor, {**obj.over, **{k: self.force(v) for k, v in named.items()}})
-            return UNKNOWN
+            return T(tags=OUTPUT) if positional else UNKNOWN
         if isinstance(obj, Super):
             found = self.super_member(obj, name)
             if found is not None:

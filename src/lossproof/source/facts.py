@@ -43,6 +43,8 @@ class Fact:
     """Something at a place in the code, in one calling context."""
 
     __slots__ = ("atoms", "ev", "frame", "node")
+    # What a rule names in ``facts`` to be asked.
+    sort = ""
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
         self.ev = ev
@@ -67,10 +69,12 @@ class Fact:
         severity: Severity | None = None,
         confidence: str = "proven",
         at: Any = None,
+        place: Location | None = None,
         hint: str | None = None,
     ) -> Finding:
         trace = hops or (because.trace if because is not None else ())
-        place = location(self.module, at if at is not None else self.node.at, "")
+        if place is None:
+            place = location(self.module, at if at is not None else self.node.at, "")
         related = tuple(_distinct([location(h.module, h.at, h.message) for h in trace if h.module is not None], place))
         callers = self._callers() if not trace or not _touches(trace, self.module) else ()
         return Finding(
@@ -117,6 +121,7 @@ class LossCall(Fact):
     """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
 
     __slots__ = ("input", "kind", "settings", "target", "word")
+    sort = "loss"
 
     def __init__(
         self,
@@ -180,6 +185,28 @@ def possible(value: Value, atoms: Atoms) -> list[tuple[Atoms, T]]:
     return found
 
 
+class KeptLoss(Fact):
+    """A loss that is kept with its graph; ``trains``: in the loop that trains on it."""
+
+    __slots__ = ("trains",)
+    sort = "kept"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, trains: bool) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.trains = trains
+
+
+class SoftmaxCall(Fact):
+    """A softmax whose axis nobody named; ``name`` is its canonical name."""
+
+    __slots__ = ("name",)
+    sort = "softmax"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, name: str) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.name = name
+
+
 class Operation(Fact):
     """An arithmetic step in something that computes a training loss.
 
@@ -188,6 +215,7 @@ class Operation(Fact):
     """
 
     __slots__ = ("behind", "op", "operand", "operand_node", "others", "word")
+    sort = "operation"
 
     def __init__(
         self,
@@ -217,4 +245,4 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "LossCall", "Operation", "combine", "location", "possible"]
+__all__ = ["Fact", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]

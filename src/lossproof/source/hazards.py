@@ -70,6 +70,8 @@ def below_minus_one(t: T) -> str | None:
     via = t.get("via")
     if t.act == "affine" and via is None:
         return "a raw output can be below -1"
+    if via is not None and via[0] == "neg" and via[1].hi is None and not via[1].act and domain.is_data(via[1]):
+        return "it reaches -1 where the operand is 1"
     if via is not None and via[0] == "neg":
         inner = via[1]
         if inner.hi is not None and inner.hi == 1 and not inner.hi_open and domain.is_data(inner):

@@ -7,6 +7,7 @@ after another, a few levels up. Calls of the project's own losses are entered.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 
@@ -31,13 +32,17 @@ from lossproof.source.values import (
     alternatives,
 )
 
-LOSSISH = re.compile(r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|step|call$|train", re.I)
+LOSSISH = re.compile(r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|^(kl|mse|l1|l2|rec|recon|adv)$", re.I)
 LOSS_NAME = re.compile(r"loss|criterion|objective", re.I)
 KNOWN_LOSS = set(LOSS_FUNCTION) | set(LOSS_LAYER) | {name.rpartition(".")[2] for name in OTHER_LOSS}
 BACKWARD = {"backward", "manual_backward", "scale_loss"}
 MAX_LEVELS = 4
 MAX_CONTEXTS = 40
 MAX_CALL_DEPTH = 8
+# Nodes looked at, for one call in all its contexts and for all calls of a function: code that is too
+# entangled to follow stays unknown instead of holding up the rest.
+MAX_STEPS_A_CALL = 30_000
+MAX_STEPS_A_FUNCTION = 80_000
 NO_GRADIENT = ("no_grad", "inference_mode")
 
 
@@ -52,15 +57,20 @@ class Investigation:
         self._candidates: dict[Function, list[Node]] = {}
         self._pending: dict[Function, list[Node]] = {}
         self._budget = 0
+        self._limit = 0
 
     def module(self, module: ParsedModule) -> None:
         for function in module.functions:
             self.function(function)
 
     def function(self, function: Function) -> None:
+        began = self.ev.spent
         for node in self.candidates(function):
             self._budget = MAX_CONTEXTS
+            self._limit = self.ev.spent + MAX_STEPS_A_CALL
             self.examine(node, self.ev.open_frame(function), 0)
+            if self.ev.spent - began > MAX_STEPS_A_FUNCTION:
+                return
 
     # ---- which calls to look at
 
@@ -71,7 +81,7 @@ class Investigation:
             return known
         names = {_last(c.func) for c in function.calls}
         trains = bool(names & BACKWARD) or function.name in ("training_step", "compute_loss")
-        lossy = LOSS_NAME.search(function.qualname) is not None or function.name in ("forward", "__call__")
+        lossy = LOSS_NAME.search(function.qualname) is not None
         wanted = []
         for call in function.calls:
             name = _last(call.func)
@@ -80,6 +90,7 @@ class Investigation:
                 or not name
                 or LOSSISH.search(name)
                 or (trains and name not in PLAIN)
+                or _held_by(function, call)
                 or (lossy and len(call.args) + len(call.keywords) >= 2 and name not in PLAIN)
             ):
                 wanted.append(id(call))
@@ -124,7 +135,7 @@ class Investigation:
 
     def examine(self, node: Node, frame: Frame, level: int) -> None:
         self.ev.begin()
-        if self._budget <= 0:
+        if self._budget <= 0 or self.ev.spent > self._limit:
             return
         self._budget -= 1
         possible, atoms = self.surroundings(frame, node)
@@ -244,6 +255,18 @@ def _conditional(fact: LossCall) -> bool:
     """Whether the input is one thing or another by a flag that a caller may know."""
     options = alternatives(fact.input)
     return len(options) > 1 and any(a and not all(x.choice for x in a) for a, _ in options)
+
+
+def _held_by(function: Function, call: ast.Call) -> bool:
+    """``self.x(a, b)`` where ``x`` is an object that the class stores: it may be a criterion by any name."""
+    callee = call.func
+    if len(call.args) + len(call.keywords) < 2 or not isinstance(callee, ast.Attribute) or function.cls is None:
+        return False
+    return (
+        isinstance(callee.value, ast.Name)
+        and callee.value.id == function.first_param
+        and callee.attr in function.cls.stores()
+    )
 
 
 def _last(callee: object) -> str:

@@ -61,6 +61,7 @@ BUILTINS = {
 MAP_METHODS = {"get", "items", "keys", "values", "pop", "update", "copy", "setdefault", "to", "cuda"}
 CONTAINERS = {"Sequential": "sequential", "ModuleList": "modulelist", "ParameterList": "modulelist"}
 NAMESPACES = ("Namespace", "SimpleNamespace", "EasyDict", "edict", "AttrDict", "DotMap", "Munch", "Box", "ConfigDict")
+_OUTPUT = frozenset({"output"})
 PASS_THROUGH = ("tqdm", "trange", "tqdm_notebook", "track", "islice", "progress_bar", "cycle", "Prefetcher", "prefetch")
 _ACTIVATION_LAYERS = {
     "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d", "LogSigmoid", "Tanh", "ReLU", "Identity", "Softplus", "GELU",
@@ -638,6 +639,9 @@ def call_method(
         op = _method_operation(name)
         if op in ("to", "type") and (args or kwargs):
             return _cast(obj, args[-1] if args else kwargs.get("dtype", UNKNOWN))
+        if op == "where" and args:
+            other = args[1] if len(args) > 1 else kwargs.get("other", UNKNOWN)
+            return tensor_ops.where(args[0], obj, other)
         result = tensor_ops.apply(op, obj, args, _renamed(kwargs), _hop(frame, node))
         if result is not None:
             if "dtype" in kwargs:
@@ -645,7 +649,7 @@ def call_method(
             return result
         if name in ("values", "items", "keys") and not args:
             return Seq("list", (), UNKNOWN)
-        return T(info={"called": Meth(obj, name)}, tags=obj.tags & tensor_ops.INHERITED)
+        return T(info={"called": Meth(obj, name)}, tags=(obj.tags & tensor_ops.INHERITED) | (_OUTPUT if args else frozenset()))
     if isinstance(obj, Const):
         return _string_method(obj, name, args)
     if isinstance(obj, Map):

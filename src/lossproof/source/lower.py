@@ -74,7 +74,7 @@ class Store:
 
 
 class Accumulation:
-    """``target += value`` inside a loop (LP305 asks what is kept)."""
+    """``target += value`` or ``target.append(value)`` in a loop, or on an attribute that outlives the call."""
 
     __slots__ = ("node", "target", "value")
 
@@ -246,7 +246,7 @@ class _Lower:
                     old = self.expr(value.func.value)
                     item = self.expr(value.args[0])
                     call = self._call_node(value, self.node("attr", (old, name), value.func), (item,), ())
-                    if self.loop_depth:
+                    if self.loop_depth or (self.me is not None and path.startswith(self.me + ".")):
                         self.ir.accumulations.append(Accumulation(call, value.func.value, item))
                     self._rebind(path, self.node(_GROW[name], (old, item), value), value.func.value)
                     return

@@ -13,7 +13,7 @@ from lossproof.source.slices import Slices, Step
 from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import same
 from lossproof.source.torch_names import SAME_OPERATION, operation
-from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Value, alternatives
+from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Thunk, Value, alternatives
 
 UNARY = {
     "log": "log", "log2": "log", "log10": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "exp": "exp",
@@ -59,8 +59,10 @@ class Operations:
             return []
         found: list[Operation] = []
         for frame in self.contexts.outer(fact.frame)[:MAX_OUTER]:
-            for wider in self._facts(Step(frame, fact.node)):
+            step = Step(frame, fact.node)
+            for wider in self._facts(step):
                 if wider.op == fact.op:
+                    wider.behind = self._behind(step) if wider.op in _GUARDS else []
                     found.append(wider)
         return found
 
@@ -141,7 +143,10 @@ class Operations:
                     return op, first, list(args[1:]) + [v for k, v in keywords if k in ("other", "exponent", "value")]
                 return None, None, []
             if any(isinstance(v, (T, Const)) for v in kinds) and not any(isinstance(v, (Inst, Lib, Seq, Map)) for v in kinds):
-                return name, func.args[0], list(args) + [v for k, v in keywords if k in ("other", "exponent", "value")]
+                rest = list(args) + [v for k, v in keywords if k in ("other", "exponent", "value")]
+                if name == "where" and rest:
+                    return name, rest[0], [func.args[0], *rest[1:]]
+                return name, func.args[0], rest
             return None, None, []
         callee = self.ev.value(frame, func)
         if isinstance(callee, Ref):
@@ -157,10 +162,57 @@ class Operations:
         """Steps whose result a guard behind them replaces: one fault, said once, at the guard."""
         found: list[Operation] = []
         for operand in late_operands(self, step):
-            for inner in dangerous_below(operand):
-                for fact in self._facts(Step(step.frame, inner)):
+            for inner in self._dangerous_below(step.frame, operand):
+                for fact in self._facts(inner):
                     if fact.op in ("div", "log", "log1p", "sqrt", "rsqrt", "acos", "pow"):
                         found.append(fact)
+        return found
+
+    def _dangerous_below(self, frame: Frame, root: Node) -> list[Step]:
+        """Divisions, logarithms, roots that a value is made of, up to the next reduction; across calls both ways."""
+        found: list[Step] = []
+        stack: list[tuple[Frame, Node, int]] = [(frame, root, 0)]
+        seen: set[tuple[int, int]] = set()
+        while stack and len(seen) < 200:
+            at, node, depth = stack.pop()
+            if (id(at), id(node)) in seen:
+                continue
+            seen.add((id(at), id(node)))
+            if node.op == "param":
+                given = at.base().args.get(node.args[0])
+                if isinstance(given, Thunk):
+                    stack.append((given.frame, given.node, depth))
+            elif node.op == "bin":
+                if node.args[0] in ("/", "**"):
+                    found.append(Step(at, node))
+                stack.extend((at, n, depth) for n in node.args[1:])
+            elif node.op == "un":
+                stack.append((at, node.args[1], depth))
+            elif node.op in ("loop", "phi"):
+                stack.extend((at, a, depth) for a in node.args if isinstance(a, Node))
+            elif node.op in ("inplace", "setitem", "sub"):
+                stack.append((at, node.args[0], depth))
+                if node.op == "inplace":
+                    stack.append((at, node.args[1], depth))
+            elif node.op == "call":
+                func = node.args[0]
+                name = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
+                if name in _REDUCE:
+                    continue
+                if name in _DANGEROUS:
+                    found.append(Step(at, node))
+                if depth < 2 and name not in _DANGEROUS:
+                    entered = False
+                    for target, positional, named in self.contexts.targets(at, node):
+                        entered = True
+                        inner = self.ev.enter(target, positional, named, at, node)
+                        if inner is not None and not isinstance(target.me, Inst):
+                            stack.extend((inner, n, depth + 1) for n, _ in inner.ir.returns)
+                    if entered:
+                        continue
+                if func.op == "attr":
+                    stack.append((at, func.args[0], depth))
+                stack.extend((at, n, depth) for n in node.args[1])
         return found
 
     def _sum(self, step: Step) -> Iterator[Operation]:
@@ -234,7 +286,7 @@ def _about(operations: Operations, frame: Frame, side: Node, mask: T) -> bool:
         for _, v in alternatives(operations.ev.value(frame, node)):
             if isinstance(v, T) and any(same(v, p) for p in tested):
                 return True
-        if node.op in ("bin", "un", "call", "sub"):
+        if node.op in ("bin", "un", "call", "sub", "attr"):
             stack.extend(children(node))
     return False
 
@@ -261,35 +313,3 @@ def _tests_itself(key: Node, obj: Node) -> bool:
 _REDUCE = {"sum", "mean", "max", "min", "norm", "amax", "amin", "prod"}
 _DANGEROUS = {"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "acos", "asin", "arccos", "arcsin", "div", "pow", "reciprocal", "true_divide"}
 
-
-def dangerous_below(root: Node) -> list[Node]:
-    """Divisions, logarithms, roots that a value is made of, up to the next reduction."""
-    found: list[Node] = []
-    stack = [root]
-    seen: set[int] = set()
-    while stack and len(seen) < 200:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op == "bin":
-            if node.args[0] in ("/", "**"):
-                found.append(node)
-            stack.extend(node.args[1:])
-        elif node.op == "un":
-            stack.append(node.args[1])
-        elif node.op in ("loop", "phi"):
-            stack.extend(a for a in node.args if isinstance(a, Node))
-        elif node.op == "call":
-            func = node.args[0]
-            name = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
-            if name in _REDUCE:
-                continue
-            if name in _DANGEROUS:
-                found.append(node)
-            if func.op == "attr":
-                stack.append(func.args[0])
-            stack.extend(node.args[1])
-        elif node.op == "sub":
-            stack.append(node.args[0])
-    return found

@@ -12,9 +12,11 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact
 from lossproof.source.investigate import Investigation
 from lossproof.source.operations import Operations
+from lossproof.source.kept import KeptLosses
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.project import Project
-from lossproof.source.syntax import Function
+from lossproof.source.softmaxes import softmax_calls
+from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
 
 
@@ -37,6 +39,7 @@ class Session:
         self._named: set[str] = set()
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
         self.operations = Operations(self.ev, self.contexts)
+        self.kept = KeptLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
         self._seen: set[tuple[object, ...]] = set()
 
     def text(self, path: str) -> str:
@@ -97,6 +100,10 @@ class Session:
                 self.investigation.module(module)
                 for function in module.functions:
                     self.arithmetic(function)
+                    for fact in self.kept.facts(function):
+                        self.emit(fact)
+                if "oft" in module.source:
+                    self.softmaxes(module)
             if progress is not None:
                 progress(i + 1, len(self.relevant))
         self.analysis.files_seen = len(self.files)
@@ -121,6 +128,11 @@ class Session:
                 found = [f for other in wider for f in judge(other, self.rules) if f.rule in rules]
             for finding in found:
                 self.add(finding)
+
+    def softmaxes(self, module: ParsedModule) -> None:
+        for function in module.functions:
+            for fact in softmax_calls(self.ev, function):
+                self.emit(fact)
 
     def emit(self, fact: Fact) -> None:
         for finding in judge(fact, self.rules):

@@ -7,6 +7,7 @@ networks: what happens inside a model, or before it, is not the loss.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
@@ -14,7 +15,8 @@ from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
-from lossproof.source.syntax import Function
+from lossproof.source.syntax import Function, dotted
+from lossproof.source.torch_names import LOSS_FUNCTION
 from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, alternatives
 
 LOSS_FUNCTION_NAME = re.compile(
@@ -28,6 +30,9 @@ NOT_LOSS = re.compile(
     r"get_.*fn|build|make_|create|reward|schedule|lr_|weights_init|collate|monitor|report|print|summary",
     re.I,
 )
+# Calls that a differentiable objective does not make.
+_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "eq", "no_grad"}
+_METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", re.I)
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
 MAX_DEPTH = 5
@@ -43,6 +48,53 @@ def is_loss_class(name: str) -> bool:
     if LOSS_CLASS_NAME.search(name):
         return True
     return LOSS_FUNCTION_NAME.search(name) is not None and NETWORK_CLASS.search(name) is None
+
+
+def returns_one_number(function: Function) -> bool:
+    """Whether a function reduces tensors to a single differentiable number, as only objectives (and metrics) do."""
+    if _METRIC_FILE.search(function.module.display):
+        return False
+    if any((getattr(c.func, "attr", None) or getattr(c.func, "id", "")) in _MEASURES for c in function.calls):
+        return False
+    body = function.node.body
+    if not isinstance(body, list):
+        return False
+    returned: list[ast.expr] = []
+    assigned: dict[str, ast.expr] = {}
+    stack: list[ast.stmt] = list(reversed(body))
+    while stack:
+        statement = stack.pop()
+        if isinstance(statement, ast.Return) and statement.value is not None:
+            returned.append(statement.value)
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            assigned[statement.targets[0].id] = statement.value
+        elif isinstance(statement, (ast.If, ast.With, ast.For)):
+            stack.extend([*reversed(getattr(statement, "orelse", [])), *reversed(statement.body)])
+    return bool(returned) and _reduced(returned[-1], assigned, 6)
+
+
+def _reduced(e: ast.expr, assigned: dict[str, ast.expr], depth: int) -> bool:
+    if depth == 0:
+        return False
+    if isinstance(e, ast.Call):
+        name = dotted(e.func)
+        head, _, last = name.rpartition(".")
+        if not last and isinstance(e.func, ast.Attribute):
+            last = e.func.attr
+        if last in ("mean", "sum"):
+            dims = [k for k in e.keywords if k.arg in ("dim", "axis")]
+            return not dims and len(e.args) == (1 if head == "torch" else 0) and head not in ("np", "numpy")
+        return last in LOSS_FUNCTION
+    if isinstance(e, ast.UnaryOp):
+        return _reduced(e.operand, assigned, depth - 1)
+    if isinstance(e, ast.BinOp):
+        return _reduced(e.left, assigned, depth - 1) or _reduced(e.right, assigned, depth - 1)
+    if isinstance(e, ast.Name) and e.id in assigned:
+        return _reduced(assigned[e.id], {k: v for k, v in assigned.items() if k != e.id}, depth - 1)
+    return False
+
+
+_STARTS = {"backward", "manual_backward", "scale"}
 
 
 class Step:
@@ -69,13 +121,13 @@ class Slices:
         if name in ("training_step", "compute_loss", "loss", "training_loss"):
             return True
         if cls is not None and name in ("forward", "__call__"):
-            return is_loss_class(cls.name)
+            return is_loss_class(cls.name) or (METRIC_CLASS.search(cls.name) is None and returns_one_number(function))
         if name.startswith("__") or NOT_LOSS.search(name):
             return False
         if LOSS_FUNCTION_NAME.search(name):
             return cls is None or METRIC_CLASS.search(cls.name) is None
         # A helper of a criterion counts where the criterion uses it; the slice tells.
-        return False
+        return cls is None and function.parent is function.module.body and returns_one_number(function)
 
     def roots(self, function: Function) -> list[Node]:
         """The loss values of a function."""
@@ -83,9 +135,17 @@ class Slices:
         lossy = self.is_loss_function(function)
         if not lossy and not names & {"backward", "manual_backward"}:
             return []
-        ir = lower(function)
+        found = self.started(function)
+        if lossy:
+            found.extend(node for node, _ in lower(function).returns)
+        return found
+
+    def started(self, function: Function) -> list[Node]:
+        """The values that a function starts a backward pass from."""
+        if not any(getattr(c.func, "attr", "") in _STARTS for c in function.calls):
+            return []
         found: list[Node] = []
-        for call in ir.calls:
+        for call in lower(function).calls:
             func = call.args[0]
             if func.op == "attr" and func.args[1] == "backward":
                 obj = func.args[0]
@@ -94,8 +154,6 @@ class Slices:
                 found.append(args[0] if args and obj.op in ("name", "free", "attr") and _engine(obj) else obj)
             elif func.op == "attr" and func.args[1] in ("manual_backward", "scale") and call.args[1]:
                 found.append(call.args[1][0])
-        if lossy:
-            found.extend(node for node, _ in ir.returns)
         return found
 
     def steps(self, frame: Frame) -> Iterator[Step]:

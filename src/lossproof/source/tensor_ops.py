@@ -29,7 +29,7 @@ from lossproof.source.values import (
 )
 
 # Tags that a result inherits from its operands.
-INHERITED = frozenset({"param", "data", "target", "numpy", "half", "bf16", "detached", "pred"})
+INHERITED = frozenset({"param", "data", "target", "numpy", "half", "bf16", "detached", "pred", "output", "f64"})
 PROBABILITIES = frozenset({"sigmoid", "softmax", "probability"})
 SMALL = 1e-2
 MASK_NAME = re.compile(r"mask|valid|visib|padding|^hole$", re.I)
@@ -82,6 +82,9 @@ def inherit(*operands: T) -> frozenset[str]:
     for t in operands:
         found |= t.tags & INHERITED
     return found
+
+
+_NARROW = frozenset({"half", "bf16", "f64"})
 
 
 def same(a: Value | None, b: Value | None, depth: int = 4) -> bool:
@@ -143,15 +146,44 @@ def binary(op: str, left: Value, right: Value, hop: HopMaker) -> Value:
                 results.append((a + tuple(q for q in b if not any(q.same(p) for p in a)), binary(op, x, y, hop)))
         return join(results[:16])
     a, b = as_tensor(left), as_tensor(right)
+    if op in "+-":
+        a, b = held(a, b), held(b, a)
+        if op == "+" and a.lo == a.hi == 0.0 and "const" in a.tags:
+            return b
+        if b.lo == b.hi == 0.0 and "const" in b.tags:
+            return a
     handler = _BINARY.get(op)
     if handler is None:
         if op in ("&", "|", "^"):
-            return T(tags=inherit(a, b) | {"bool"}, lo=0.0, hi=1.0)
+            return T(tags=inherit(a, b) | {"bool"}, lo=0.0, hi=1.0, info={"via": (op, a, b)})
         return T(tags=inherit(a, b))
     result = handler(a, b, hop)
     if "num" in a.tags and "num" in b.tags:
         result.tags = result.tags | {"num"}
     return result
+
+
+# The distance of the closest numbers below and above 1, and the smallest number, by format.
+_FORMATS = {"half": (2.0**-11, 2.0**-10, 2.0**-24), "bf16": (2.0**-8, 2.0**-7, 2.0**-133), "": (2.0**-24, 2.0**-23, 2.0**-149)}
+
+
+def rounded(v: float, tags: frozenset[str]) -> float:
+    """What a number becomes in the format of a tensor, where it becomes 0 or 1 (float32 unless more is known)."""
+    if "f64" in tags or not 0.0 < abs(v) < 2.0:
+        return v
+    below, above, tiny = _FORMATS["half" if "half" in tags else "bf16" if "bf16" in tags else ""]
+    if abs(v) <= tiny / 2:
+        return 0.0
+    off = abs(v) - 1.0
+    return math.copysign(1.0, v) if -below / 2 <= off <= above / 2 else v
+
+
+def held(number: T, other: T) -> T:
+    """A constant as the format of its tensor neighbour holds it."""
+    if "const" not in number.tags or "num" in other.tags or number.lo is None or number.lo != number.hi:
+        return number
+    v = rounded(number.lo, other.tags)
+    return number if v == number.lo else T(lo=v, hi=v, tags=number.tags, info={"was": number.lo})
 
 
 def fold(op: str, a: Any, b: Any) -> Any:
@@ -319,7 +351,7 @@ def _div(a: T, b: T, hop: HopMaker) -> T:
         scaled = _mul(a, inverse, hop)
         lo, hi, lo_open, hi_open = scaled.lo, scaled.hi, scaled.lo_open, scaled.hi_open
     elif a.nonnegative and (b.nonnegative or "num" in b.tags):
-        lo, lo_open = 0.0, a.positive and b.positive
+        lo, lo_open = 0.0, a.positive
     act, trace = "", a.trace
     logistic = logistic_form(a, b)
     if logistic:
@@ -454,7 +486,7 @@ def _activation(act: str, lo: float | None, hi: float | None, word: str) -> Call
     return apply
 
 
-def _log_softmax(t: T, hop: HopMaker) -> T:
+def _log_softmax(t: T, hop: HopMaker, axis: Any = None) -> T:
     return T(
         "log_softmax",
         None,
@@ -463,7 +495,7 @@ def _log_softmax(t: T, hop: HopMaker) -> T:
         False,
         inherit(t),
         (hop("log_softmax applied here"),),
-        info={"via": ("log_softmax", t), "width": t.get("width"), "ndim": t.get("ndim")},
+        info={"via": ("log_softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": axis},
     )
 
 
@@ -638,6 +670,8 @@ def clamp(t: T, low: Value | None, high: Value | None) -> T:
     lo, hi = t.lo, t.hi
     lo_open, hi_open = t.lo_open, t.hi_open
     low_number, high_number = number(low), number(high)
+    low_number = low_number if low_number is None else rounded(low_number, t.tags)
+    high_number = high_number if high_number is None else rounded(high_number, t.tags)
     guarded = False
     if low is not None and not (isinstance(low, Const) and low.v is None):
         if low_number is None:
@@ -650,12 +684,16 @@ def clamp(t: T, low: Value | None, high: Value | None) -> T:
     if high is not None and not (isinstance(high, Const) and high.v is None):
         if high_number is None:
             hi, hi_open = (1.0, True) if t.act in PROBABILITIES else (hi, hi_open)
+            guarded = guarded or low_number is None
         elif hi is None or high_number < hi:
             hi, hi_open = high_number, False
     tags = t.tags | {"clamped"} | ({"guarded"} if guarded else NOTHING)
     info = dict(t.info) if t.info else {}
     info["via"] = ("clamp", t, low_number, high_number)
     return T(t.act, lo, hi, lo_open, hi_open, tags, t.trace, t.sym, info)
+
+
+_SHAPE_KEPT = {"contiguous", "float", "double", "clone", "cuda", "cpu", "dropout", "identity", "type_as", "requires_grad_"}
 
 
 def shape_change(name: str, t: T, args: list[Value]) -> T:
@@ -665,6 +703,9 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
         args = args[0].every()  # type: ignore[union-attr]
         first = constant(args[0]) if args else None
     width, rank = t.get("width"), t.get("ndim")
+    if t.get("dim") is not None and name not in _SHAPE_KEPT:
+        # The axis that was normalized is another one now.
+        t = t.but(info={**(t.info or {}), "dim": None})
     if name in ("squeeze", "squeeze_"):
         if width == 1 and (first is None or first in (-1, 1)):
             return _with(t, width=None, ndim=None if rank is None and first is None else 1 if rank in (None, 2) else rank - 1)
@@ -713,6 +754,7 @@ def indexed(t: T, index: Value) -> Value:
             info["width"] = width if rank is None or rank > 2 else None
         elif isinstance(only, T) and "bool" in only.tags:
             info["width"], info["ndim"] = None, None
+            t = narrowed(t, only, True)
         return t.but(info=info) if info.get("width") != width or info.get("ndim") != rank or info.get("masked") else t
     last = constant(parts[-1])
     if isinstance(parts[-1], Const) and parts[-1].v is None:
@@ -729,6 +771,9 @@ def indexed(t: T, index: Value) -> Value:
 
 def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop: HopMaker) -> Value | None:
     """The operation on tensors, or ``None`` where the name is no operation that is known here."""
+    if op == "log_softmax":
+        axis = constant(kw.get("dim", args[0] if args else None))
+        return distribute(lambda t: _log_softmax(t, hop, axis), receiver)
     if op in _ACTIVATIONS:
         function = _ACTIVATIONS[op]
         return distribute(lambda t: function(t, hop), receiver)
@@ -737,25 +782,25 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return distribute(lambda t: softmax(t, dim, hop), receiver)
     if op in KEEP:
         if op in ("masked_fill", "masked_fill_"):
-            fill = number(args[1]) if len(args) > 1 else number(kw.get("value"))
-
-            def filled(t: T) -> T:
-                # A constant put in place of elements is how many guards are written.
-                if fill == 0 and t.act == "loss":
-                    return t.but(info={**(t.info or {}), "zeroed": True})
-                return t.but(lo=None, hi=None, tags=t.tags | {"filled"}) if fill is None or t.lo is not None else t
-
-            return distribute(filled, receiver)
+            mask = as_tensor(args[0] if args else kw.get("mask"))
+            fill = as_tensor(args[1] if len(args) > 1 else kw.get("value"))
+            return distribute(lambda t: filled(t, mask, fill), receiver)
         if op in ("nan_to_num", "nan_to_num_"):
             return distribute(lambda t: t.but(tags=t.tags | {"nan_to_num"}), receiver)
         if op == "masked_select":
-            return distribute(lambda t: t.but(info={**(t.info or {}), "masked": True, "width": None, "ndim": 1}), receiver)
+            chosen = as_tensor(args[0] if args else kw.get("mask"))
+            return distribute(
+                lambda t: narrowed(t, chosen, True).but(info={**(t.info or {}), "masked": True, "width": None, "ndim": 1}),
+                receiver,
+            )
         if isinstance(receiver, (T, Union)):
             if op in ("half", "bfloat16"):
                 tag = "half" if op == "half" else "bf16"
                 return distribute(lambda t: t.tagged(tag), receiver)
-            if op in ("float", "double"):
-                return distribute(lambda t: t.but(tags=t.tags - {"half", "bf16"}) if t.tags & {"half", "bf16"} else t, receiver)
+            if op == "double":
+                return distribute(lambda t: t.but(tags=(t.tags - {"half", "bf16"}) | {"f64"}), receiver)
+            if op == "float":
+                return distribute(lambda t: t.but(tags=t.tags - _NARROW) if t.tags & _NARROW else t, receiver)
             return distribute(lambda t: shape_change(op, t, args), receiver)
         return receiver
     if op in ("clamp", "clamp_", "clamp_min", "clamp_max", "clamp_min_", "clip_", "clamp_max_"):
@@ -770,6 +815,10 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ARITHMETIC_METHOD and (args or "other" in kw or "exponent" in kw):
         other = args[0] if args else kw.get("other", kw.get("exponent"))
         return binary(ARITHMETIC_METHOD[op], receiver, other or UNKNOWN, hop)
+    if op in ("logical_and", "logical_or", "bitwise_and", "bitwise_or") and args:
+        return binary("&" if op.endswith("and") else "|", receiver, args[0], hop)
+    if op in ("logical_not", "bitwise_not"):
+        return distribute(lambda t: T(lo=0.0, hi=1.0, tags=inherit(t) | {"bool"}, info={"via": ("not", t)}), receiver)
     if op in COMPARISONS and args:
         a, b = as_tensor(receiver), as_tensor(args[0])
         return compared(COMPARISONS[op], a, b)
@@ -843,7 +892,9 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op == "xlogy":
         return T(tags=inherit(as_tensor(receiver)))
     if op in ("nonzero", "bincount", "unique", "searchsorted", "histc"):
-        return T(lo=0.0, tags=inherit(as_tensor(receiver)) | ({"count"} if op in ("bincount", "histc") else {"int"}))
+        known = as_tensor(receiver)
+        tags = inherit(known) | ({"count"} if op in ("bincount", "histc") else {"int"})
+        return T(lo=0.0, tags=tags, info={"via": (op, known)})
     if op in ("lerp", "addcmul", "addcdiv", "cumprod", "scatter_add", "index_add", "scatter", "scatter_", "scatter_add_", "cross"):
         return T(tags=inherit(as_tensor(receiver)), lo=0.0 if as_tensor(receiver).nonnegative and "scatter" in op else None)
     if op == "softmin":
@@ -895,15 +946,49 @@ def where(test: Value, yes: Value, no: Value) -> Value:
     """``torch.where``: either side, or a guarded one where the test speaks of the operand."""
     a, b = as_tensor(yes), as_tensor(no)
     t = as_tensor(test)
-    compare = t.get("compare")
-    if compare is not None:
-        op, left, right = compare
-        a = refined(a, op, left, right, True)
-        b = refined(b, op, left, right, False)
+    a, b = narrowed(a, t, True), narrowed(b, t, False)
     covered = widest([a, b])
     trace = a.trace or b.trace
     act = a.act if a.act == b.act or "const" in b.tags else (b.act if "const" in a.tags else "")
     return T(act, covered.lo, covered.hi, covered.lo_open, covered.hi_open, inherit(a, b) | {"where"}, trace, info={"via": ("where", t, as_tensor(yes), as_tensor(no))})
+
+
+def holding(mask: T, truth: bool, depth: int = 4) -> list[tuple[str, T, T, bool]]:
+    """The comparisons that are known where a mask is ``truth``."""
+    compare = mask.get("compare")
+    if compare is not None:
+        return [(*compare, truth)]
+    via = mask.get("via")
+    if via is None or depth == 0:
+        return []
+    if via[0] == "not":
+        return holding(as_tensor(via[1]), not truth, depth - 1)
+    if (via[0] in ("&", "mul") and truth) or (via[0] == "|" and not truth):
+        return [c for p in via[1:] if isinstance(p, T) for c in holding(p, truth, depth - 1)]
+    return []
+
+
+def narrowed(t: T, mask: T, truth: bool) -> T:
+    """The elements of ``t`` where a mask is ``truth``."""
+    for op, left, right, polarity in holding(mask, truth):
+        t = refined(t, op, left, right, polarity)
+    return t
+
+
+def filled(t: T, mask: T, fill: T) -> T:
+    """``t`` with a number in place of the elements that a mask selects: how many guards are written."""
+    zero = fill.lo == fill.hi == 0.0
+    if zero and t.act == "loss":
+        return t.but(info={**(t.info or {}), "zeroed": True})
+    kept = narrowed(t, mask, False)
+    if kept is not t:
+        span = widest([kept, fill])
+        tags = t.tags | ({"nonzero"} if kept.nonzero and fill.nonzero else NOTHING)
+        return t.but(lo=span.lo, hi=span.hi, lo_open=span.lo_open, hi_open=span.hi_open, tags=tags)
+    if zero:
+        span = widest([t, fill])
+        return t.but(lo=span.lo, hi=span.hi, lo_open=span.lo_open, hi_open=span.hi_open, tags=t.tags - {"nonzero"})
+    return t.but(lo=None, hi=None, tags=t.tags | {"filled"})
 
 
 def refined(t: T, op: str, left: T, right: T, truth: bool) -> T:
@@ -911,6 +996,9 @@ def refined(t: T, op: str, left: T, right: T, truth: bool) -> T:
     if same(right, t) and not same(left, t):
         swap = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "==": "==", "!=": "!="}
         op, left, right = swap.get(op, "?"), right, left
+    via = left.get("via")
+    if via is not None and via[0] in ("abs", "square", "pow") and same(via[1], t) and truth and op in (">", "!="):
+        return t.tagged("nonzero") if right.nonnegative else t
     if not same(left, t):
         return t
     if not truth:

@@ -122,14 +122,19 @@ class Cls(Value):
 
 
 class Inst(Value):
-    """An object of a project class. ``ctor`` is the frame of its ``__init__`` (or of the call)."""
+    """An object of a project class. ``ctor`` is the frame of its ``__init__`` (or of the call).
 
-    __slots__ = ("cls", "ctor", "over")
+    ``known`` keeps what its attributes were found to be, ``frames`` the frames of the methods that set them.
+    """
+
+    __slots__ = ("cls", "ctor", "frames", "known", "over")
 
     def __init__(self, cls: Cls, ctor: Frame | None, over: dict[str, Value] | None = None) -> None:
         self.cls = cls
         self.ctor = ctor
         self.over = over
+        self.known: dict[str, Value | None] = {}
+        self.frames: dict[Function, Frame] = {}
 
     def __repr__(self) -> str:
         return f"Inst({self.cls.info.qualname})"

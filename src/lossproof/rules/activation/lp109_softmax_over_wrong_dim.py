@@ -102,8 +102,55 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import LossCall, SoftmaxCall, location
+
+# Losses whose input has its examples in the first dimension and its classes in the second.
+_CLASSIFIES = ("nll", "ce")
+_BATCHED = ("bce", "kl", "mse", "l1")
+
+
+def check(fact: SoftmaxCall | LossCall) -> Iterator[Finding]:
+    if isinstance(fact, LossCall):
+        yield from _over_batch(fact)
+        return
+    word = fact.name.rpartition(".")[2]
+    yield fact.finding(
+        RULE,
+        f"`{word}` without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the "
+        "first, the batch",
+        severity=Severity.WARNING,
+    )
+
+
+def _over_batch(fact: LossCall) -> Iterator[Finding]:
+    if fact.kind not in _CLASSIFIES + _BATCHED:
+        return
+    for _, t in fact.inputs():
+        if t.act not in ("softmax", "log_softmax") or t.get("dim") != 0 or not t.trace or t.trace[0].module is None:
+            continue
+        rank = t.get("ndim")
+        if rank == 1 or (rank != 2 and fact.kind not in _CLASSIFIES):
+            continue
+        if any(y.get("ndim") == 0 for _, y in fact.targets()):
+            continue
+        start = t.trace[0]
+        here = location(fact.module, fact.node.at, "the loss is here")
+        found = fact.finding(
+            RULE,
+            "softmax over `dim=0` makes the examples of a batch compete with each other: what is predicted for one "
+            "depends on the rest, and a batch of one has loss 0",
+            hops=t.trace[1:],
+            place=location(start.module, start.at),
+            confidence="proven" if rank == 2 else "likely",
+        )
+        yield replace(found, related=(*found.related, here)) if here not in found.related else found
+        return
+
 
 RULE = Rule(
     code="LP109",
@@ -113,4 +160,6 @@ RULE = Rule(
     hint="name the class axis: dim=1 for (N, C), dim=-1 for (N, T, C)",
     page=__doc__ or "",
     evidence="softmax-over-batch",
+    facts="softmax loss",
+    check=check,
 )

@@ -91,8 +91,21 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import KeptLoss
+
+
+def check(fact: KeptLoss) -> Iterator[Finding]:
+    what = (
+        "the loss is kept with its graph: the memory of every step stays until the sum is dropped"
+        if fact.trains
+        else "a validation loss is summed with gradients on: every batch's graph stays in memory"
+    )
+    yield fact.finding(RULE, what, confidence="likely")
+
 
 RULE = Rule(
     code="LP305",
@@ -102,4 +115,6 @@ RULE = Rule(
     hint="add loss.item(), or loss.detach() and read it once at the end",
     page=__doc__ or "",
     evidence="kept-graph",
+    facts="kept",
+    check=check,
 )

@@ -180,8 +180,11 @@ class Contexts:
 
     def _near(self, function: Function) -> list[ParsedModule]:
         """The parsed files, the function's own first."""
-        modules = self.ev.project.loaded()
+        modules = [m for m in self.ev.project.loaded() if m is function.module or not m.is_test]
         return sorted(modules, key=lambda m: m is not function.module)
+
+    def _near_class(self, info: ClassInfo) -> list[ParsedModule]:
+        return [m for m in self.ev.project.loaded() if m is info.module or not m.is_test]
 
     def instantiations(self, info: ClassInfo) -> list[tuple[Frame, Node, Cls]]:
         """Where objects of a class (or of a class derived from it) are made."""
@@ -192,7 +195,7 @@ class Contexts:
         family = [info, *self.subclasses(info)]
         for member in family:
             self.load_naming(member.name)
-            for module in self.ev.project.loaded():
+            for module in self._near_class(member):
                 for call, holder in module.call_index.get(member.name, ()):
                     if len(found) >= MAX_CALLERS:
                         return found

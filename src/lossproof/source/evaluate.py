@@ -721,7 +721,7 @@ class Evaluator:
         if truth is False:
             return self.value(frame, no)
         a, b = self.value(frame, yes), self.value(frame, no)
-        if self._is_choice(a) and self._is_choice(b):
+        if (self._is_choice(a) and (self._is_choice(b) or _is_blank(b))) or (self._is_choice(b) and _is_blank(a)):
             atoms_yes = tuple(Atom(x.key, x.op, x.const, x.polarity, True) for x in atoms_yes)
             atoms_no = tuple(Atom(x.key, x.op, x.const, x.polarity, True) for x in atoms_no)
         return join_ignoring_bottom([(atoms_yes, a), (atoms_no, b)])
@@ -1789,6 +1789,11 @@ def compare(op: str, a: Value, b: Value) -> bool | None:
         if isinstance(b, Map) and (b.rest is None or a.v in b.items):
             return (a.v in b.items) == (op == "in")
     return None
+
+
+def _is_blank(value: Value) -> bool:
+    """An object of which nothing is known (a loaded checkpoint), beside one that is known."""
+    return isinstance(value, T) and not value.act and value.lo is None and not value.trace and "num" not in value.tags
 
 
 def _is_none(value: Value) -> bool:

@@ -117,8 +117,7 @@ def call(
         if inner is None:
             return Ref("builtins.identity")
         if name == "torch.nn.Parameter" or name.endswith(".Parameter"):
-            t = tensor_ops.as_tensor(inner)
-            return T("", t.lo, t.hi, tags=frozenset({"parameter"}))
+            return T(tags=frozenset({"parameter"}))  # where it starts says nothing of where it goes
         return inner
     if name == "functools.partial" and args:
         return Partial(args[0], tuple(args[1:]), dict(kwargs))

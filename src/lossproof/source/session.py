@@ -96,7 +96,7 @@ class Session:
         for i, path in enumerate(self.relevant):
             self.load(path)
             module = self.project.load(path)
-            if module is not None:
+            if module is not None and not module.is_test:
                 self.investigation.module(module)
                 for function in module.functions:
                     self.arithmetic(function)

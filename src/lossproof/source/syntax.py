@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import re
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,14 @@ class ParsedModule:
                 else:
                     self.imports[alias.asname or alias.name] = (module, alias.name, node.level)
 
+    @property
+    def is_test(self) -> bool:
+        """A file of unit tests: what it feeds a loss is chosen to test the loss, not to train."""
+        if not any(isinstance(f, Function) and f.name.startswith("test") for f in self.functions):
+            return False
+        tools = ("pytest", "unittest", "torch.testing", "absl.testing", "hypothesis", "parameterized")
+        return any(m.startswith(tools) for m, _, _ in self.imports.values()) or self.name.startswith("test_")
+
     def line_text(self, line: int) -> str:
         if self.lines is None:
             self.lines = self.source.split("\n")
@@ -237,10 +246,29 @@ def parse(source: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(source)
+            try:
+                return ast.parse(source)
+            except SyntaxError:
+                older = _modern(source)
+                if older is None:
+                    raise
+                return ast.parse(older)
     finally:
         if enabled:
             gc.enable()
+
+
+_PRINT = re.compile(r"^([ \t]*(?:else:|try:|finally:|if [^\n]*?:|for [^\n]*?:)?[ \t]*)print(?![ \t]*[(=.,\]\[])[ \t>][^\n]*$", re.M)
+_EXCEPT = re.compile(r"^([ \t]*except[ \t]+[\w.()]+(?:[ \t]*\([^)\n]*\))?)[ \t]*,[ \t]*\w+[ \t]*:", re.M)
+_ASYNC = re.compile(r"\basync(?=[ \t]*=)")
+
+
+def _modern(source: str) -> str | None:
+    """Python 2 spellings that much research code still has, without moving a line; ``None`` if there are none."""
+    text = _ASYNC.sub("asynk", source)
+    text = _PRINT.sub(lambda m: m.group(1) + "pass", text)
+    text = _EXCEPT.sub(lambda m: m.group(1) + ":", text)
+    return text if text != source else None
 
 
 def dotted(node: ast.AST) -> str:

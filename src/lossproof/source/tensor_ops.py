@@ -352,6 +352,8 @@ def _div(a: T, b: T, hop: HopMaker) -> T:
         lo, hi, lo_open, hi_open = scaled.lo, scaled.hi, scaled.lo_open, scaled.hi_open
     elif a.nonnegative and (b.nonnegative or "num" in b.tags):
         lo, lo_open = 0.0, a.positive
+    elif a.hi is not None and a.hi <= 0 and (b.nonnegative or "num" in b.tags):
+        hi = 0.0
     act, trace = "", a.trace
     logistic = logistic_form(a, b)
     if logistic:
@@ -714,7 +716,7 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
         if first == -1 or (first == 1 and rank in (None, 1)):
             return _with(t, width=1, ndim=2 if rank in (None, 1) else rank + 1)
         return _with(t, width=width, ndim=None if rank is None else rank + 1)
-    if name in ("view", "reshape"):
+    if name in ("view", "reshape", "resize", "resize_"):
         sizes = [constant(a) for a in args]
         if len(sizes) == 1 and sizes[0] == -1:
             return _with(t, width=None, ndim=1)
@@ -899,6 +901,14 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return T(tags=inherit(as_tensor(receiver)), lo=0.0 if as_tensor(receiver).nonnegative and "scatter" in op else None)
     if op == "softmin":
         return distribute(lambda t: softmax(t, kw.get("dim"), hop), receiver)
+    if op in ("exp", "exp_"):
+        taken = hop("exp taken here")
+
+        def exponential(t: T) -> T:
+            made = _elementwise(op, t) or UNKNOWN
+            return made.but(info={**(made.info or {}), "taken": taken})
+
+        return distribute(exponential, receiver)
     result = None
     if isinstance(receiver, Union):
         if _elementwise(op, UNKNOWN) is not None:

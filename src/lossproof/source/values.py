@@ -357,7 +357,10 @@ def join(options: list[tuple[Atoms, Value]]) -> Value:
         return UNKNOWN
     if len(flat) == 1 and not flat[0][0]:
         return flat[0][1]
-    if all(isinstance(v, Seq) for _, v in flat):
+    if all(isinstance(v, Seq) for _, v in flat) and not (
+        any(a for a, _ in flat) and len(flat) <= MAX_ALTERNATIVES and len({_length(v) for _, v in flat}) > 1
+    ):
+        # Of different lengths under different conditions they stay apart: the condition may choose the loss too.
         return _join_sequences([(a, v) for a, v in flat if isinstance(v, Seq)])
     if all(isinstance(v, Map) for _, v in flat):
         return _join_maps([(a, v) for a, v in flat if isinstance(v, Map)])
@@ -376,6 +379,11 @@ def join(options: list[tuple[Atoms, Value]]) -> Value:
     if len(kept) == 1:
         return kept[0][1] if not kept[0][0] else Union((kept[0],))
     return Union(tuple(kept))
+
+
+def _length(value: Value) -> tuple[int, bool, int]:
+    assert isinstance(value, Seq)
+    return len(value.head), value.rest is None, len(value.tail)
 
 
 def combine(one: Atoms, two: Atoms) -> Atoms:

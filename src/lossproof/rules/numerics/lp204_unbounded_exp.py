@@ -96,20 +96,40 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.domain import is_data, is_target
 from lossproof.source.facts import Operation
 from lossproof.source.tensor_ops import as_tensor, same
-from lossproof.source.values import T
+from lossproof.source.values import T, alternatives, number
 
-
-_LOG_LIKE = ("log", "var", "sigma", "std", "scale", "rate", "beta", "lambda", "prec")
+# Names of what is the logarithm of something, or is kept small by custom: reasons to stay silent.
+_LOG_LIKE = re.compile(r"log(?!it)|ln_|_ln|var|sigma|std|scale|(?<!o)rate|beta|lambda|prec|^lp_|temperature|^kl|kld", re.I)
+_BOUNDED = {
+    "cosine", "log_softmax", "logsigmoid", "log", "tanh", "sigmoid", "softmax", "normalized", "loss", "probability", "norm",
+}  # fmt: skip
+_LIMIT = {"half": 11.0, "": 88.7}
 
 
 def check(fact: Operation) -> Iterator[Finding]:
-    if fact.op == "div":
+    if fact.op in ("exp", "pow"):
+        powers = fact.operands() if fact.op == "exp" else _of_e(fact)
+        for x in powers:
+            reason = _grows(x)
+            if reason is not None and not _named_logarithm(fact):
+                yield fact.finding(
+                    RULE,
+                    f"exp of a value that nothing bounds ({reason}): it overflows from 88.7 in float32, from 11.1 in "
+                    "float16",
+                    confidence="likely",
+                )
+                return
+    elif fact.op == "div":
         numerator = as_tensor(fact.others[0]) if fact.others else None
         for t in fact.operands():
             if numerator is not None and _softmax(numerator, t) and _unbounded(numerator.get("via")[1]):
@@ -117,24 +137,41 @@ def check(fact: Operation) -> Iterator[Finding]:
                     RULE,
                     "a hand-written softmax: exp overflows from 88.7 in float32 and the ratio becomes NaN; "
                     "`torch.softmax` subtracts the maximum first",
+                    at=_place(fact, numerator),
                 )
                 return
     elif fact.op in ("log", "log1p"):
         for t in fact.operands():
-            inner = _softplus(t, fact.op)
-            if inner is not None and _unbounded(inner):
+            e = _softplus(t, fact.op)
+            if e is not None and _unbounded(_exponent(e)):
                 yield fact.finding(
                     RULE,
                     "log(1 + exp(x)) overflows: its gradient is NaN from x of about 89 in float32; use `softplus`",
+                    at=_place(fact, e),
                 )
                 return
-            inner = _logsumexp(t)
-            if inner is not None and _unbounded(inner):
+            e = _logsumexp(t)
+            if e is not None and _grows(_exponent(e)) is not None:
                 yield fact.finding(
                     RULE,
                     "log of a sum of exponentials overflows from 88.7 in float32; use `torch.logsumexp`",
+                    at=_place(fact, e),
                 )
                 return
+
+
+def _place(fact: Operation, e: T) -> Any:
+    """Where the exponential is taken, if that is in the same file."""
+    hop = e.get("taken")
+    return hop.at if hop is not None and hop.module is fact.module else None
+
+
+def _of_e(fact: Operation) -> list[T]:
+    """The exponents of ``math.e ** x``."""
+    base = number(fact.operand)
+    if base is None or not 1.5 < base <= 10.0 or not fact.others:
+        return []
+    return [v for _, v in alternatives(fact.others[0]) if isinstance(v, T)]
 
 
 def _exponent(t: T) -> T | None:
@@ -153,13 +190,13 @@ def _softmax(numerator: T, denominator: T) -> bool:
 
 def _softplus(t: T, op: str) -> T | None:
     if op == "log1p":
-        return _exponent(t)
+        return t if _exponent(t) is not None else None
     via = t.get("via")
     if via is None or via[0] != "add":
         return None
     for one, other in ((via[1], via[2]), (via[2], via[1])):
         if one.lo == one.hi == 1.0 and _exponent(other) is not None:
-            return _exponent(other)
+            return other
     return None
 
 
@@ -168,21 +205,111 @@ def _logsumexp(t: T) -> T | None:
     if via is not None and via[0] == "add" and any("const" in p.tags for p in via[1:]):
         t = via[1] if "const" in via[2].tags else via[2]
         via = t.get("via")
-    return _exponent(via[1]) if via is not None and via[0] == "sum" else None
+    return via[1] if via is not None and via[0] == "sum" and _exponent(via[1]) is not None else None
 
 
-def _unbounded(x: T) -> bool:
-    """Nothing keeps the exponent small: not a bound, not a subtracted maximum, not a cosine."""
-    if x.hi is not None or "num" in x.tags or x.act in ("cosine", "log_softmax", "normalized", "tanh", "log"):
+def _named_logarithm(fact: Operation) -> bool:
+    """``exp(0.5 * logvar)``: a local name that says what the value is."""
+    names = (getattr(n, "id", None) or getattr(n, "attr", None) for n in ast.walk(fact.node.at))
+    return any(n is not None and _LOG_LIKE.search(n) is not None for n in names)
+
+
+def _limit(x: T) -> float:
+    return _LIMIT["half"] if "half" in x.tags else _LIMIT[""]
+
+
+def _grows(x: T | None, depth: int = 6) -> str | None:
+    """Evidence that an exponent can be large: a raw output, a tensor of data, a square; ``None`` if there is none."""
+    if x is None or depth == 0 or x.tags & {"num", "const", "parameter", "guarded", "numpy", "filled", "fresh"}:
+        return None
+    if x.hi is not None:
+        return f"it reaches {x.hi:g}" if x.hi > _limit(x) else None
+    if x.act in _BOUNDED or "loss" in x.tags or (x.sym and _LOG_LIKE.search(x.sym)) or _called_log(x):
+        return None
+    via = x.get("via")
+    if via is None or via[0] in ("part", "linear", "conv"):
+        if x.act == "affine":
+            return "a raw output"
+        return f"`{x.sym}` is not bounded" if x.sym and is_data(x) and not is_target(x) else (
+            "an output is not bounded" if is_data(x) and not is_target(x) else None
+        )
+    op = via[0]
+    parts = [p for p in via[1:] if isinstance(p, T)]
+    if op in ("matmul", "mm", "bmm", "einsum", "dot", "mv"):
+        # Without a known layer behind them the vectors may have been normalized elsewhere.
+        return "an unnormalized similarity" if parts and all(_raw(p) for p in parts) else None
+    if op in ("add", "sub", "mul", "div"):
+        if any(_logarithmic(p) for p in parts):
+            return None
+        if op == "sub":
+            if is_data(parts[0]):
+                return _grows(parts[0], depth - 1)
+            return "a raw output" if _raw(parts[1]) else None
+        if op == "div":
+            return _grows(parts[0], depth - 1)
+        if op == "mul" and any(p.hi is not None and p.hi <= 0 for p in parts):
+            return "a raw output" if any(_raw(p) for p in parts) else None
+        if op == "mul" and sum(is_data(p) and not p.nonnegative and not _negated(p) for p in parts) == 0:
+            return "a raw output" if any(_raw(p) for p in parts) else None
+        found = [r for p in parts if (r := _grows(p, depth - 1)) is not None]
+        return found[0] if found else None
+    if op == "neg":
+        return "a raw output" if _raw(parts[0]) and not parts[0].nonnegative else None
+    if op in ("sum", "mean", "max", "min", "pow", "square", "abs", "relu", "clamp", "part", "maximum", "minimum"):
+        return _grows(parts[0], depth - 1) if parts else None
+    return None
+
+
+def _negated(p: T) -> bool:
+    via = p.get("via")
+    return via is not None and via[0] == "neg"
+
+
+def _raw(t: T, depth: int = 6) -> bool:
+    """Whether a value comes from a layer whose outputs nothing bounds, and not from the data alone."""
+    if t.tags & {"num", "const", "numpy"} or t.act in _BOUNDED or t.hi is not None or depth == 0:
+        return False
+    if t.sym and _LOG_LIKE.search(t.sym):
+        return False
+    via = t.get("via")
+    if via is None:
+        return t.act == "affine" or bool(t.tags & {"pred", "output"})
+    parts = [p for p in via[1:] if isinstance(p, T)]
+    if any(_logarithmic(p) for p in parts):
+        return False
+    if via[0] in ("sub", "add", "mul", "div", "neg", "sum", "mean", "matmul", "part", "max", "min", "pow", "square", "abs"):
+        return any(_raw(p, depth - 1) for p in parts)
+    return t.act == "affine"
+
+
+def _logarithmic(p: T) -> bool:
+    via = p.get("via")
+    if via is not None and via[0] in ("max", "logsumexp", "log_softmax"):
+        return True
+    return p.act in ("cosine", "log_softmax", "log", "logsigmoid") or bool(p.sym and _LOG_LIKE.search(p.sym)) or _called_log(p)
+
+
+def _called_log(t: T) -> bool:
+    """The answer of ``dist.log_prob(action)``, of which nothing else is known."""
+    called = t.get("called")
+    name = getattr(called, "name", "") or getattr(called, "sym", "")
+    return bool(name) and _LOG_LIKE.search(name) is not None
+
+
+def _unbounded(x: T | None) -> bool:
+    """As in ``_grows``, for a form that says by itself that the exponent has either sign."""
+    if x is None or "num" in x.tags or x.act in _BOUNDED:
+        return False
+    if x.hi is not None and x.hi <= _limit(x):
         return False
     via = x.get("via")
     if via is not None and via[0] in ("mul", "div", "add", "sub", "neg"):
         parts = [p for p in via[1:] if isinstance(p, T)]
-        if any(p.act in ("cosine", "log_softmax", "log", "tanh", "sigmoid") for p in parts):
+        if any(p.act in _BOUNDED or _logarithmic(p) for p in parts):
             return False
-        if via[0] == "sub" and any((q := p.get("via")) is not None and q[0] in ("max", "logsumexp") for p in parts):
-            return False
-    return not any(word in x.sym.lower() for word in _LOG_LIKE)
+        if via[0] in ("mul", "div", "neg"):
+            return any(_unbounded(p) for p in parts[:1] if via[0] == "div" or True) or any(_unbounded(p) for p in parts[1:])
+    return not (x.sym and _LOG_LIKE.search(x.sym)) and not _called_log(x)
 
 
 RULE = Rule(

@@ -10,6 +10,7 @@ import ast
 import re
 
 from lossproof.source.syntax import Function, dotted
+from lossproof.source.tensor_ops import same
 from lossproof.source.values import T
 
 # Names that say "this is a setting or a count": used to stay silent, never to accuse.
@@ -49,8 +50,11 @@ def is_data(t: T) -> bool:
 
 def is_tensor_param(function: Function, name: str) -> bool:
     arguments = getattr(function.node, "args", None)
-    if not isinstance(arguments, ast.arguments) or _SETTING.match(name):
+    if not isinstance(arguments, ast.arguments):
         return False
+    if _SETTING.match(name):
+        # One letter says little: ``t`` is a temperature here and the target there.
+        return len(name) == 1 and _used_as_tensor(function, name)
     positional = arguments.posonlyargs + arguments.args
     names = [a.arg for a in positional]
     last = _annotation(arguments, name)
@@ -92,14 +96,10 @@ def _used_as_tensor(function: Function, name: str) -> bool:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name:
                 if node.attr in _TENSOR_METHOD:
                     return True
-            elif (
-                isinstance(node, ast.Call)
-                and node.args
-                and isinstance(node.args[0], ast.Name)
-                and node.args[0].id == name
-                and dotted(node.func).partition(".")[0] in ("torch", "F")
-            ):
-                return True
+            elif isinstance(node, ast.Call) and node.args and dotted(node.func).partition(".")[0] in ("torch", "F"):
+                first = node.args[0].operand if isinstance(node.args[0], ast.UnaryOp) else node.args[0]
+                if isinstance(first, ast.Name) and first.id == name:
+                    return True
     return False
 
 
@@ -118,13 +118,19 @@ def is_target(t: T, depth: int = 3) -> bool:
         return False
     param = t.get("param")
     if param is not None:
-        return _TARGET.search(param[1]) is not None
+        return _TARGET.search(param[1]) is not None or _runs_backward(param[0])
     if t.sym:
         return _TARGET.search(t.sym) is not None
     if via is not None and depth:
         parts = [p for p in via[1:] if isinstance(p, T) and "const" not in p.tags]
         return bool(parts) and all(is_target(p, depth - 1) for p in parts)
     return "data" in t.tags
+
+
+def _runs_backward(function: Function) -> bool:
+    """A training step is handed the batch: no gradient runs to its parameters."""
+    called = {getattr(c.func, "attr", "") for c in function.calls}
+    return "backward" in called and bool(called & {"step", "zero_grad"})
 
 
 def name_of(t: T) -> str:
@@ -158,7 +164,7 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
         return f"{name_of(t)} can hold zeros" if is_data(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
-    if op in ("norm", "std", "var", "vector_norm", "cdist", "logsumexp", "matmul", "loss", "linear"):
+    if op in ("norm", "std", "var", "vector_norm", "cdist", "logsumexp", "matmul", "loss", "linear", "total"):
         return None
     if op == "where":
         return None
@@ -177,7 +183,7 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
         if first.act in ("affine",):
             return "a sum of raw outputs can pass through zero"
         inner = first.get("via")
-        if inner is not None and inner[0] == "mul" and is_data(first):
+        if inner is not None and inner[0] == "mul" and is_data(first) and first.act not in ("softmax", "probability"):
             return "the sum of a product can be 0"
         if "data" in first.tags and is_data(first):
             return f"the sum of {name_of(first)} can be 0"
@@ -203,6 +209,8 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return None
         if _overlap_sum(a) and is_data(t):
             return "the union is empty where both masks are"
+        if _is_reduction(a, "add") or _is_reduction(a, "sub"):
+            return None  # two areas less what they share: more than a difference can be said of
         return "the difference can be zero" if is_data(a) and is_data(b) else None
     if op in ("mul", "div"):
         for part in via[1:2] if op == "div" else via[1:]:
@@ -230,7 +238,9 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
 
 
 def _setting(t: T) -> bool:
-    return bool(t.sym) and _SETTING.match(t.sym) is not None
+    if not t.sym or _SETTING.match(t.sym) is None:
+        return False
+    return t.get("param") is None or not is_data(t)
 
 
 def _is_reduction(t: T, word: str) -> bool:
@@ -304,6 +314,8 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
                     if reason is not None:
                         return reason
             return None
+        if op == "div" and _share(via[1], via[2]):
+            return None
         reasons = [nonpositive_reason(p, depth - 1) for p in via[1:] if isinstance(p, T)]
         known = [r for r in reasons if r is not None]
         return known[0] if known else None
@@ -324,6 +336,41 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
     if t.lo == 0.0 and not t.lo_open and is_data(t):
         return "it can be exactly 0"
     return None
+
+
+def _share(a: T, b: T) -> bool:
+    """``a / (a + c)``: a share of a whole; who writes this has positive numbers."""
+    via = b.get("via")
+    return via is not None and via[0] in ("add", "sum") and any(isinstance(p, T) and same(p, a) for p in via[1:])
+
+
+def can_be_negative(t: T, depth: int = 6) -> bool:
+    """Evidence that a value has either sign: a covariance, a raw output, and what is made from these."""
+    if t.nonnegative or depth == 0 or t.tags & {"num", "const", "guarded", "filled", "clamped", "numpy", "parameter"}:
+        return False
+    via = t.get("via")
+    if via is None:
+        return t.act == "affine"
+    op = via[0]
+    parts = [p for p in via[1:] if isinstance(p, T)]
+    if op == "sub":
+        a, b = via[1], via[2]
+        # A variance written as E[x^2] - E[x]^2 and a sum of squares less a product are not negative by nature.
+        return is_data(a) and is_data(b) and not _even(b) and not _even(a)
+    if op == "add":
+        return any(can_be_negative(p, depth - 1) for p in parts) and not any(is_data(p) and p.nonnegative for p in parts)
+    if op in ("mul", "div", "sum", "mean", "stack", "part", "max", "min", "avg_pool"):
+        return any(can_be_negative(p, depth - 1) for p in (parts[:1] if op == "div" else parts))
+    return False
+
+
+def _even(t: T) -> bool:
+    via = t.get("via")
+    if via is None:
+        return False
+    if via[0] in ("mul", "pow", "square"):
+        return via[0] != "mul" or same(via[1], via[2])
+    return via[0] in ("conv", "avg_pool", "mean", "sum") and isinstance(via[1], T) and _even(via[1])
 
 
 def root_reason(t: T, depth: int = 5) -> str | None:
@@ -347,12 +394,20 @@ def root_reason(t: T, depth: int = 5) -> str | None:
         return f"nothing keeps {name_of(t)} above zero" if is_data(t) and not _setting(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
-    if op in ("where", "std", "var", "norm", "cdist"):
+    if op == "var":
+        return "the variance of equal values is 0" if first is not None and is_data(first) else None
+    if op in ("where", "std", "norm", "cdist"):
         return None
     if op == "part":
         return f"nothing keeps {name_of(t)} above zero" if is_data(t) else None
+    if op == "stack":
+        return root_reason(first, depth - 1) if first is not None else None
     if op == "add":
         parts = [p for p in via[1:] if isinstance(p, T)]
+        for one, other in ((parts[0], parts[-1]), (parts[-1], parts[0])):
+            negated = other.get("via")
+            if one.lo == one.hi == 1.0 and negated is not None and negated[0] == "neg" and is_data(negated[1]):
+                return "the difference can be zero or negative"
         if any("num" in p.tags or _setting(p) or (p.get("param") is not None and not is_data(p)) for p in parts):
             return None
         reasons = [root_reason(p, depth - 1) for p in parts]
@@ -384,6 +439,8 @@ def root_reason(t: T, depth: int = 5) -> str | None:
     if op in ("sum", "mean", "square", "pow", "abs", "squeeze", "exp", "prod", "matmul", "neg"):
         if op == "matmul":
             return None
+        if op == "neg" and first is not None and first.act == "log" and is_data(first):
+            return "it is 0 where the logarithm's argument is 1"
         if t.lo == 0.0 and not t.lo_open:
             base = first
             while base is not None and base.get("via") is not None and base.get("via")[0] in ("sum", "mean"):

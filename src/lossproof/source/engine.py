@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -11,14 +12,25 @@ from lossproof.rules.registry import Rule, all_rules
 from lossproof.source.discover import SourceFile
 from lossproof.source.facts import Fact, location
 
-# Cheap tests first: most files mention none of these.
+# Cheap tests first: most files mention none of these, and of those that do most only speak of a loss.
 _TORCH = b"torch"
-_LOSS = (b"oss", b"entropy", b"kl_div", b"backward", b"criterion")
+_WORDS = (b"loss", b"Loss", b"cross_entropy", b"kl_div", b"backward(", b"criteri")
+_LOSS = re.compile(
+    rb"(?:loss\w*|Loss\w*|criteri\w+)[ \t]*[(\[]|cross_entropy|nll_loss|kl_div|\wLoss\b|\.backward\(|training_step|_loss_f"
+)
+# A hand-written objective need not say "loss".
+_OBJECTIVE = re.compile(
+    rb"(?:def|class)[ \t]+\w*(?:[dD]ice|IoU|_iou|iou_|[jJ]accard|[tT]versky|diverg|Diverg|elbo|ELBO|penalt|Penalt|[rR]egulari"
+    rb"|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL])"
+)
+# What comes down to one number is an objective or a metric, whatever it is called.
+_NUMBER = re.compile(rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\()")
+# A loss that is plain arithmetic on what it is given imports nothing, or nothing of another framework.
+_LOSS_DEF = re.compile(rb"def[ \t]+\w*(?:loss|criteri|dice|iou|tversky)\w*[ \t]*\(|class[ \t]+\w*Loss\b")
+_OTHER_FRAMEWORK = re.compile(
+    rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer|oneflow)"
+)
 _IMPLICIT_DIM = re.compile(rb"oft(?:max|min)\((?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)")
-# A function that ends in one number, or says by its name that it is an objective.
-_OBJECTIVE = re.compile(rb"return [^\n]*(?:mean|sum)\(|def \w*(?:nll|elbo|kld|dice|jaccard|tversky|penalty|regulari[sz])")
-_LOSS_DEF = re.compile(rb"def \w*loss\w*\(|class \w*Loss\w*\(")
-_OTHER_FRAMEWORK = re.compile(rb"import (?:tensorflow|keras|jax|numpy|mxnet|paddle|cupy)|from (?:tensorflow|keras|jax|mxnet|paddle)")
 RECURSION = 12_000
 
 
@@ -35,13 +47,15 @@ class Analysis:
 
 def matters(data: bytes) -> bool:
     """Whether a file can hold anything that a rule would look at."""
+    speaks = any(word in data for word in _WORDS)
     if _TORCH not in data and b"lightning" not in data:
-        # A trainer need not import torch to run a loss that somebody hands it.
         if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
+            # A trainer need not import torch to run a loss that somebody hands it.
             return True
-        # A loss that is plain arithmetic on what it is given imports nothing, or nothing of another framework.
-        return _LOSS_DEF.search(data) is not None and _OTHER_FRAMEWORK.search(data) is None
-    if any(word in data for word in _LOSS) or _OBJECTIVE.search(data) is not None:
+        return speaks and _LOSS_DEF.search(data) is not None and _OTHER_FRAMEWORK.search(data) is None
+    if (speaks and _LOSS.search(data) is not None) or _OBJECTIVE.search(data) is not None:
+        return True
+    if b"return " in data and _NUMBER.search(data) is not None:
         return True
     return b"oft" in data and _IMPLICIT_DIM.search(data) is not None
 
@@ -61,11 +75,15 @@ def analyse(
 
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, RECURSION))
+    collects = gc.isenabled()
+    gc.disable()  # trees and value graphs live until the end: looking for garbage among them is a third of the time
     try:
         session = Session(root, files)
         return session.run(targets, show_unresolved, progress)
     finally:
         sys.setrecursionlimit(limit)
+        if collects:
+            gc.enable()
 
 
 def judge(fact: Fact, rules: dict[str, list[Rule]]) -> list[Finding]:

@@ -55,6 +55,8 @@ MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
 MAX_STEPS = 6_000  # nodes for one question
 MAX_UNROLL = 32
+COSTLY = 120
+FRUITLESS = 2
 
 Arguments = tuple[list["Value | Thunk"], dict[str, "Value | Thunk"]]
 
@@ -77,6 +79,7 @@ class Evaluator:
         self.project = project
         self.steps = 0
         self.nesting = 0
+        self._fruitless: dict[Function, int] = {}
         self.busy_hits = 0
         self.spent = 0
         # Answers that rest on a value still being worked out (a loop's): kept only until that is known.
@@ -399,6 +402,21 @@ class Evaluator:
         obj, item = self.value(frame, node.args[0]), self.value(frame, node.args[1])
         return over(obj, lambda o: self._appended(o, item))
 
+    def _insert(self, frame: Frame, node: Node) -> Value:
+        obj, item = self.value(frame, node.args[0]), self.value(frame, node.args[2])
+        place = constant(self.value(frame, node.args[1]))
+
+        def inserted(o: Value) -> Value:
+            if o is BOTTOM:
+                return Seq("list", (item,))
+            if not isinstance(o, Seq):
+                return o
+            if isinstance(place, int) and 0 <= place <= len(o.head) and (o.rest is not None or not o.tail):
+                return Seq(o.kind, (*o.head[:place], item, *o.head[place:]), o.rest, o.tail)
+            return Seq(o.kind, (), join([((), v) for v in [*o.every(), item]]))
+
+        return over(obj, inserted)
+
     def _appended(self, obj: Value, item: Value) -> Value:
         if isinstance(obj, Seq):
             if obj.rest is None:
@@ -516,7 +534,7 @@ class Evaluator:
             every = sequence.every()
             return join([((), v) for v in every]) if every else UNKNOWN
         if isinstance(source, T):
-            return T(tags=(source.tags & tensor_ops.INHERITED) | {"data"}, sym="")
+            return T(tags=(source.tags & tensor_ops.INHERITED) | {"data"}, sym="", info={"element": True})
         if isinstance(source, Inst):
             return self._iterate_instance(source)
         return T(tags=frozenset({"data"}))
@@ -699,7 +717,9 @@ class Evaluator:
             return join(options)
         if isinstance(obj, T):
             if isinstance(name, str):
-                return T(sym=name, tags=(obj.tags & tensor_ops.INHERITED) | {"data"})
+                # A column of a table has one axis.
+                column = {"ndim": 1} if str(obj.get("from", "")).startswith("pandas.read_") else None
+                return T(sym=name, tags=(obj.tags & tensor_ops.INHERITED) | {"data"}, info=column)
             return tensor_ops.indexed(obj, index)
         if isinstance(obj, Lib):
             return library.subscript(self, obj, index)
@@ -721,6 +741,10 @@ class Evaluator:
         if truth is False:
             return self.value(frame, no)
         a, b = self.value(frame, yes), self.value(frame, no)
+        tested = self.value(frame, test)
+        if isinstance(tested, T) and tested.get("compare") is not None:
+            # ``n if n > 0 else 1``: each side is what the test says of it.
+            a, b = _narrowed(a, tested, True), _narrowed(b, tested, False)
         if (self._is_choice(a) and (self._is_choice(b) or _is_blank(b))) or (self._is_choice(b) and _is_blank(a)):
             atoms_yes = tuple(Atom(x.key, x.op, x.const, x.polarity, True) for x in atoms_yes)
             atoms_no = tuple(Atom(x.key, x.op, x.const, x.polarity, True) for x in atoms_no)
@@ -1012,6 +1036,8 @@ class Evaluator:
         if isinstance(obj, Seq):
             if name in ("module", "_orig_mod"):
                 return obj
+            if name in ("values", "indices") and obj.kind == "tuple" and obj.rest is None and len(obj.head) == 2:
+                return obj.head[name == "indices"]  # ``x.max(dim)`` is a named tuple
             return Meth(obj, name)
         return UNKNOWN
 
@@ -1432,16 +1458,21 @@ class Evaluator:
         frame: Frame | None,
         node: Node | None,
     ) -> Value:
-        if self.nesting > MAX_NESTING:
+        if self.nesting > MAX_NESTING or self._fruitless.get(func.function, 0) >= FRUITLESS:
             return UNKNOWN
         bound = self.enter(func, positional, named, frame, node)
         if bound is None:
             return UNKNOWN
         self.nesting += 1
+        before = self.steps
         try:
-            return self.result_of(bound, frame, node)
+            result = self.result_of(bound, frame, node)
         finally:
             self.nesting -= 1
+        if self.steps - before > COSTLY and _says_nothing(result):
+            # A long function that twice told nothing is not asked a third time.
+            self._fruitless[func.function] = self._fruitless.get(func.function, 0) + 1
+        return result
 
     def enter(
         self,
@@ -1715,6 +1746,10 @@ def over(value: Value, function: Callable[[Value], Value]) -> Value:
     return function(value)
 
 
+def _narrowed(value: Value, tested: T, truth: bool) -> Value:
+    return tensor_ops.narrowed(value, tested, truth) if isinstance(value, T) and value is not BOTTOM else value
+
+
 def join_ignoring_bottom(options: list[tuple[Atoms, Value]]) -> Value:
     kept = [(a, v) for a, v in options if v is not BOTTOM]
     if not kept:
@@ -1789,6 +1824,16 @@ def compare(op: str, a: Value, b: Value) -> bool | None:
         if isinstance(b, Map) and (b.rest is None or a.v in b.items):
             return (a.v in b.items) == (op == "in")
     return None
+
+
+def _says_nothing(value: Value) -> bool:
+    if isinstance(value, T):
+        return not value.act and value.lo is None and value.hi is None and not value.trace and not value.sym
+    if isinstance(value, Union):
+        return all(_says_nothing(v) for _, v in value.alts)
+    if isinstance(value, Seq) and value.kind == "tuple":
+        return all(_says_nothing(v) for v in value.every())
+    return _is_none(value)
 
 
 def _is_blank(value: Value) -> bool:
@@ -1883,6 +1928,7 @@ _HANDLERS: dict[str, Callable[[Evaluator, Frame, Node], Value]] = {
     "class": Evaluator._class,
     "comp": Evaluator._comp,
     "append": Evaluator._append,
+    "insert": Evaluator._insert,
     "extend": Evaluator._extend,
     "setitem": Evaluator._setitem,
     "delitem": Evaluator._delitem,

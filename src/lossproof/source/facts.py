@@ -185,6 +185,17 @@ def possible(value: Value, atoms: Atoms) -> list[tuple[Atoms, T]]:
     return found
 
 
+class GradientCut(Fact):
+    """A place where the gradient of a loss's term ends; ``how`` names what ends it."""
+
+    __slots__ = ("how",)
+    sort = "cut"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, how: str) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.how = how
+
+
 class KeptLoss(Fact):
     """A loss that is kept with its graph; ``trains``: in the loop that trains on it."""
 
@@ -245,4 +256,4 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = ["Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]

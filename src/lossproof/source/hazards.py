@@ -11,7 +11,9 @@ from typing import Any
 from lossproof.source import domain
 from lossproof.source.evaluate import children
 from lossproof.source.facts import Fact, Operation
+from lossproof.source.investigate import NO_GRADIENT
 from lossproof.source.lower import Guard, Node
+from lossproof.source.syntax import dotted
 from lossproof.source.tensor_ops import MASK_NAME, as_tensor, same
 from lossproof.source.values import T, Value, alternatives, number
 
@@ -36,26 +38,69 @@ def hazard(fact: Operation) -> tuple[T, str] | None:
             continue
         if fact.op == "div" and _python_only(t):
             continue
-        if not tested(fact, t):
+        if not tested(fact, t) and not frozen(fact):
             return t, reason
     return None
 
 
+def frozen(fact: Fact) -> bool:
+    """Whether a step is taken with gradients off: a target or a weight is computed there, not the loss."""
+    frame: Any = fact.frame
+    node: Any = fact.node
+    while frame is not None and node is not None:
+        if any(d.rpartition(".")[2] in NO_GRADIENT for d in frame.function.decorators):
+            return True
+        guard: Guard | None = node.guard
+        while guard is not None:
+            test = guard.test
+            if guard.polarity is None and test is not None and test.op == "call" and hasattr(test.at, "func"):
+                if dotted(test.at.func).rpartition(".")[2] in NO_GRADIENT:
+                    return True
+            guard = guard.parent
+        site = frame.base().site
+        frame, node = site if site is not None else (None, None)
+    return False
+
+
 def power_check(exponent: Value | None) -> Any:
     """A fractional power below 1 is a root; one above 1 needs a base that is not negative."""
-    e = number(exponent)
+    e = exponent_of(exponent)
     if e is None or e == int(e):
         return domain.zero_reason if e is not None and e < 0 else None
     if e < 0:
         return domain.nonpositive_reason
     if e < 1:
-        return domain.root_reason
+        return root_or_negative
     return negative_reason
+
+
+def exponent_of(exponent: Value | None) -> float | None:
+    """A number that stands for the exponent: itself, or one of several that are all fractions below 1."""
+    if exponent is None:
+        return None
+    several = [v for _, v in alternatives(exponent)]
+    numbers = [number(v) for v in several]
+    if len(numbers) == 1 and isinstance(several[0], T):
+        t = several[0]
+        inside = t.lo is not None and t.hi is not None and 0.0 < t.lo and t.hi < 1.0
+        return t.lo if inside else None
+    if any(n is None for n in numbers):
+        return None
+    known = [n for n in numbers if n is not None]
+    if len(known) == 1 or all(0.0 < n < 1.0 for n in known):
+        return known[0]
+    return None
+
+
+def root_or_negative(t: T) -> str | None:
+    return domain.root_reason(t) or negative_reason(t)
 
 
 def negative_reason(t: T) -> str | None:
     if t.nonnegative or t.tags & {"num", "guarded", "filled"}:
         return None
+    if domain.can_be_negative(t) and not domain.is_target(t):
+        return "it can be negative: the power of a negative number is NaN"
     if t.act == "affine":
         return "a raw output can be negative"
     via = t.get("via")

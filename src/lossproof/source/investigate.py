@@ -85,13 +85,13 @@ class Investigation:
         wanted = []
         for call in function.calls:
             name = _last(call.func)
+            count = len(call.args) + len(call.keywords)
             if (
                 name in KNOWN_LOSS
-                or not name
-                or LOSSISH.search(name)
+                or (count >= 2 and not name)
+                or (count and LOSSISH.search(name))
                 or (trains and name not in PLAIN)
-                or _held_by(function, call)
-                or (lossy and len(call.args) + len(call.keywords) >= 2 and name not in PLAIN)
+                or (count >= 2 and (lossy or _held_by(function, call)) and name not in PLAIN)
             ):
                 wanted.append(id(call))
         found: list[Node] = []
@@ -260,13 +260,12 @@ def _conditional(fact: LossCall) -> bool:
 def _held_by(function: Function, call: ast.Call) -> bool:
     """``self.x(a, b)`` where ``x`` is an object that the class stores: it may be a criterion by any name."""
     callee = call.func
-    if len(call.args) + len(call.keywords) < 2 or not isinstance(callee, ast.Attribute) or function.cls is None:
+    if not isinstance(callee, ast.Attribute) or function.cls is None:
         return False
-    return (
-        isinstance(callee.value, ast.Name)
-        and callee.value.id == function.first_param
-        and callee.attr in function.cls.stores()
-    )
+    if not isinstance(callee.value, ast.Name) or callee.value.id != function.first_param:
+        return False
+    builds = any(_last(c.func) in LOSS_LAYER for method in function.cls.methods.values() for c in method.calls)
+    return builds and callee.attr in function.cls.stores()
 
 
 def _last(callee: object) -> str:

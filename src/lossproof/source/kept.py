@@ -14,11 +14,12 @@ from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.facts import KeptLoss
 from lossproof.source.frames import Frame
+from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import NO_GRADIENT, Investigation
 from lossproof.source.lower import Node, lower
 from lossproof.source.slices import Slices
 from lossproof.source.syntax import Function
-from lossproof.source.values import T, alternatives
+from lossproof.source.values import Inst, Lib, Seq, T, alternatives
 
 _PLAIN = {"cpu", "cuda", "clone", "mean", "sum", "squeeze", "view", "reshape", "to", "float", "unsqueeze", "div", "mul", "contiguous"}
 MAX_WALK = 400
@@ -27,11 +28,12 @@ MAX_WALK = 400
 class KeptLosses:
     """Finds the sums of a function that keep losses, and of the meters that it feeds."""
 
-    def __init__(self, ev: Evaluator, contexts: Contexts, investigation: Investigation, slices: Slices) -> None:
+    def __init__(self, ev: Evaluator, contexts: Contexts, investigation: Investigation, slices: Slices, gradients: Gradients) -> None:
         self.ev = ev
         self.contexts = contexts
         self.investigation = investigation
         self.slices = slices
+        self.gradients = gradients
         self._sources: dict[Function, set[int]] = {}
         self._seen_modules = -1
         self._names: set[str] = set()
@@ -74,10 +76,10 @@ class KeptLosses:
         ev = self.ev
         ev.begin()
         possible, atoms = ev.reachable(frame, node.guard)
-        if not possible or self._without_gradient_around(frame):
+        if not possible or self._without_gradient_around(frame) or not self._grows(frame, node):
             return
         for where, term in self._terms(frame, value):
-            if self.investigation.without_gradient(where, term.guard):
+            if self.investigation.without_gradient(where, term.guard) or not self.gradients.carries(where, term):
                 continue
             known = [v for _, v in alternatives(ev.value(where, term))]
             if not known or any(not isinstance(v, T) or _free(v) for v in known):
@@ -86,6 +88,15 @@ class KeptLosses:
             if is_loss or self._trained_on(where, term):
                 yield KeptLoss(ev, frame, node, atoms, trains)
                 return
+
+    def _grows(self, frame: Frame, node: Node) -> bool:
+        """Whether an ``append`` is a list's (a meter of the project's own does what its method says)."""
+        if node.op != "call":
+            return True
+        owner = [v for _, v in alternatives(self.ev.value(frame, node.args[0].args[0]))]
+        if any(isinstance(v, (Inst, Lib)) for v in owner):
+            return False
+        return node.args[0].args[1] != "add" or any(isinstance(v, Seq) for v in owner)
 
     def _terms(self, frame: Frame, value: Node) -> list[tuple[Frame, Node]]:
         """The value without the factors and casts around it; a helper's result is what it returns."""

@@ -169,6 +169,8 @@ def call(
         return args[0]
     if name == "torch.cuda.amp.custom_fwd" and args:
         return args[0]
+    if name == "torch.autograd.grad":
+        return Seq("tuple", (), T(tags=_OUTPUT))
     if name == "operator.itemgetter":
         return UNKNOWN
     if name == "copy.deepcopy" and args:
@@ -203,6 +205,8 @@ def _cast(value: Value, dtype: Value) -> Value:
         return tensor_ops.distribute(lambda t: t.tagged("half"), value)
     if name == "torch.bfloat16":
         return tensor_ops.distribute(lambda t: t.tagged("bf16"), value)
+    if name in ("torch.float64", "torch.double", "torch.float32", "torch.float"):
+        return tensor_ops.apply("double" if name in ("torch.float64", "torch.double") else "float", value, [], {}, _hop(None, None)) or value
     return value
 
 
@@ -300,7 +304,7 @@ def call_layer(
     x = args[0] if args else kwargs.get("input", UNKNOWN)
     if op is None:
         if word in ("LSTM", "GRU", "RNN"):
-            output = T("affine", tags=frozenset({"pred"}))
+            output = T("affine", tags=frozenset({"pred"}), info={"ndim": 3})
             return Seq("tuple", (output, Seq("tuple", (output, output)) if word == "LSTM" else output))
         if word == "MultiheadAttention":
             return Seq("tuple", (T("affine", tags=frozenset({"pred"})), T("softmax", 0.0, 1.0)))
@@ -467,8 +471,9 @@ def builtin(
                 return total
             part = tensor_ops.as_tensor(inner.rest)
             tags = tensor_ops.inherit(part) | (part.tags & {"loss"})
-            return T(lo=0.0 if part.nonnegative else None, tags=tags, info={"loss": part.get("loss")})
-        return T(tags=tensor_ops.inherit(tensor_ops.as_tensor(first)))
+            return T(lo=0.0 if part.nonnegative else None, tags=tags, info={"loss": part.get("loss"), "via": ("total", part)})
+        known = tensor_ops.as_tensor(first)
+        return T(tags=tensor_ops.inherit(known), info={"via": ("total", known)})
     if name in ("min", "max"):
         parts = args if len(args) > 1 else (ev.as_sequence(first) or Seq("list", (), UNKNOWN)).every()
         ts = [tensor_ops.as_tensor(p) for p in parts]
@@ -646,6 +651,11 @@ def call_method(
             if "dtype" in kwargs:
                 result = _cast(result, kwargs["dtype"])
             return result
+        if str(obj.get("from", "")).startswith("pandas."):
+            if name in ("dropna", "reset_index", "copy", "sample", "fillna", "sort_values", "head", "tail", "astype", "query"):
+                return obj
+        if name == "to_numpy":
+            return obj.but(tags=obj.tags | {"numpy", "detached"})
         if name in ("values", "items", "keys") and not args:
             return Seq("list", (), UNKNOWN)
         return T(info={"called": Meth(obj, name)}, tags=(obj.tags & tensor_ops.INHERITED) | (_OUTPUT if args else frozenset()))

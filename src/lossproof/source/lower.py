@@ -12,7 +12,7 @@ Node forms (``op``: ``args``)::
     sub: (obj, index)          slice: (lo, hi, step)       tuple/list/set: items        dict: (keys, values)
     phi: (test, yes, no)       loop: [entry, backs…]       iter: (x,)                   unpack: (x, i, n, star)
     func: (Function,)          class: (ClassInfo,)         comp: (kind, elt, key)       star: (x,)
-    append: (list, item)       extend: (list, items)       setitem: (obj, key, v)       setattr: (obj, name, v)
+    append: (list, item)       insert: (list, i, item)    extend: (list, items)       setitem: (obj, key, v)       setattr: (obj, name, v)
     import: (module, attr, level)   enter: (context,)      fstr: parts                  inplace: (obj, call)
 """
 
@@ -249,6 +249,12 @@ class _Lower:
                     if self.loop_depth or (self.me is not None and path.startswith(self.me + ".")):
                         self.ir.accumulations.append(Accumulation(call, value.func.value, item))
                     self._rebind(path, self.node(_GROW[name], (old, item), value), value.func.value)
+                    return
+                if name == "insert" and len(value.args) == 2 and not value.keywords:
+                    old = self.expr(value.func.value)
+                    place, item = self.expr(value.args[0]), self.expr(value.args[1])
+                    self._call_node(value, self.node("attr", (old, name), value.func), (place, item), ())
+                    self._rebind(path, self.node("insert", (old, place, item), value), value.func.value)
                     return
                 if name in _REGISTER and len(value.args) >= 2 and isinstance(value.args[0], ast.Constant):
                     key, item = value.args[0].value, self.expr(value.args[1])
@@ -784,7 +790,7 @@ def _as_load(target: ast.AST) -> ast.AST:
     return target
 
 
-_MUTATORS = {"append", "add", "extend", "update", "add_module", "register_module", "appendleft"}
+_MUTATORS = {"append", "add", "extend", "update", "add_module", "register_module", "appendleft", "insert"}
 
 
 def _assigned(body: Sequence[ast.stmt]) -> list[str]:

@@ -11,7 +11,7 @@ from lossproof.source.frames import Frame
 from lossproof.source.lower import Node
 from lossproof.source.slices import Slices, Step
 from lossproof.source.syntax import Function
-from lossproof.source.tensor_ops import same
+from lossproof.source.tensor_ops import holding, same
 from lossproof.source.torch_names import SAME_OPERATION, operation
 from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Thunk, Value, alternatives
 
@@ -19,7 +19,7 @@ UNARY = {
     "log": "log", "log2": "log", "log10": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "exp": "exp",
     "acos": "acos", "arccos": "acos", "asin": "acos", "arcsin": "acos", "reciprocal": "div", "clamp": "clamp",
     "log_": "log", "sqrt_": "sqrt", "exp_": "exp", "reciprocal_": "div", "rsqrt_": "rsqrt", "clip": "clamp",
-    "clamp_": "clamp", "clamp_min": "clamp", "mean": "mean", "nanmean": "late", "nansum": "late",
+    "clamp_": "clamp", "clamp_min": "clamp", "clamp_max": "clamp", "clamp_max_": "clamp", "clamp_min_": "clamp", "mean": "mean", "nanmean": "late", "nansum": "late",
 }  # fmt: skip
 BINARY = {"div": "div", "true_divide": "div", "divide": "div", "div_": "div", "pow": "pow", "float_power": "pow", "pow_": "pow"}
 LATE = {"nan_to_num": "late", "nan_to_num_": "late", "where": "where", "masked_fill": "late", "masked_fill_": "late"}
@@ -111,6 +111,8 @@ class Operations:
             if op == "clamp":
                 low = next((self.ev.value(frame, v) for k, v in node.args[2] if k == "min"), rest[0] if rest else UNKNOWN)
                 high = next((self.ev.value(frame, v) for k, v in node.args[2] if k == "max"), rest[1] if len(rest) > 1 else UNKNOWN)
+                if name.startswith("clamp_max"):
+                    low, high = UNKNOWN, rest[0] if rest else high
                 yield Operation(self.ev, frame, node, atoms, op, name, value, operand, (low, high))
                 return
             yield Operation(self.ev, frame, node, atoms, op, name, value, operand, tuple(rest))
@@ -161,12 +163,30 @@ class Operations:
     def _behind(self, step: Step) -> list[Operation]:
         """Steps whose result a guard behind them replaces: one fault, said once, at the guard."""
         found: list[Operation] = []
-        for operand in late_operands(self, step):
+        operands = late_operands(self, step)
+        tested = self._tested(step) if operands else []
+        for operand in operands:
             for inner in self._dangerous_below(step.frame, operand):
                 for fact in self._facts(inner):
-                    if fact.op in ("div", "log", "log1p", "sqrt", "rsqrt", "acos", "pow"):
+                    if fact.op not in ("div", "log", "log1p", "sqrt", "rsqrt", "acos", "pow"):
+                        continue
+                    if not tested or any(stems_from(t, p) for t in fact.operands() for p in tested):
                         found.append(fact)
         return found
+
+    def _tested(self, step: Step) -> list[T]:
+        """What the test of a ``where`` or ``masked_fill`` compares; nothing where the test is no comparison."""
+        node = step.node
+        if node.op != "call":
+            return []
+        name, operand, args = self.torch_call(step.frame, node)
+        if operand is None or name not in ("where", "masked_fill", "masked_fill_") or not args:
+            return []
+        test = self.ev.value(step.frame, operand if name == "where" else args[0])
+        if not isinstance(test, T):
+            return []
+        comparisons = [*holding(test, True), *holding(test, False)]
+        return [p for _, left, right, _ in comparisons for p in (left, right) if not p.tags & {"const", "num"}]
 
     def _dangerous_below(self, frame: Frame, root: Node) -> list[Step]:
         """Divisions, logarithms, roots that a value is made of, up to the next reduction; across calls both ways."""
@@ -237,6 +257,20 @@ class Operations:
             possible, atoms = self.ev.reachable(frame, node.guard)
             if possible:
                 yield Operation(self.ev, frame, node, atoms, "sum_of_losses", "+", UNKNOWN, None, tuple(terms))
+
+
+def stems_from(t: T, tested: T, depth: int = 6) -> bool:
+    """Whether a value is what was tested, or is zero where that is (a power, a product, a sum of it)."""
+    if same(t, tested):
+        return True
+    via = t.get("via")
+    if via is None or depth == 0 or via[0] not in _KEEPS_ZERO:
+        # A sum that is tested below its root, and the other way round.
+        below = tested.get("via")
+        return below is not None and below[0] in ("abs", "mul", "sum", "pow") and depth > 0 and any(
+            isinstance(p, T) and same(p, t) for p in below[1:]
+        )
+    return any(isinstance(p, T) and stems_from(p, tested, depth - 1) for p in via[1:])
 
 
 def summands(node: Node) -> list[Node]:
@@ -310,6 +344,7 @@ def _tests_itself(key: Node, obj: Node) -> bool:
     return False
 
 
+_KEEPS_ZERO = {"abs", "pow", "square", "mul", "div", "neg", "sum", "sqrt", "clamp", "maximum", "part", "mean", "add"}
 _REDUCE = {"sum", "mean", "max", "min", "norm", "amax", "amin", "prod"}
 _DANGEROUS = {"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "acos", "asin", "arccos", "arcsin", "div", "pow", "reciprocal", "true_divide"}
 

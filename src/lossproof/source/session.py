@@ -12,6 +12,7 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact
 from lossproof.source.investigate import Investigation
 from lossproof.source.operations import Operations
+from lossproof.source.gradient import Gradients
 from lossproof.source.kept import KeptLosses
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.project import Project
@@ -22,7 +23,7 @@ from lossproof.source.texts import decode
 
 # Steps whose operand a caller may have made safe.
 _GUARDABLE = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp", "mean", "where", "late", "mask", "select")
-SMALL_PROJECT = 6_000_000
+SMALL_PROJECT = 1_000_000
 
 
 class Session:
@@ -39,7 +40,8 @@ class Session:
         self._named: set[str] = set()
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
         self.operations = Operations(self.ev, self.contexts)
-        self.kept = KeptLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
+        self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
+        self.kept = KeptLosses(self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients)
         self._seen: set[tuple[object, ...]] = set()
 
     def text(self, path: str) -> str:
@@ -97,13 +99,14 @@ class Session:
             self.load(path)
             module = self.project.load(path)
             if module is not None and not module.is_test:
-                self.investigation.module(module)
-                for function in module.functions:
-                    self.arithmetic(function)
-                    for fact in self.kept.facts(function):
-                        self.emit(fact)
+                steps = [self.arithmetic, self.bookkeeping]
                 if "oft" in module.source:
-                    self.softmaxes(module)
+                    steps.append(self.softmaxes)
+                for function in module.functions:
+                    self.attempt(self.investigation.function, function)
+                for function in module.functions:
+                    for step in steps:
+                        self.attempt(step, function)
             if progress is not None:
                 progress(i + 1, len(self.relevant))
         self.analysis.files_seen = len(self.files)
@@ -129,10 +132,24 @@ class Session:
             for finding in found:
                 self.add(finding)
 
-    def softmaxes(self, module: ParsedModule) -> None:
-        for function in module.functions:
-            for fact in softmax_calls(self.ev, function):
-                self.emit(fact)
+    def attempt(self, step: Callable[[Function], None], function: Function) -> None:
+        """One function's share of the work: whatever breaks in it, the others are still looked at."""
+        try:
+            step(function)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
+            self.analysis.warnings.append(
+                f"{function.module.display}: something went wrong inside lossproof in {function.qualname} ({reason}); "
+                "the rest was checked. Please report it"
+            )
+
+    def bookkeeping(self, function: Function) -> None:
+        for fact in (*self.kept.facts(function), *self.gradients.facts(function)):
+            self.emit(fact)
+
+    def softmaxes(self, function: Function) -> None:
+        for fact in softmax_calls(self.ev, function):
+            self.emit(fact)
 
     def emit(self, fact: Fact) -> None:
         for finding in judge(fact, self.rules):

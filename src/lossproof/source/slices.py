@@ -20,20 +20,21 @@ from lossproof.source.torch_names import LOSS_FUNCTION
 from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, alternatives
 
 LOSS_FUNCTION_NAME = re.compile(
-    r"loss|criterion|objective|nll|elbo|kld|(^|_)kl(_|$|div)|diverg|dice|iou|jaccard|tversky|focal|cross_?entropy|bce"
-    r"|penalty|regulari[sz]|ssim|infonce|nt_?xent|contrast|triplet|charbonnier|huber|rmse|(^|_)mse(_|$)|lovasz|wing|"
+    r"loss|criterion|objective|nll|elbo|kld|(^|_)kl(_|$|div)|diverg|dice|tversky|focal|cross_?entropy|bce"
+    r"|penalty|regulari[sz]|ssim|infonce|nt_?xent|contrastive|triplet|charbonnier|huber|rmse|(^|_)mse(_|$)|lovasz|wing|"
     r"pinball|quantile|mape|smape|sisdr|si_snr|sdr|hinge|perceptual|gram|tv_|total_variation|training_step|compute_loss",
     re.I,
 )
 NOT_LOSS = re.compile(
     r"metric|accuracy|(^|_)acc(_|$)|eval|valid|test|psnr|precision|recall|plot|log_|meter|visual|draw|save|load_|callback|"
-    r"get_.*fn|build|make_|create|reward|schedule|lr_|weights_init|collate|monitor|report|print|summary",
+    r"get_.*fn|build|make_|create|reward|schedule|scheme|lr_|weights_init|collate|monitor|report|print|summary",
     re.I,
 )
 # Calls that a differentiable objective does not make.
-_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "eq", "no_grad"}
+_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "no_grad"}
 _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", re.I)
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
+_LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
 METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
 MAX_DEPTH = 5
 MAX_NODES = 4_000
@@ -246,7 +247,10 @@ class Slices:
 
     def _network(self, target: Func) -> bool:
         function = target.function
-        return function.name in ("forward", "__call__") and isinstance(target.me, Inst)
+        if function.name not in ("forward", "__call__") or not isinstance(target.me, Inst):
+            return False
+        # A margin head is handed the labels: it is part of the objective.
+        return not any(_LABELS.search(p.name) for p in lower(function).params[2:])
 
 
 def _engine(node: Node) -> bool:

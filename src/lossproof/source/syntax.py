@@ -43,7 +43,7 @@ class ClassInfo:
                 me = function.first_param
                 if me is None:
                     continue
-                for attribute in _stored_attributes(function.node, me):
+                for attribute in function.stored_on(me):
                     methods = found.setdefault(attribute, [])
                     if name not in methods:
                         methods.append(name)
@@ -57,7 +57,7 @@ class ClassInfo:
 class Function:
     """A ``def``, a ``lambda``, a class body or a module body, not yet lowered."""
 
-    __slots__ = ("calls", "cls", "ir", "module", "name", "node", "parent", "qualname")
+    __slots__ = ("attribute_stores", "calls", "cls", "ir", "module", "name", "node", "parent", "qualname")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Function:
         self.parent = parent
         self.cls = cls
         self.calls: list[ast.Call] = []
+        # ``base.attr = …`` as (base, attr), in the order of the walk.
+        self.attribute_stores: list[tuple[str, str]] = []
         self.ir: FuncIR | None = None
 
     @property
@@ -84,6 +86,16 @@ class Function:
             return None
         positional = arguments.posonlyargs + arguments.args
         return positional[0].arg if positional else None
+
+    def stored_on(self, me: str) -> Iterator[str]:
+        """Attributes that the body sets on a name, by assignment, registration or ``setattr``."""
+        for base, attr in self.attribute_stores:
+            if base == me:
+                yield attr
+        for call in self.calls:
+            registered = _registered(call, me)
+            if registered is not None:
+                yield registered
 
     @property
     def decorators(self) -> list[str]:
@@ -101,6 +113,7 @@ class ParsedModule:
     """A parsed file and the index over it."""
 
     __slots__ = (
+        "_is_test",
         "body",
         "call_index",
         "classes",
@@ -124,6 +137,7 @@ class ParsedModule:
         self.name = name
         self.source = source
         self.lines: list[str] | None = None
+        self._is_test: bool | None = None
         self.line_map: Any = None
         self.tree = parse(source)
         self.functions: list[Function] = []
@@ -189,6 +203,9 @@ class ParsedModule:
                 continue
             elif kind is ast.Name or kind is ast.Constant:
                 continue
+            elif kind is ast.Attribute and node.ctx.__class__ is ast.Store and node.value.__class__ is ast.Name:
+                function.attribute_stores.append((node.value.id, node.attr))
+                continue
             for field in node._fields:
                 value = getattr(node, field, None)
                 if value.__class__ is list:
@@ -217,6 +234,11 @@ class ParsedModule:
     @property
     def is_test(self) -> bool:
         """A file of unit tests: what it feeds a loss is chosen to test the loss, not to train."""
+        if self._is_test is None:
+            self._is_test = self._looks_like_a_test()
+        return self._is_test
+
+    def _looks_like_a_test(self) -> bool:
         if not any(isinstance(f, Function) and f.name.startswith("test") for f in self.functions):
             return False
         tools = ("pytest", "unittest", "torch.testing", "absl.testing", "hypothesis", "parameterized")
@@ -283,30 +305,20 @@ def dotted(node: ast.AST) -> str:
     return ".".join(reversed(parts))
 
 
-def _stored_attributes(node: ast.AST, me: str) -> Iterator[str]:
-    for child in ast.walk(node):
-        if isinstance(child, ast.Attribute):
-            if isinstance(child.ctx, ast.Store) and isinstance(child.value, ast.Name) and child.value.id == me:
-                yield child.attr
-        elif isinstance(child, ast.Call) and child.args:
-            # self.add_module("name", m), self.register_buffer("name", t), setattr(self, "name", v)
-            callee, first = child.func, child.args[0]
-            if (
-                isinstance(callee, ast.Attribute)
-                and callee.attr in ("add_module", "register_module", "register_buffer", "register_parameter")
-                and isinstance(callee.value, ast.Name)
-                and callee.value.id == me
-                and isinstance(first, ast.Constant)
-                and isinstance(first.value, str)
-            ):
-                yield first.value
-            elif (
-                isinstance(callee, ast.Name)
-                and callee.id == "setattr"
-                and len(child.args) == 3
-                and isinstance(first, ast.Name)
-                and first.id == me
-                and isinstance(child.args[1], ast.Constant)
-                and isinstance(child.args[1].value, str)
-            ):
-                yield child.args[1].value
+_REGISTRATIONS = ("add_module", "register_module", "register_buffer", "register_parameter")
+
+
+def _registered(call: ast.Call, me: str) -> str | None:
+    """The name in ``self.add_module("name", m)``, ``self.register_buffer("name", t)``, ``setattr(self, "name", v)``."""
+    callee = call.func
+    if isinstance(callee, ast.Attribute):
+        if callee.attr not in _REGISTRATIONS or not isinstance(callee.value, ast.Name) or callee.value.id != me:
+            return None
+        name = call.args[0] if call.args else None
+    elif isinstance(callee, ast.Name) and callee.id == "setattr" and len(call.args) == 3:
+        if not isinstance(call.args[0], ast.Name) or call.args[0].id != me:
+            return None
+        name = call.args[1]
+    else:
+        return None
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None

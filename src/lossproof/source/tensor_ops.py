@@ -223,10 +223,10 @@ def concatenate(a: Seq, b: Seq) -> Seq:
 
 def _shape_of(a: T, b: T) -> dict[str, Any]:
     """Width and rank of an elementwise result: those of the operand that has them."""
-    source = a if a.get("width") is not None or a.get("ndim") is not None else b
+    source = a if any(a.get(k) is not None for k in ("width", "ndim", "flat")) else b
     if source.info is None:
         return {}
-    return {k: source.info[k] for k in ("width", "ndim", "reduced") if source.info.get(k) is not None}
+    return {k: source.info[k] for k in ("width", "ndim", "reduced", "flat", "written", "pooled") if source.info.get(k) is not None}
 
 
 def _add(a: T, b: T, hop: HopMaker) -> T:
@@ -271,6 +271,9 @@ def _sub(a: T, b: T, hop: HopMaker) -> T:
         # x - x.max() is at most 0; x - logsumexp(x) is a log-softmax.
         hi, hi_open = 0.0, False
     if via is not None and via[0] == "min" and same(via[1], a):
+        lo, lo_open = 0.0, False
+    other = a.get("via")
+    if via is not None and other is not None and (other[0], via[0]) == ("max", "min") and same(other[1], via[1]):
         lo, lo_open = 0.0, False
     act, trace = "", a.trace or b.trace
     if b.lo is not None and b.lo == b.hi and abs(b.lo) <= SMALL:
@@ -359,6 +362,9 @@ def _div(a: T, b: T, hop: HopMaker) -> T:
     if logistic:
         act, trace = "sigmoid", (hop("written-out sigmoid here"),)
         lo, hi, lo_open, hi_open = 0.0, 1.0, True, True
+    elif unit_form(a, b):
+        act, trace = "normalized", ()
+        lo, hi = -1.0, 1.0
     elif a.act == "exp" and softmax_form(a, b):
         act, trace = "softmax", (hop("written-out softmax here"),)
         lo, hi, lo_open, hi_open = 0.0, 1.0, True, True
@@ -401,6 +407,27 @@ def logistic_form(a: T, b: T) -> bool:
         )
         return negative
     return a.act == "exp" and same(a, e)
+
+
+def unit_form(a: T, b: T) -> bool:
+    """``x / (x.norm() + eps)``, ``x / sqrt((x ** 2).sum())``."""
+    via = b.get("via")
+    if via is not None and via[0] == "add":
+        b = via[2] if "num" in via[1].tags else via[1]
+        via = b.get("via")
+    if via is not None and via[0] == "clamp":
+        via = via[1].get("via")
+    if via is None:
+        return False
+    if via[0] in ("norm", "vector_norm"):
+        return same(via[1], a)
+    if via[0] in ("sqrt", "pow") and isinstance(via[1], T):
+        total = via[1].get("via")
+        if total is not None and total[0] == "add":
+            total = total[1].get("via") if isinstance(total[1], T) else None
+        square = total[1].get("via") if total is not None and total[0] == "sum" else None
+        return square is not None and square[0] in ("pow", "square", "mul") and same(square[1], a)
+    return False
 
 
 def softmax_form(a: T, b: T) -> bool:
@@ -562,6 +589,9 @@ def _elementwise(name: str, t: T) -> T | None:
         return T("", t.lo, t.hi, False, False, tags | {"step"}, t.trace, info=info)
     if name in ("long", "int", "short", "byte", "bool"):
         bounded = name == "bool"
+        if "bool" in t.tags:
+            info["compare"] = t.get("compare")
+            tags |= {"bool"}
         return T("", 0.0 if bounded else t.lo, 1.0 if bounded else t.hi, False, False, tags | {"int"}, info=info)
     if name in ("isnan", "isinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "isclose"):
         return T("", 0.0, 1.0, False, False, tags | {"bool"}, info=info)
@@ -616,6 +646,7 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     keep = kw.get("keepdim", kw.get("keepdims"))
     if t.get("reduced") not in (None, "all") and reduced != "all":
         info["reduced"] = "some"
+    info.update(_reduced_shape(t, reduced, constant(keep) is True))
     if name == "sum" and t.act == "probability" and reduced != "all":
         factors = t.get("via")
         if factors is not None and factors[0] == "mul" and any(f.act == "softmax" for f in factors[1:]):
@@ -624,7 +655,7 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     if name in ("sum", "nansum", "cumsum"):
         lo = 0.0 if t.nonnegative else None
         hi = 0.0 if t.hi is not None and t.hi <= 0 else None
-        if "bool" in t.tags or "mask" in t.tags:
+        if t.tags & {"bool", "mask"} or (t.tags & {"count"} and t.lo == 0.0):
             tags |= {"count"}
         # A sum may run over nothing, but a sum of positives over a real dimension is positive.
         # A softmax sums to one over its classes, an exp to something above zero.
@@ -658,6 +689,23 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     if keep is not None:
         return T("", tags=tags, info=info)
     return T("", tags=tags, info=info)
+
+
+def _reduced_shape(t: T, reduced: Any, keep: bool) -> dict[str, Any]:
+    """Rank and width after a reduction; ``flat`` where the last of an unknown number of axes is gone."""
+    if reduced == "all":
+        return {"ndim": 0}
+    rank, width = t.get("ndim"), t.get("width")
+    if not isinstance(reduced, tuple) or not reduced or not all(isinstance(d, int) for d in reduced):
+        return {}
+    if rank is not None:
+        last = any(d in (-1, rank - 1) for d in reduced)
+        if keep:
+            return {"ndim": rank, "width": 1 if last else width}
+        return {"ndim": rank - len(reduced), "width": None if last else width}
+    if len(reduced) == 1 and reduced[0] in (1, -1):
+        return {"width": 1, "written": True} if keep else {"flat": True}
+    return {}
 
 
 REDUCTIONS = {
@@ -705,6 +753,13 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
         args = args[0].every()  # type: ignore[union-attr]
         first = constant(args[0]) if args else None
     width, rank = t.get("width"), t.get("ndim")
+    if name in ("permute", "transpose", "swapaxes", "movedim"):
+        order = [constant(a) for a in args[:2]]
+        if (name == "permute" and order[0] not in (None, 0)) or (name == "transpose" and sorted(map(str, order)) == ["0", "1"]):
+            # The batch is not the first axis any more.
+            return _with(t, width=None, ndim=None, moved=True)
+    if t.get("moved") and name in ("view", "reshape", "flatten"):
+        return _with(t, width=None, ndim=2, moved=None, pooled=len(args) == 2 or name == "flatten")
     if t.get("dim") is not None and name not in _SHAPE_KEPT:
         # The axis that was normalized is another one now.
         t = t.but(info={**(t.info or {}), "dim": None})
@@ -714,28 +769,35 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
         return t
     if name in ("unsqueeze", "unsqueeze_"):
         if first == -1 or (first == 1 and rank in (None, 1)):
-            return _with(t, width=1, ndim=2 if rank in (None, 1) else rank + 1)
+            return _with(t, width=1, ndim=2 if rank in (None, 1) else rank + 1, written=True)
         return _with(t, width=width, ndim=None if rank is None else rank + 1)
     if name in ("view", "reshape", "resize", "resize_"):
         sizes = [constant(a) for a in args]
         if len(sizes) == 1 and sizes[0] == -1:
             return _with(t, width=None, ndim=1)
         if len(sizes) == 2 and sizes[1] == 1:
-            return _with(t, width=1, ndim=2)
+            return _with(t, width=1, ndim=2, written=True)
         last = sizes[-1] if sizes and isinstance(sizes[-1], int) and sizes[-1] > 0 else None
         return _with(t, width=last, ndim=len(sizes) if sizes else None)
     if name in ("flatten", "ravel"):
         if not args:
             return _with(t, width=None, ndim=1)
         return _with(t, width=None, ndim=None)
+    if name == "gather" and len(args) > 1:
+        # As many rows and columns as the index has.
+        index = as_tensor(args[1])
+        return _with(t, width=index.get("width"), ndim=index.get("ndim"))
     if name in ("permute", "transpose", "t", "gather", "expand", "expand_as", "repeat", "select", "unfold", "view_as"):
-        return _with(t, width=None, ndim=None) if width is not None or rank is not None else t
+        known = width is not None or rank is not None or t.get("flat")
+        return _with(t, width=None, ndim=None) if known else t
     return t
 
 
 def _with(t: T, **shape: Any) -> T:
     info = dict(t.info) if t.info else {}
     info.pop("channels", None)
+    info.pop("flat", None)
+    info.pop("written", None)
     if all(info.get(k) == v for k, v in shape.items()):
         return t
     info.update(shape)
@@ -749,6 +811,13 @@ def indexed(t: T, index: Value) -> Value:
     width, rank = info.get("width"), info.get("ndim")
     if any(isinstance(p, T) and ("bool" in p.tags or MASK_NAME.search(p.sym)) for p in parts):
         info["masked"] = True
+    if not parts:
+        return t
+    if isinstance(parts[0], T) and parts[0].tags & {"num", "int"} and "const" not in parts[0].tags:
+        info["element"] = True
+        t = t.but(info=dict(info))
+    elif info.pop("element", None) and len(parts) == 1:
+        t = t.but(info=dict(info))  # a part of a batch that is a tuple
     if len(parts) == 1:
         only = parts[0]
         if isinstance(constant(only), int) and not isinstance(constant(only), bool):
@@ -759,10 +828,15 @@ def indexed(t: T, index: Value) -> Value:
             t = narrowed(t, only, True)
         return t.but(info=info) if info.get("width") != width or info.get("ndim") != rank or info.get("masked") else t
     last = constant(parts[-1])
+    info.pop("flat", None)
     if isinstance(parts[-1], Const) and parts[-1].v is None:
-        info["width"], info["ndim"] = 1, len(parts)
+        info["width"], info["ndim"], info["written"] = 1, len(parts), True
     elif isinstance(last, int) and not isinstance(last, bool):
-        info["width"], info["ndim"] = None, 1 if len(parts) == 2 and rank in (None, 2) else None
+        info["width"], info["ndim"] = None, None
+        if len(parts) == 2 and parts[0] is UNKNOWN:
+            # ``x[:, 0]``
+            info["ndim"] = None if rank is None else rank - 1
+            info["flat"] = rank is None
         if t.act == "softmax":
             # One column of a softmax is a probability, but no longer a distribution.
             return t.but(info=info, act="probability")
@@ -852,6 +926,15 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         if len(args) >= 2:
             return where(receiver, args[0], args[1])
         return T(tags=frozenset({"int"}))
+    if op == "einsum" and isinstance(constant(receiver), str):
+        contracted = _einsum(str(constant(receiver)), args, hop)
+        if contracted is not None:
+            return contracted
+    if op in ("dot", "inner", "vdot") and args:
+        a, b = as_tensor(receiver), as_tensor(args[0])
+        return T("affine", tags=inherit(a, b), info={"via": ("dot", a, b), "ndim": 0})
+    if op in ("neg", "neg_", "negative"):
+        return distribute(negate, receiver)
     if op in ("linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "addmm", "baddbmm", "einsum", "embedding",
               "bilinear", "conv_transpose1d", "conv_transpose3d", "tensordot", "dot", "outer", "mv"):  # fmt: skip
         return T("affine", tags=inherit(as_tensor(receiver)), info={"via": (op, as_tensor(receiver))})
@@ -861,7 +944,7 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return T("cosine", -1.0, 1.0, tags=inherit(as_tensor(receiver)))
     if op == "normalize":
         return T("normalized", -1.0, 1.0, tags=inherit(as_tensor(receiver)))
-    if op in ("cdist", "dist", "pairwise_distance"):
+    if op in ("cdist", "dist", "pairwise_distance", "pdist"):
         return T("norm", 0.0, None, tags=inherit(as_tensor(receiver)) | {"norm"})
     if op == "one_hot":
         return T("", 0.0, 1.0, tags=inherit(as_tensor(receiver)) | {"target", "mask"})
@@ -874,6 +957,8 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ("randn", "randn_like", "empty", "empty_like", "normal", "randint", "randint_like"):
         sizes = args[1:] if op == "randint" and args else args
         return T(tags=frozenset({"fresh"}), info=_size_info(sizes[0] if op == "randint" and sizes else receiver, sizes[1:] if op == "randint" else args))
+    if op == "fill_":
+        return as_tensor(args[0] if args else kw.get("value")).but(tags=frozenset({"fresh"}), info=None)
     if op in ("full", "full_like", "new_full"):
         fill = kw.get("fill_value", args[0] if args else None)
         return as_tensor(fill).but(tags=frozenset({"fresh"}))
@@ -918,10 +1003,25 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     return result
 
 
+def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:
+    """A sum over the axes that the result lacks, of one operand or of the product of two of one shape."""
+    left, arrow, out = equation.replace(" ", "").partition("->")
+    shapes = left.split(",")
+    if not arrow or "." in equation or len(shapes) != len(operands) or len(shapes) > 2 or len(set(shapes)) != 1:
+        return None
+    letters = shapes[0]
+    gone = [i for i, letter in enumerate(letters) if letter not in out]
+    if len(set(letters)) != len(letters) or not gone:
+        return None
+    whole = operands[0] if len(operands) == 1 else binary("*", operands[0], operands[1], hop)
+    axes: dict[str, Value] = {} if not out else {"dim": Seq("tuple", tuple(Const(i) for i in gone))}
+    return reduce("sum", as_tensor(whole), [], axes)
+
+
 def _size_info(first: Value, rest: list[Value]) -> dict[str, Any] | None:
     sizes = first.every() if isinstance(first, Seq) and first.rest is None else [first, *rest]
     known = [constant(s) for s in sizes]
-    if not sizes or not any(isinstance(k, int) for k in known):
+    if not sizes or not any(isinstance(k, int) for k in known) or known == [1]:
         return None
     last = known[-1]
     return {"ndim": len(sizes), "width": last if isinstance(last, int) and len(sizes) > 1 else None}
@@ -1081,10 +1181,24 @@ def joined(parts: Value) -> Value:
             if len(known) == len(ts):
                 return widest(ts).but(act=known[0].act, trace=known[0].trace, info=None)
             return known[0].but(act="", lo=None, hi=None, info=None, trace=())
+        if len(ts) == 1:
+            return ts[0].but(act="", info={"via": ("stack", ts[0])})
         return widest(ts).but(act="", info=None) if ts else UNKNOWN
     if isinstance(parts, Map):
         return UNKNOWN
     return parts if isinstance(parts, T) else UNKNOWN
+
+
+def _scalar(value: Value, within: Seq) -> bool:
+    """Whether an element is one number (what is computed with is no list; what is only known to be there may be)."""
+    if isinstance(value, Const):
+        return isinstance(value.v, (int, float))
+    if isinstance(value, Union):
+        return all(_scalar(v, within) for _, v in value.alts)
+    if not isinstance(value, T):
+        return False
+    via = value.get("via")
+    return within.rest is None or "num" in value.tags or (via is not None and via[0] in ("add", "sub", "mul", "div"))
 
 
 def rewrapped(value: Value) -> Value:
@@ -1093,7 +1207,7 @@ def rewrapped(value: Value) -> Value:
         every = value.every()
         info: dict[str, Any] = {"wraps": value}
         nested = bool(every) and all(isinstance(v, Seq) for v in every)
-        if value.rest is None and every and not nested:
+        if not nested and (len(every) > 1 or value.rest is not None) and all(_scalar(v, value) for v in every):
             info["ndim"] = 1
         ts = [as_tensor(v) for v in every] if not nested else []
         span = widest(ts) if ts else UNKNOWN

@@ -41,6 +41,8 @@ SAME_OPERATION = {
     "log_sigmoid": "logsigmoid",
     "float_power": "pow",
     "logsumexp_": "logsumexp",
+    **{f"{kind}avg_pool{n}d": "avg_pool" for kind in ("", "adaptive_") for n in (1, 2, 3)},
+    **{f"{kind}max_pool{n}d": "max_pool" for kind in ("", "adaptive_") for n in (1, 2, 3)},
 }
 
 # Layers whose call is one operation on their input.
@@ -251,6 +253,8 @@ def canonical(name: str) -> str:
         return "torch.nn." + rest.rpartition(".")[2]
     if name.startswith("torch.nn.functional.") or not name.startswith("torch."):
         return name
+    if name == "torch.functional.F" or name.startswith("torch.functional.F."):
+        return "torch.nn.functional" + name[len("torch.functional.F") :]
     if name.startswith("torch.autograd.variable."):
         return "torch.autograd." + name.rpartition(".")[2]
     return name

@@ -130,13 +130,24 @@ def _form(t: T, op: str) -> str | None:
             return "log(1 - sigmoid)"
         return None
     if t.act in ("softmax", "sigmoid"):
-        return f"log({t.act})"
+        return f"log({t.act})" if _bare_activation(_bare(t)) else None
     base = _bare(t)
     via = base.get("via")
     if via is not None and via[0] == "sub" and via[1].lo == via[1].hi and via[2].act in ("sigmoid", "softmax"):
         if via[1].lo is not None and abs(via[1].lo - 1.0) < 1e-2:
             return f"log(1 - {via[2].act})"
     return None
+
+
+def _bare_activation(t: T) -> bool:
+    """Not scaled by something: ``log(max_depth * sigmoid(x))`` has no fused form. A softmax of cosines is bounded."""
+    via = t.get("via")
+    if via is not None and via[0] == "div" and via[1].act == "exp":
+        exponent = via[1].get("via")[1]
+        inner = exponent.get("via")
+        parts = [exponent, *(p for p in (inner[1:] if inner is not None else ()) if isinstance(p, T))]
+        return exponent.hi is None and not any(p.act == "cosine" for p in parts)
+    return via is None or via[0] != "mul"
 
 
 def _bare(t: T) -> T:

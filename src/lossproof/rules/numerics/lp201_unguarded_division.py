@@ -132,7 +132,17 @@ def _mean_of_a_mask(fact: Operation, denominator: T) -> bool:
     if via is None or via[0] != "sum" or not fact.others:
         return False
     mask = mask_in(as_tensor(fact.others[0]))
-    return mask is not None and same(mask, via[1])
+    return (mask is not None and same(mask, via[1])) or _multiplied(as_tensor(fact.others[0]), via[1])
+
+
+def _multiplied(t: T, mask: T, depth: int = 4) -> bool:
+    """Whether a sum is one of products with this mask (a comparison of whatever kind)."""
+    via = t.get("via")
+    if via is None or depth == 0 or "bool" not in mask.tags:
+        return False
+    if via[0] == "mul" and any(same(p, mask) for p in via[1:]):
+        return True
+    return any(isinstance(p, T) and _multiplied(p, mask, depth - 1) for p in via[1:])
 
 
 RULE = Rule(

@@ -112,8 +112,8 @@ from collections.abc import Iterator
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
-from lossproof.source.hazards import hazard
-from lossproof.source.values import T, number
+from lossproof.source.hazards import exponent_of, hazard
+from lossproof.source.values import T
 
 
 _WORD = {"sqrt": "a square root", "rsqrt": "a reciprocal root", "pow": "a fractional power", "acos": "an arc function"}
@@ -123,7 +123,7 @@ def check(fact: Operation) -> Iterator[Finding]:
     if fact.op not in _WORD:
         return
     if fact.op == "pow":
-        exponent = number(fact.others[0]) if fact.others else None
+        exponent = exponent_of(fact.others[0]) if fact.others else None
         if exponent is None or exponent == int(exponent):
             return
     found = hazard(fact)

@@ -105,6 +105,7 @@ from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_data, is_target
 from lossproof.source.facts import Operation
+from lossproof.source.hazards import frozen
 from lossproof.source.tensor_ops import as_tensor, same
 from lossproof.source.values import T, alternatives, number
 
@@ -117,6 +118,8 @@ _LIMIT = {"half": 11.0, "": 88.7}
 
 
 def check(fact: Operation) -> Iterator[Finding]:
+    if fact.op not in ("exp", "pow", "div", "log", "log1p") or frozen(fact):
+        return
     if fact.op in ("exp", "pow"):
         powers = fact.operands() if fact.op == "exp" else _of_e(fact)
         for x in powers:

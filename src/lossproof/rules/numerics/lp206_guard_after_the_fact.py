@@ -108,8 +108,10 @@ from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.domain import is_target
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard
+from lossproof.source.tensor_ops import as_tensor
 
 
 _REPLACED = {"where": "`torch.where`", "late": "the replacement", "mask": "the mask", "select": "the selection"}
@@ -120,7 +122,9 @@ def check(fact: Operation) -> Iterator[Finding]:
         found = hazard(inner)
         if found is None:
             continue
-        _, reason = found
+        t, reason = found
+        if is_target(t) and (inner.op != "div" or is_target(as_tensor(inner.others[0] if inner.others else None))):
+            continue  # no gradient runs there: the guarded value is all that counts
         what = {"div": "division", "log": "logarithm", "log1p": "logarithm", "acos": "arc function"}.get(inner.op, "root")
         word = f"`{fact.word}`" if fact.op == "late" else _REPLACED.get(fact.op, f"`{fact.word}`")
         yield fact.finding(

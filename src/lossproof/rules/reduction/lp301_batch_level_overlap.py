@@ -98,22 +98,28 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
+from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import as_tensor
 from lossproof.source.values import T
 
+_LOSS = re.compile(r"loss|criterion|objective", re.I)
+
+
 
 def check(fact: Operation) -> Iterator[Finding]:
-    if fact.op != "div" or not fact.others:
+    if fact.op != "div" or not fact.others or not _trained_on(fact):
         return
     numerator = as_tensor(fact.others[0])
     for t in fact.operands():
         overlap = _overlap(numerator)
-        if overlap is None or not _union(t) or not _pools_batch(overlap):
+        if overlap is None or not _union(t) or not _pools_batch(overlap) or _of_one_sample(overlap):
             continue
         if any("batch" in atom.key.lower() for atom in fact.atoms):
             return  # somebody chose it
@@ -125,20 +131,45 @@ def check(fact: Operation) -> Iterator[Finding]:
         return
 
 
-def _overlap(t: T, depth: int = 5) -> T | None:
+def _trained_on(fact: Operation) -> bool:
+    """Whether the ratio is surely a loss: a Dice of which nobody is seen to train on it may be a metric."""
+    root = fact.frame.chain()[-1].function
+    if root.cls is not None and root.name in ("forward", "__call__"):
+        return True
+    names = {getattr(c.func, "attr", "") for c in root.calls}
+    if names & {"backward", "manual_backward"} or root.name in ("training_step", "compute_loss"):
+        return True
+    return _LOSS.search(root.qualname) is not None or _one_minus(root)
+
+
+def _one_minus(function: Function) -> bool:
+    """What is subtracted from one to be returned is minimized."""
+    return any(
+        isinstance(s, ast.Return) and isinstance(s.value, ast.BinOp) and isinstance(s.value.op, ast.Sub)
+        and isinstance(s.value.left, ast.Constant) and s.value.left.value == 1
+        for s in ast.walk(function.node)
+    )
+
+
+def _overlap(t: T, depth: int = 7) -> T | None:
     """The sum of a product of two tensors that a numerator is made of."""
     via = t.get("via")
     if via is None or depth == 0:
         return None
-    if via[0] == "sum":
+    if via[0] in ("dot", "matmul"):
+        return t if all(isinstance(p, T) and p.get("ndim") == 1 for p in via[1:]) else None
+    if via[0] in ("sum", "mean"):
         inner = via[1]
+        deeper = _overlap(inner, depth - 1)
+        if deeper is not None:
+            return deeper
         product = inner.get("via")
-        if product is not None and product[0] in ("mul", "minimum"):
+        if product is not None and product[0] in ("mul", "minimum") and (via[0] == "sum" or t.get("reduced") == "all"):
             two = [p for p in product[1:] if isinstance(p, T) and "const" not in p.tags]
             if len(two) == 2 and two[0] is not two[1]:
                 return t
-        return _overlap(inner, depth - 1)
-    if via[0] in ("mul", "add", "sub", "mean", "item", "clamp"):
+        return None
+    if via[0] in ("mul", "add", "sub", "div", "item", "clamp"):
         for part in via[1:]:
             if isinstance(part, T):
                 found = _overlap(part, depth - 1)
@@ -149,17 +180,19 @@ def _overlap(t: T, depth: int = 5) -> T | None:
 
 def _union(t: T) -> bool:
     """A denominator made of at least two sums."""
-    return _sums(t, 6) >= 2
+    return _sums(t, 8) >= 2
 
 
 def _sums(t: T, depth: int) -> int:
     via = t.get("via")
     if via is None or depth == 0:
         return 0
-    if via[0] == "sum":
+    if via[0] in ("sum", "norm") or (via[0] == "mean" and t.get("reduced") == "all"):
         inner = via[1].get("via")
         if inner is not None and inner[0] in ("add", "sub"):
             return 2
+        return max(1, _sums(via[1], depth - 1))
+    if via[0] == "dot":
         return 1
     if via[0] in ("add", "sub", "mul", "clamp", "maximum"):
         return sum(_sums(p, depth - 1) for p in via[1:] if isinstance(p, T))
@@ -167,10 +200,25 @@ def _sums(t: T, depth: int) -> int:
 
 
 def _pools_batch(t: T) -> bool:
+    via = t.get("via")
+    if via[0] in ("dot", "matmul"):
+        return all(p.get("reduced") is None for p in via[1:])
     reduced = t.get("reduced")
     if reduced == "all":
-        return t.get("via")[1].get("reduced") is None
-    return isinstance(reduced, tuple) and 0 in reduced and len(reduced) > 1
+        return via[1].get("reduced") is None
+    if not isinstance(reduced, tuple):
+        return False
+    return (0 in reduced and len(reduced) > 1) or (bool(via[1].get("pooled")) and reduced in ((-1,), (1,)))
+
+
+def _of_one_sample(t: T, depth: int = 8) -> bool:
+    """Whether the operands are one element of a batch (``for p, m in zip(probs, masks)``, ``p[i]``)."""
+    if t.get("element"):
+        return True
+    via = t.get("via")
+    if via is None or depth == 0 or via[0] == "part":
+        return False
+    return any(isinstance(p, T) and _of_one_sample(p, depth - 1) for p in via[1:])
 
 
 RULE = Rule(

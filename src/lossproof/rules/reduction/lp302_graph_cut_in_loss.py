@@ -87,8 +87,37 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import GradientCut
+
+_WHAT = {
+    "argmax": "the index of a maximum has no gradient",
+    "round": "rounding has a gradient of zero everywhere",
+    "sign": "the sign has a gradient of zero everywhere",
+    "threshold": "a comparison has no gradient",
+    "one_hot": "a one-hot code has no gradient",
+    "count": "a count has no gradient",
+    "draw": "a drawn sample has no gradient",
+    "integer": "an integer has no gradient",
+    "item": "a Python number leaves the graph",
+    "numpy": "a numpy array leaves the graph",
+    "detach": "`detach()` leaves the graph",
+    "data": "`.data` leaves the graph",
+    "rewrap": "a tensor made anew from numbers has no graph",
+    "no_grad": "what is computed under `no_grad` has no graph",
+}
+
+
+def check(fact: GradientCut) -> Iterator[Finding]:
+    yield fact.finding(
+        RULE,
+        f"{_WHAT[fact.how]}, and nothing else in this term of the loss carries one: the term trains nothing",
+        confidence="likely",
+    )
+
 
 RULE = Rule(
     code="LP302",
@@ -98,4 +127,6 @@ RULE = Rule(
     hint="compute the loss on the soft value; round, threshold and detach only for metrics and logs",
     page=__doc__ or "",
     evidence="graph-cut",
+    facts="cut",
+    check=check,
 )

@@ -82,8 +82,62 @@ def train(loader):
 
 from __future__ import annotations
 
-from lossproof.finding import Severity
+from collections.abc import Iterator
+
+from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.facts import LossCall, Operation
+from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.values import Seq, T
+
+_ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "poisson", "kl")
+
+
+def check(fact: LossCall | Operation) -> Iterator[Finding]:
+    if isinstance(fact, LossCall):
+        if fact.kind not in _ELEMENTWISE:
+            return
+        left, right = [t for _, t in fact.inputs()], [t for _, t in fact.targets()]
+    else:
+        if "sub" not in (fact.op, fact.word) or not fact.others:
+            return
+        left, right = fact.operands(), [as_tensor(fact.others[0])]
+        if any(t.get("written") for t in (*left, *right)):
+            return  # somebody wrote the axis out: every pair is meant
+    if not left or not right:
+        return
+    one_way = all(_crossed(a, b) for a in left for b in right)
+    if one_way or all(_crossed(b, a) for a in left for b in right):
+        yield fact.finding(
+            RULE,
+            "(N, 1) meets (N,) here: the result is N x N, every prediction is compared with every target, and the "
+            "best answer is their mean",
+            because=(left if one_way else right)[0],
+            confidence="likely",
+        )
+
+
+def _crossed(column: T, row: T) -> bool:
+    if not _column(column) or not _row(row):
+        return False
+    # Of a row that lost its last axis only that is known: it needs a column that surely has two.
+    return row.get("ndim") == 1 or column.get("ndim") == 2 or bool(column.get("written"))
+
+
+def _column(t: T) -> bool:
+    return t.get("width") == 1 and t.get("ndim") in (None, 2)
+
+
+def _row(t: T) -> bool:
+    """One axis, with more than one element as far as is known; a constant is the same for every row."""
+    wraps = t.get("wraps")
+    if isinstance(wraps, Seq) and wraps.rest is None and len(wraps.every()) == 1:
+        return False
+    if t.lo is not None and t.lo == t.hi:
+        return False
+    return t.get("ndim") == 1 or bool(t.get("flat"))
+
+
 
 RULE = Rule(
     code="LP303",
@@ -93,4 +147,6 @@ RULE = Rule(
     hint="give both the same shape: model(x).squeeze(1), or target.unsqueeze(1)",
     page=__doc__ or "",
     evidence="broadcast-mean",
+    facts="loss operation",
+    check=check,
 )

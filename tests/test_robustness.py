@@ -29,7 +29,7 @@ import torch.nn.functional as F
 def train(net, x, y):
     return F.cross_entropy(net(x).softmax(dim=1), y)
 """
-HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
+HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F  # cross_entropy\n"
 
 Content = str | bytes
 Look = Callable[..., Report]
@@ -100,12 +100,12 @@ UNREADABLE: dict[str, tuple[Content, str]] = {
     "merge conflict": (HEAD + "<<<<<<< HEAD\nloss = 1\n=======\nloss = 2\n>>>>>>> other\n", "line 4"),
     "python 2 exec and backticks": (HEAD + "exec 'loss = 1' in {}\nx = `loss`\nprint 'a' % loss\n", "not Python"),
     "python 2 octal and long": (HEAD + "loss = 0777L\n", "line 4"),
-    "another language": ("#include <torch/torch.h>\nint main() { auto loss = 1; }\n", "not Python"),
+    "another language": ("#include <torch/torch.h>\nint main() { auto cross_entropy = 1; }\n", "not Python"),
     "a template": (HEAD + "loss = {% if a %}1{% endif %}\n{{ cookiecutter.name }} {\n", "not Python"),
     "null bytes": (HEAD.encode() + b"loss = 1\x00\n", "null bytes"),
-    "only null bytes and a word": (b"\x00" * 1000 + b"torch loss" + b"\x00" * 1000, "null bytes"),
-    "a picture": (b"\x89PNG\r\n\x1a\n\xff\xfe torch loss \xfc\x80", "not Python"),
-    "return outside a cell of brackets": (HEAD + "loss = (yield = 3)\n", "not Python"),
+    "only null bytes and a word": (b"\x00" * 1000 + b"torch cross_entropy" + b"\x00" * 1000, "null bytes"),
+    "a picture": (b"\x89PNG\r\n\x1a\n\xff\xfe torch cross_entropy \xfc\x80", "not Python"),
+    "a yield that is assigned to": (HEAD + "loss = (yield = 3)\n", "not Python"),
     "brackets 3,000 deep": (HEAD + "loss = " + "[" * 3000 + "]" * 3000 + "\n", "not Python|too deeply"),
     "blocks 300 deep": (HEAD + "".join("  " * i + "if loss:\n" for i in range(300)) + "  " * 300 + "pass\n", "not Python"),
     "a number of 10,000 digits": (HEAD + "loss = " + "9" * 10_000 + "\n", "not Python|digits"),
@@ -135,16 +135,16 @@ READABLE: dict[str, tuple[Content, tuple[int, int] | None]] = {
     "plain": (HEAD + FAULT, (5, 12)),
     "byte-order mark": (b"\xef\xbb\xbf" + (HEAD + FAULT).encode(), (5, 12)),
     "byte-order mark on the line itself": (
-        b"\xef\xbb\xbfimport torch.nn.functional as F; step = lambda n, x, y: F.cross_entropy(n(x).softmax(1), y)\n",
-        (1, 57),
+        b"\xef\xbb\xbfimport torch.nn.functional as F; F.cross_entropy(net(x).softmax(1), y).backward()\n",
+        (1, 34),
     ),
     "windows lines": ((HEAD + FAULT).replace("\n", "\r\n").encode(), (5, 12)),
-    "old macintosh lines": ((HEAD + GREEK).replace("\n", "\r").encode(), (5, 19)),
+    "old macintosh lines": ((HEAD + GREEK).replace("\n", "\r").encode(), (5, 18)),
     "mixed lines": ((HEAD + FAULT).replace("\n", "\r\n", 2).encode(), (5, 12)),
     "form feeds and odd separators": (HEAD + "\f\ns = 'a\x0bb\x1cc\u2028d\x85e'\n" + FAULT, (7, 12)),
     "no newline at the end": ((HEAD + FAULT).rstrip(), (5, 12)),
-    "characters of several bytes": (HEAD + GREEK, (5, 19)),
-    "latin-1 cookie": (("# -*- coding: latin-1 -*-\n" + HEAD + GREEK.replace("λ", "µ")).encode("latin-1"), (6, 19)),
+    "characters of several bytes": (HEAD + GREEK, (5, 18)),
+    "latin-1 cookie": (("# -*- coding: latin-1 -*-\n" + HEAD + GREEK.replace("λ", "µ")).encode("latin-1"), (6, 18)),
     "latin-1 without a cookie": ((HEAD + "# größe\n" + FAULT).encode("latin-1"), (6, 12)),
     "cookie of no codec": (("# coding: klingon\n" + HEAD + FAULT).encode(), (6, 12)),
     "cookie of no text codec": (("# coding: base64\n" + HEAD + FAULT).encode(), (6, 12)),
@@ -155,7 +155,7 @@ READABLE: dict[str, tuple[Content, tuple[int, int] | None]] = {
     "tabs": ((HEAD + FAULT).replace("    ", "\t"), (5, 9)),
     "a decorator": (HEAD + "@torch.jit.script\n" + FAULT, (6, 12)),
     "empty": ("", None),
-    "only a comment": ("# torch loss", None),
+    "only a comment": ("# torch cross_entropy", None),
     "only a newline": ("\n", None),
     "utf-16": ((HEAD + FAULT).encode("utf-16"), None),
     "utf-32": ((HEAD + FAULT).encode("utf-32"), None),
@@ -252,7 +252,7 @@ def test_a_notebook_with_magics(look: Look) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"torch": "loss"', b'["torch loss"]', b'"torch loss"', b'{"cells": "torch loss"}', b"\xff\xfe torch loss", b"[" * 100_000 + b"torch loss"],
+    [b'{"torch": "cross_entropy"', b'["torch cross_entropy"]', b'"torch cross_entropy"', b'{"cells": "torch cross_entropy"}', b"\xff\xfe torch cross_entropy", b"[" * 100_000 + b"torch cross_entropy"],
 )  # fmt: skip
 def test_a_malformed_notebook(look: Look, content: bytes) -> None:
     report = look({"odd.ipynb": content})
@@ -367,7 +367,7 @@ CIRCLES: dict[str, dict[str, str]] = {
     "a tower of super": {"odd.py": "class A(nn.Module):\n    def forward(self, x):\n        return super(A, self).forward(super().forward(x))\nclass B(A):\n    def forward(self, x):\n        return super(A, self).forward(A.forward(self, B.forward(self, x)))\nloss = F.cross_entropy(B()(1), super().x)\n"},
     "a sequential of itself": {"odd.py": "net = nn.Sequential()\nnet = nn.Sequential(*net, net)\nnet.append(net)\nnet.add_module('net', net)\nnet = nn.Sequential(*[net for _ in net], *net.children())\nloss = F.cross_entropy(net[0][-1](net(1)), net)\n"},
     "a value raised to itself": {"odd.py": "a = 10 ** 10 ** 10\nb = 1 << 10 ** 12\nc = 'x' * 10 ** 12\nd = [0] * 10 ** 12\ne = 2 ** -(10 ** 400)\nf = 1e308 * 10 ** 400\ng = 1 / 0\nh = 1 % 0 // 0\ni = 7 ** 7 ** 7 ** 7\nj = ('%' + 'd') % (10 ** 5000)\nloss = F.cross_entropy(torch.ones(1) * a * b, torch.zeros(3) / e ** f, weight=c * d, eps=a)\nloss2 = torch.log(x + 10 ** 10 ** 8).sum() / (10 ** -400)\n"},
-    "ranges without end": {"odd.py": "xs = list(range(10 ** 15))\nys = [i for i in range(10 ** 15)]\nnet = nn.Sequential(*[nn.Linear(1, 1) for i in range(10 ** 9)])\nzs = 'a' * 9 ** 9\nloss = F.cross_entropy(net(xs[5]), ys[-1] + zs)\nn = nn.ModuleList([nn.ReLU()] * 10 ** 9)\n"},
+    "ranges without end": {"odd.py": "xs = list(range(10 ** 15))\nys = [i for i in range(10 ** 15)]\nnet = nn.Sequential(*[nn.Linear(3, 3) for i in range(10 ** 9)])\nzs = 'a' * 9 ** 9\nloss = F.cross_entropy(net(xs[5]), ys[-1] + zs)\nn = nn.ModuleList([nn.ReLU()] * 10 ** 9)\n"},
 }  # fmt: skip
 
 
@@ -502,7 +502,7 @@ def test_known_names_called_in_every_wrong_way(look: Look, receiver: str) -> Non
             if receiver == "x":
                 lines.append(f"def loss_{word}_{i}(x, y):\n    return F.mse_loss({name}({arguments}), y) / {name}({arguments})\n")
         for name in METHODS:
-            lines.append(f"def loss_m_{name}_{i}(self, x, y):\n    z = {receiver}.{name}({arguments})\n    return F.cross_entropy(z, y) + z\n")
+            lines.append(f"def loss_m_{name}_{i}(self, x, y):\n    z = {receiver} .{name}({arguments})\n    return F.cross_entropy(z, y) + z\n")
     lines.append("def loss_i(x, y):\n    z = x[()], x[:], x[...], x[None], x[1:2, ...], x[x > 0], x[[]], ()[0], [][-1], {}[1], ''[5]\n")
     lines.append("    return F.cross_entropy(z[3], y) + z[4].mean() + sum(z) / z[99]\n")
     assert not look({"odd.py": "".join(lines)}).warnings
@@ -519,10 +519,10 @@ def test_the_command_survives_all_of_it(project: Callable[..., Path]) -> None:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(HEAD + text, encoding="utf-8")
-    (root / "deep.py").write_text("x = " + "(" * 100_000 + ")" * 100_000 + " # torch loss", encoding="utf-8")
-    (root / "terms.py").write_text("# torch loss\nx = " + "1 + " * 200_000 + "1\n", encoding="utf-8")
-    (root / "minus.py").write_text("# torch loss\nx = " + "-" * 200_000 + "1\n", encoding="utf-8")
-    (root / "attributes.py").write_text("# torch loss\nx = a" + ".b" * 200_000 + "\n", encoding="utf-8")
+    (root / "deep.py").write_text("x = " + "(" * 100_000 + ")" * 100_000 + " # torch cross_entropy", encoding="utf-8")
+    (root / "terms.py").write_text("# torch cross_entropy\nx = " + "1 + " * 200_000 + "1\n", encoding="utf-8")
+    (root / "minus.py").write_text("# torch cross_entropy\nx = " + "-" * 200_000 + "1\n", encoding="utf-8")
+    (root / "attributes.py").write_text("# torch cross_entropy\nx = a" + ".b" * 200_000 + "\n", encoding="utf-8")
     (root / "witness.py").write_text(WITNESS, encoding="utf-8")
     command = [sys.executable, "-m", "lossproof", "check", ".", "--format", "json", "--no-cache"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False)

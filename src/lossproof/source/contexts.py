@@ -13,7 +13,10 @@ from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.values import Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
 
 MAX_CALLERS = 12
+# Nodes looked at to find the callers of one function: a name like ``expand`` has a thousand call sites.
+MAX_SEARCH = 12_000
 _LOSS_NAME = re.compile(r"loss|criterion|target|label|^gt|y_true", re.I)
+Site = tuple[ParsedModule, object, Function]
 Target = tuple[Func, list["Value | Thunk"], dict[str, "Value | Thunk"]]
 
 
@@ -88,11 +91,19 @@ class Contexts:
         if function.name in ("__init__",) or function.name.startswith("<"):
             return found
         self.load_naming(function.name)
-        for module in self._near(function):
-            for call, holder in module.call_index.get(function.name, ()):
-                if len(found) >= MAX_CALLERS:
-                    return found
-                self._match(function, call, holder, found)
+        sites = self.ev.project.calls_named.get(function.name, ())
+        # The function's own file first, then those that import it (or its class, or its module) by name.
+        own, name = function.module, function.cls.name if function.cls is not None else function.name
+        near: tuple[list[Site], ...] = ([], [], [])
+        for site in sites:
+            there = site[0]
+            near[0 if there is own else 1 if name in there.imports or own.name in there.imports else 2].append(site)
+        self.ev.refill()
+        limit = self.ev.spent + MAX_SEARCH
+        for _, call, holder in (*near[0], *near[1], *near[2]):
+            if len(found) >= MAX_CALLERS or self.ev.spent + self.ev.steps > limit:
+                return found
+            self._match(function, call, holder, found)
         return found
 
     # ---- what the evaluator asks (it is in the middle of a question: its budget is put back)
@@ -163,6 +174,7 @@ class Contexts:
         try:
             yield
         finally:
+            ev.spent += ev.steps
             ev.steps, ev.nesting = steps, nesting
 
     def _match(self, function: Function, call: object, holder: Function, found: list[tuple[Frame, Node, Func]]) -> None:
@@ -178,14 +190,6 @@ class Contexts:
                 found.append((frame, node, func))
                 return
 
-    def _near(self, function: Function) -> list[ParsedModule]:
-        """The parsed files, the function's own first."""
-        modules = [m for m in self.ev.project.loaded() if m is function.module or not m.is_test]
-        return sorted(modules, key=lambda m: m is not function.module)
-
-    def _near_class(self, info: ClassInfo) -> list[ParsedModule]:
-        return [m for m in self.ev.project.loaded() if m is info.module or not m.is_test]
-
     def instantiations(self, info: ClassInfo) -> list[tuple[Frame, Node, Cls]]:
         """Where objects of a class (or of a class derived from it) are made."""
         known = self._sites.get(info)
@@ -195,18 +199,17 @@ class Contexts:
         family = [info, *self.subclasses(info)]
         for member in family:
             self.load_naming(member.name)
-            for module in self._near_class(member):
-                for call, holder in module.call_index.get(member.name, ()):
-                    if len(found) >= MAX_CALLERS:
-                        return found
-                    node = lower(holder).by_call.get(id(call))
-                    if node is None:
-                        continue
-                    frame = self.ev.open_frame(holder)
-                    self.ev.refill()
-                    for _, v in alternatives(self.ev.value(frame, node.args[0])):
-                        if isinstance(v, Cls) and v.info is member:
-                            found.append((frame, node, v))
+            for _, call, holder in self.ev.project.calls_named.get(member.name, ()):
+                if len(found) >= MAX_CALLERS:
+                    return found
+                node = lower(holder).by_call.get(id(call))
+                if node is None:
+                    continue
+                frame = self.ev.open_frame(holder)
+                self.ev.refill()
+                for _, v in alternatives(self.ev.value(frame, node.args[0])):
+                    if isinstance(v, Cls) and v.info is member:
+                        found.append((frame, node, v))
         return found
 
     def subclasses(self, info: ClassInfo) -> list[ClassInfo]:
@@ -215,16 +218,13 @@ class Contexts:
             return known
         self._subclasses[info] = found = []
         self.load_naming(info.name)
-        for module in self.ev.project.loaded():
-            for other in module.classes:
-                if other is info or len(found) >= MAX_CALLERS:
-                    continue
-                if not any(dotted(b).rpartition(".")[2] == info.name or _subscripted(b, info.name) for b in other.node.bases):
-                    continue
-                self.ev.refill()
-                if any(isinstance(b, Cls) and b.info is info for b in self.ev.bases(Cls(other))):
-                    found.append(other)
-                    found.extend(s for s in self.subclasses(other) if s not in found)
+        for other in list(self.ev.project.classes_on.get(info.name, ())):
+            if other is info or len(found) >= MAX_CALLERS:
+                continue
+            self.ev.refill()
+            if any(isinstance(b, Cls) and b.info is info for b in self.ev.bases(Cls(other))):
+                found.append(other)
+                found.extend(s for s in self.subclasses(other) if s not in found)
         return found
 
     # ---- closing open frames
@@ -317,8 +317,3 @@ def _mentions(info: ClassInfo, name: str) -> bool:
         for method in info.methods.values()
         for call in method.calls
     ) or any(dotted(b) == name for b in info.node.bases)
-
-
-def _subscripted(base: object, name: str) -> bool:
-    value = getattr(base, "value", None)
-    return value is not None and dotted(value).rpartition(".")[2] == name

@@ -11,7 +11,7 @@ import re
 
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.tensor_ops import same
-from lossproof.source.values import T
+from lossproof.source.values import Meth, T
 
 # Names that say "this is a setting or a count": used to stay silent, never to accuse.
 _SETTING = re.compile(
@@ -19,7 +19,7 @@ _SETTING = re.compile(
     r"batch_size|bs|eps\w*|epsilon|smooth\w*|norm\w*|avg_factor|normali[sz]er|size|length\w*|\w*_len|dim|factor|std\w*|var|"
     r"variance|s|m|margin|step\w*|epoch\w*|total\w*|world_size|weight_sum|denom\w*|stride|ratio|period|warmup\w*|c|nb\w*|"
     r"accum\w*|\w*_steps|div|divisor|bandwidth\w*|h|w|height|width|max_\w+|min_\w+|rate|lr|freq\w*|mean_?std|"
-    r"\w*_scale|\w*_factor|\w*_temperature|inv_\w+|diameter\w*|\w*_size|cfg|config|args|opt|loss_weight|\w*_weight)$",
+    r"\w*_scale|scale\d|\w*_factor|\w*_temperature|inv_\w+|diameter\w*|\w*_size|cfg|config|args|opt|loss_weight|\w*_weight)$",
     re.I,
 )
 _TARGET = re.compile(r"target|label|^gt|_gt$|ground|truth|^y$|y_true|mask|^tgt|annot", re.I)
@@ -52,6 +52,8 @@ def is_tensor_param(function: Function, name: str) -> bool:
     arguments = getattr(function.node, "args", None)
     if not isinstance(arguments, ast.arguments):
         return False
+    if function.name == "__init__" and _annotation(arguments, name) != "Tensor":
+        return False  # what an object is built with are settings
     if _SETTING.match(name):
         # One letter says little: ``t`` is a temperature here and the target there.
         return len(name) == 1 and _used_as_tensor(function, name)
@@ -159,8 +161,8 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return "a ReLU gives exact zeros"
         if t.act == "affine":
             return "a raw output can pass through zero"
-        if t.act == "norm":
-            return None
+        if t.act == "norm" or isinstance(t.get("called"), Meth):
+            return None  # what a method answers may well be a count or a scale
         return f"{name_of(t)} can hold zeros" if is_data(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
@@ -177,7 +179,7 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
         if "count" in t.tags:
             return "nothing may be selected: the count can be 0"
         if t.lo == 0.0 and not t.lo_open and is_data(first):
-            return "the sum of values that can all be 0"
+            return "the sum of values that can all be 0" if zero_reason(first, depth - 1) is not None else None
         if first.get("param") is not None and is_data(first):
             return f"the sum of {name_of(first)} can be 0"
         if first.act in ("affine",):
@@ -237,6 +239,16 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
     return None
 
 
+def _product(t: T, depth: int = 5) -> bool:
+    """Whether a value is made with a product of matrices, whose sign says nothing."""
+    via = t.get("via")
+    if via is None or depth == 0:
+        return False
+    if via[0] in ("matmul", "mm", "bmm", "einsum", "dot", "mv", "tensordot", "outer"):
+        return True
+    return any(isinstance(p, T) and _product(p, depth - 1) for p in via[1:])
+
+
 def _setting(t: T) -> bool:
     if not t.sym or _SETTING.match(t.sym) is None:
         return False
@@ -282,7 +294,7 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
         parts = [p for p in via[1:] if isinstance(p, T)]
         if any("num" in p.tags or _setting(p) or (p.get("param") is not None and not is_data(p)) for p in parts):
             other = [p for p in parts if not ("num" in p.tags or _setting(p))]
-            if len(other) == 1 and other[0].lo is None and other[0].act == "affine":
+            if len(other) == 1 and other[0].lo is None and other[0].act == "affine" and not _product(other[0]):
                 return "a raw output can be negative"
             if len(other) == 1 and other[0].hi is not None and other[0].hi <= 0:
                 return "the argument can be negative"

@@ -20,17 +20,17 @@ _LOSS = re.compile(
 )
 # A hand-written objective need not say "loss".
 _OBJECTIVE = re.compile(
-    rb"(?:def|class)[ \t]+\w*(?:[dD]ice|IoU|_iou|iou_|[jJ]accard|[tT]versky|diverg|Diverg|elbo|ELBO|penalt|Penalt|[rR]egulari"
+    rb"(?:def|class)[ \t]+\w*(?:(?<![a-z])[dD]ice|IoU|_iou|iou_|[jJ]accard|[tT]versky|diverg|Diverg|elbo|ELBO|penalt|Penalt|[rR]egulari"
     rb"|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL])"
 )
 # What comes down to one number is an objective or a metric, whatever it is called.
 _NUMBER = re.compile(rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\()")
 # A loss that is plain arithmetic on what it is given imports nothing, or nothing of another framework.
-_LOSS_DEF = re.compile(rb"def[ \t]+\w*(?:loss|criteri|dice|iou|tversky)\w*[ \t]*\(|class[ \t]+\w*Loss\b")
+_LOSS_DEF = re.compile(rb"def[ \t]+\w*(?:loss|criteri|(?<!in)dice|iou|tversky)\w*[ \t]*\(|class[ \t]+\w*Loss\b")
 _OTHER_FRAMEWORK = re.compile(
     rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer|oneflow)"
 )
-_IMPLICIT_DIM = re.compile(rb"oft(?:max|min)\((?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)")
+_IMPLICIT_DIM = re.compile(rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)")
 RECURSION = 12_000
 
 

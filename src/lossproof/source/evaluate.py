@@ -55,6 +55,8 @@ MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
 MAX_STEPS = 6_000  # nodes for one question
 MAX_UNROLL = 32
+MAX_GUARDS = 60  # conditions around one place
+TEST_STEPS = 250
 COSTLY = 120
 FRUITLESS = 2
 
@@ -79,6 +81,7 @@ class Evaluator:
         self.project = project
         self.steps = 0
         self.nesting = 0
+        self.cap = MAX_STEPS
         self._fruitless: dict[Function, int] = {}
         self.busy_hits = 0
         self.spent = 0
@@ -152,7 +155,7 @@ class Evaluator:
                 return BOTTOM
             return known  # type: ignore[no-any-return]
         self.steps += 1
-        if self.steps > MAX_STEPS or self.nesting > MAX_NESTING:
+        if self.steps > self.cap or self.nesting > MAX_NESTING:
             return UNKNOWN
         handler = _HANDLERS.get(op)
         if handler is None:
@@ -170,7 +173,7 @@ class Evaluator:
             # What was found while this loop's value was still open is found again, now that it is known.
             self.busy_hits = before
             self._withdraw(mark)
-        if self.steps <= MAX_STEPS:
+        if self.steps <= self.cap:
             memo[node] = result
             if self.busy_hits != before:
                 self.provisional.append((memo, node))
@@ -294,7 +297,7 @@ class Evaluator:
         except BaseException:
             del cache[name]
             raise
-        if self.busy_hits != before or self.steps > MAX_STEPS:
+        if self.busy_hits != before or self.steps > self.cap:
             del cache[name]
         else:
             cache[name] = result
@@ -368,16 +371,19 @@ class Evaluator:
     # ---- containers
 
     def _sequence(self, frame: Frame, node: Node) -> Value:
-        result = Seq(node.op, ())
+        result: Seq | None = None
+        waiting: list[Value] = []
         for item in node.args:
-            if item.op == "star":
-                inner = self.as_sequence(self.value(frame, item.args[0]))
-                result = tensor_ops.concatenate(result, inner or Seq(node.op, (), UNKNOWN))
-            elif result.rest is None:
-                result = Seq(node.op, (*result.head, self.value(frame, item)))
-            else:
-                result = Seq(node.op, result.head, result.rest, (*result.tail, self.value(frame, item)))
-        return result
+            if item.op != "star":
+                waiting.append(self.value(frame, item))
+                continue
+            plain = Seq(node.op, tuple(waiting))
+            waiting = []
+            result = plain if result is None else tensor_ops.concatenate(result, plain)
+            inner = self.as_sequence(self.value(frame, item.args[0]))
+            result = tensor_ops.concatenate(result, inner or Seq(node.op, (), UNKNOWN))
+        last = Seq(node.op, tuple(waiting))
+        return last if result is None else tensor_ops.concatenate(result, last)
 
     def _dict(self, frame: Frame, node: Node) -> Value:
         items: dict[Any, Value] = {}
@@ -816,7 +822,12 @@ class Evaluator:
             atoms = tuple(a for r in results for a in r[2])
             open_parts = [r for r in results if r[0] is None]
             return None, (open_parts[0][1] if len(open_parts) == 1 else ()), atoms
-        value = self.value(frame, test)
+        # A test is worth a few steps, not a journey: what it compares is nearly always at hand.
+        cap, self.cap = self.cap, min(self.cap, self.steps + TEST_STEPS)
+        try:
+            value = self.value(frame, test)
+        finally:
+            self.cap = cap
         truth = truth_of(value)
         if truth is not None:
             return truth, (), ()
@@ -841,7 +852,9 @@ class Evaluator:
     def reachable(self, frame: Frame, guard: Guard | None) -> tuple[bool, Atoms]:
         """Whether a guarded place can be reached at all, and under which open conditions."""
         atoms: Atoms = ()
-        while guard is not None:
+        for _ in range(MAX_GUARDS):
+            if guard is None:
+                break
             if guard.polarity is not None and guard.test is not None:
                 truth, yes, no = self.decide(frame, guard.test)
                 if truth is not None and truth != guard.polarity:
@@ -1176,7 +1189,7 @@ class Evaluator:
             del known[key]
         if value is BOTTOM:
             value = UNKNOWN
-        if self.steps <= MAX_STEPS:
+        if self.steps <= self.cap:
             # An attribute that is computed from itself (a counter, a moving average) is settled here too.
             self.busy_hits = before
             known[key] = value
@@ -1358,6 +1371,10 @@ class Evaluator:
         if func.op == "name" and func.args[0] == "super" and not self.defines(frame.function.module, "super"):
             return self._super(frame, positional)
         callee = self.value(frame, func)
+        if isinstance(callee, Ref) and callee.name == "builtins.isinstance" and positional:
+            first = self.force(positional[0])
+            if isinstance(first, T) and not first.act and not first.trace:
+                return T(tags=frozenset({"bool", "num"}))
         result = over(callee, lambda c: self.call(c, positional, named, frame, node))
         return self._by_name(result, positional, named, frame, node)
 
@@ -1696,7 +1713,7 @@ class Evaluator:
                 return Map({f: self.instance_attribute(obj, f, frame, node) or UNKNOWN for f, _ in fields})  # type: ignore[arg-type]
             if name == "_replace" and obj.over is not None:
                 return Inst(obj.cls, obj.ctor, {**obj.over, **{k: self.force(v) for k, v in named.items()}})
-            return T(tags=OUTPUT) if positional else UNKNOWN
+            return T(tags=OUTPUT, info={"called": Meth(obj, name)}) if positional else UNKNOWN
         if isinstance(obj, Super):
             found = self.super_member(obj, name)
             if found is not None:

@@ -225,7 +225,7 @@ class Operation(Fact):
     can be at fault (the denominator of a division), ``others`` the rest.
     """
 
-    __slots__ = ("behind", "op", "operand", "operand_node", "others", "word")
+    __slots__ = ("behind", "op", "operand", "operand_node", "others", "spine", "word")
     sort = "operation"
 
     def __init__(
@@ -248,6 +248,8 @@ class Operation(Fact):
         self.others = others
         # For a guard: the steps whose results it is meant to repair.
         self.behind: list[Operation] = []
+        # Whether the result is a term of the loss itself, not the inside of one.
+        self.spine = False
 
     def operands(self) -> list[T]:
         return [t for _, t in possible(self.operand, self.atoms)]

@@ -14,7 +14,7 @@ from lossproof.source.facts import Fact, Operation
 from lossproof.source.investigate import NO_GRADIENT
 from lossproof.source.lower import Guard, Node
 from lossproof.source.syntax import dotted
-from lossproof.source.tensor_ops import MASK_NAME, as_tensor, same
+from lossproof.source.tensor_ops import MASK_NAME, PROBABILITIES, as_tensor, same
 from lossproof.source.values import T, Value, alternatives, number
 
 
@@ -203,26 +203,30 @@ def is_mask(t: T) -> bool:
     return bool(name) and MASK_NAME.search(name) is not None and not t.act
 
 
-def mask_in(t: T) -> T | None:
-    """The mask that a product carries."""
+def mask_in(t: T, through_sums: bool = True) -> T | None:
+    """The mask that a product carries; a probability times a mask is an overlap, not a masked loss."""
     via = t.get("via")
     if via is None:
         return None
     if via[0] == "mul":
         for side, other in ((via[1], via[2]), (via[2], via[1])):
             if isinstance(side, T) and is_mask(side) and not is_mask(other):
+                if other.act in PROBABILITIES:
+                    return None
                 compare = side.get("compare")
                 if compare is not None and any(same(p, other) for p in compare[1:] if isinstance(p, T)):
                     return None  # x * (x > 0) is a ReLU
                 return side
         for side in via[1:]:
             if isinstance(side, T):
-                found = mask_in(side)
+                found = mask_in(side, through_sums)
                 if found is not None:
                     return found
+    if via[0] in ("sum", "mean") and not through_sums:
+        return None
     if via[0] in ("abs", "square", "pow", "sum", "div", "neg", "mean"):
         inner = via[1]
-        return mask_in(inner) if isinstance(inner, T) else None
+        return mask_in(inner, through_sums) if isinstance(inner, T) else None
     return None
 
 
@@ -231,9 +235,29 @@ def selected(t: T, depth: int = 5) -> bool:
     if t.get("masked"):
         return True
     via = t.get("via")
-    if via is None or depth == 0 or via[0] in ("sum", "mean", "max", "min", "norm"):
+    if via is None or depth == 0 or via[0] in _NOT_BY_ELEMENT:
         return False
     return any(isinstance(p, T) and selected(p, depth - 1) for p in via[1:])
 
 
-__all__ = ["as_tensor", "hazard", "is_mask", "mask_in", "selected", "tested"]
+def selecting(t: T, depth: int = 6) -> list[T]:
+    """The masks by which the elements of a value were selected."""
+    mask = t.get("masked")
+    if isinstance(mask, T):
+        return [mask]
+    via = t.get("via")
+    if via is None or depth == 0 or via[0] in _NOT_BY_ELEMENT:
+        return []
+    return [m for p in via[1:] if isinstance(p, T) for m in selecting(p, depth - 1)]
+
+
+def occurs(mask: T) -> bool:
+    """``labels == one_of_the_labels``: what was found by iterating over the values is there."""
+    compare = mask.get("compare")
+    return compare is not None and compare[0] == "==" and any(isinstance(p, T) and p.get("element") for p in compare[1:])
+
+
+_NOT_BY_ELEMENT = ("sum", "mean", "max", "min", "norm", "matmul", "dot", "linear", "bmm", "mm")
+
+
+__all__ = ["as_tensor", "hazard", "is_mask", "mask_in", "occurs", "selected", "selecting", "tested"]

@@ -114,7 +114,8 @@ class Investigation:
         found = []
         for node in self.candidates(function):
             self.ev.begin()
-            if not self._settled(node, frame):
+            # A lambda is looked at only from where it is called.
+            if function.name == "<lambda>" or not self._settled(node, frame):
                 found.append(node)
         self._pending[function] = found
         return found

@@ -67,6 +67,9 @@ _ACTIVATION_LAYERS = {
     "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d", "LogSigmoid", "Tanh", "ReLU", "Identity", "Softplus", "GELU",
     "LeakyReLU", "ELU", "SiLU", "Hardsigmoid",
 }  # fmt: skip
+# Distributions whose entropy has no upper bound.
+CONTINUOUS = {f"torch.distributions.{name}" for name in ("Normal", "MultivariateNormal", "Laplace", "LogNormal", "Gamma", "Cauchy")}
+CONTINUOUS |= {f"torch.distributions.normal.{name}" for name in ("Normal",)}
 _ACTIVATION_WORDS = {"sigmoid", "softmax", "log_softmax", "logsigmoid", "tanh", "relu", "identity", "softplus"}
 
 
@@ -606,6 +609,8 @@ def attribute(ev: Evaluator, obj: Lib, name: str) -> Value:
         return obj
     if name == "training":
         return Const(True)
+    if obj.name.startswith("torch.distributions.") and name in ("scale", "loc", "stddev", "mean"):
+        return obj.arg(1, "scale") or UNKNOWN if name in ("scale", "stddev") else obj.arg(0, "loc") or UNKNOWN
     if name == "dataset" and obj.name.endswith("DataLoader"):
         return obj.arg(0, "dataset") or UNKNOWN
     return T(sym=name)
@@ -668,6 +673,8 @@ def call_method(
     if isinstance(obj, Lib):
         if "." + name in obj.kwargs:
             return ev.call(obj.kwargs["." + name], args, dict(kwargs), frame, node)
+        if name == "entropy" and obj.name in CONTINUOUS:
+            return T("entropy", info={"via": ("entropy", tensor_ops.as_tensor(obj.arg(1, "scale")))})
         if name in RETURNS_SELF:
             return obj
         if name in ("forward", "__call__", "module", "_orig_mod"):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.facts import Operation
 from lossproof.source.frames import Frame
-from lossproof.source.lower import Node
+from lossproof.source.lower import Node, lower
 from lossproof.source.slices import Slices, Step
 from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import holding, same
 from lossproof.source.torch_names import SAME_OPERATION, operation
-from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Thunk, Value, alternatives
+from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Thunk, Value, alternatives, number
 
 UNARY = {
     "log": "log", "log2": "log", "log10": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "exp": "exp",
@@ -24,6 +25,8 @@ UNARY = {
 BINARY = {"div": "div", "true_divide": "div", "divide": "div", "div_": "div", "pow": "pow", "float_power": "pow", "pow_": "pow"}
 LATE = {"nan_to_num": "late", "nan_to_num_": "late", "where": "where", "masked_fill": "late", "masked_fill_": "late"}
 MAX_OUTER = 8
+# What a package keeps under this name is measured, not minimized, also where a loss is reported beside it.
+_METRICS = re.compile(r"(?:^|/)metrics?/", re.I)
 _GUARDS = ("where", "late", "mask", "select")
 
 
@@ -42,28 +45,72 @@ class Operations:
         steps = list(self.slices.steps(frame))
         behind = {id(step.node): self._behind(step) for step in steps}
         covered = {id(fact.node) for facts in behind.values() for fact in facts}
+        spine = self._spine(function)
         partial_sums = {id(p) for step in steps for p in inner_sums(step.node)}
         for step in steps:
+            if _METRICS.search(step.frame.function.module.display):
+                continue
             for fact in self._facts(step):
                 if fact.op in _GUARDS:
                     fact.behind = behind.get(id(fact.node), [])
                 elif id(fact.node) in covered:
                     continue
+                fact.spine = id(fact.node) in spine
                 yield fact
             if id(step.node) not in partial_sums:
-                yield from self._sum(step)
+                for fact in self._sums(step):
+                    fact.spine = id(fact.node) in spine
+                    yield fact
 
     def again(self, fact: Operation) -> list[Operation]:
         """The same step in the contexts of the known callers (a guard may stand there)."""
         if not self.contexts.is_open(fact.frame):
             return []
         found: list[Operation] = []
-        for frame in self.contexts.outer(fact.frame)[:MAX_OUTER]:
+        for frame in self._outermost(fact.frame):
             step = Step(frame, fact.node)
             for wider in self._facts(step):
                 if wider.op == fact.op:
                     wider.behind = self._behind(step) if wider.op in _GUARDS else []
                     found.append(wider)
+        return found
+
+    def _outermost(self, frame: Frame) -> list[Frame]:
+        """The contexts of the callers, and of theirs (a guard may stand a few calls away)."""
+        frames = self.contexts.outer(frame)[:MAX_OUTER]
+        for _ in range(2):
+            following: list[Frame] = []
+            for inner in frames:
+                wider = self.contexts.outer(inner) if inner.chain()[-1].open else []
+                following.extend(wider or [inner])
+            if len(following) > MAX_OUTER or all(a is b for a, b in zip(following, frames, strict=False)):
+                break
+            frames = following
+        return frames
+
+    def _spine(self, function: Function) -> set[int]:
+        """The sums that a loss is: additions between the terms and what is returned or trained on."""
+        found: set[int] = set()
+        stack = list(self.slices.roots(function))
+        frame = self.ev.open_frame(function)
+        while stack and len(found) < 200:
+            node = stack.pop()
+            if id(node) in found:
+                continue
+            found.add(id(node))
+            if node.op == "bin" and node.args[0] in ("+", "-", "*", "/"):
+                stack.extend(node.args[1:])
+            elif node.op in ("phi", "loop", "inplace"):
+                stack.extend(a for a in node.args if isinstance(a, Node))
+            elif node.op in ("tuple", "un"):
+                stack.extend(children(node))
+            elif node.op == "call":
+                func = node.args[0]
+                if func.op == "attr" and func.args[1] in ("mean", "sum", "squeeze"):
+                    stack.append(func.args[0])
+                for target, _, _ in self.contexts.targets(frame, node):
+                    if self.slices.is_loss_function(target.function):
+                        stack.extend(n for n, _ in lower(target.function).returns)
         return found
 
     def _facts(self, step: Step) -> Iterator[Operation]:
@@ -164,29 +211,42 @@ class Operations:
         """Steps whose result a guard behind them replaces: one fault, said once, at the guard."""
         found: list[Operation] = []
         operands = late_operands(self, step)
-        tested = self._tested(step) if operands else []
+        if not operands:
+            return []
+        tested = self._tested(step)
         for operand in operands:
             for inner in self._dangerous_below(step.frame, operand):
                 for fact in self._facts(inner):
                     if fact.op not in ("div", "log", "log1p", "sqrt", "rsqrt", "acos", "pow"):
                         continue
-                    if not tested or any(stems_from(t, p) for t in fact.operands() for p in tested):
+                    if tested is None or any(stems_from(t, p) for t in fact.operands() for p in tested):
                         found.append(fact)
         return found
 
-    def _tested(self, step: Step) -> list[T]:
-        """What the test of a ``where`` or ``masked_fill`` compares; nothing where the test is no comparison."""
+    def _tested(self, step: Step) -> list[T] | None:
+        """What the test of a guard compares; ``None`` where it replaces whatever came out as NaN."""
         node = step.node
-        if node.op != "call":
-            return []
-        name, operand, args = self.torch_call(step.frame, node)
-        if operand is None or name not in ("where", "masked_fill", "masked_fill_") or not args:
-            return []
-        test = self.ev.value(step.frame, operand if name == "where" else args[0])
-        if not isinstance(test, T):
-            return []
-        comparisons = [*holding(test, True), *holding(test, False)]
-        return [p for _, left, right, _ in comparisons for p in (left, right) if not p.tags & {"const", "num"}]
+        tests: list[Value] = []
+        if node.op == "call":
+            name, operand, args = self.torch_call(step.frame, node)
+            if name not in ("where", "masked_fill", "masked_fill_") or operand is None or not args:
+                return None
+            tests = [self.ev.value(step.frame, operand if name == "where" else args[0])]
+        elif node.op in ("setitem", "sub"):
+            if _tests_itself(node.args[1], node.args[0]):
+                return None
+            tests = [self.ev.value(step.frame, node.args[1])]
+        elif node.op == "bin":
+            tests = [self.ev.value(step.frame, n) for n in node.args[1:]]
+        found: list[T] = []
+        for test in tests:
+            if not isinstance(test, T):
+                continue
+            if _finds_nan(test):
+                return None
+            comparisons = [*holding(test, True), *holding(test, False)]
+            found.extend(p for _, left, right, _ in comparisons for p in (left, right) if not p.tags & {"const", "num"})
+        return found
 
     def _dangerous_below(self, frame: Frame, root: Node) -> list[Step]:
         """Divisions, logarithms, roots that a value is made of, up to the next reduction; across calls both ways."""
@@ -235,12 +295,47 @@ class Operations:
                 stack.extend((at, n, depth) for n in node.args[1])
         return found
 
+    def _sums(self, step: Step) -> Iterator[Operation]:
+        """A sum, in the contexts of the callers where only they know which losses are added."""
+        found = list(self._sum(step))
+        unknown = [t for fact in found for t in fact.others if isinstance(t, T) and t.get("called") is not None]
+        if unknown and self.contexts.is_open(step.frame):
+            wider = [f for frame in self.contexts.outer(step.frame)[:MAX_OUTER] for f in self._sum(Step(frame, step.node))]
+            if wider:
+                yield from wider
+                return
+        yield from found
+
+    def _setting(self, frame: Frame, node: Node) -> bool:
+        """A number that a parameter of the function or of the constructor holds."""
+        if number(self.ev.value(frame, node)) is None:
+            return False
+        if node.op == "param":
+            return True
+        me = frame.base().me
+        if node.op != "attr" or node.args[0].op != "param" or not isinstance(me, Inst) or me.ctor is None:
+            return False
+        stored = me.ctor.ir.final.get(f"{me.ctor.function.first_param}.{node.args[1]}")
+        return stored is not None and stored.op == "param"
+
+    def _term(self, frame: Frame, node: Node) -> Value:
+        """A term of a sum; a call of something unknown that compares two things is a loss of its own kind."""
+        value = self.ev.value(frame, node)
+        if node.op == "bin" and node.args[0] == "*" and isinstance(value, T):
+            if any(self._setting(frame, side) for side in node.args[1:]):
+                # A coefficient that can be set is a weight, whatever it is set to.
+                return value.but(tags=value.tags | {"loss"}, act="", info={"terms": ()})
+        called = value.get("called") if isinstance(value, T) else None
+        if isinstance(called, T) and called.sym and node.op == "call" and len(node.args[1]) == 2:
+            return value.but(info={**(value.info or {}), "unknown_loss": called.sym})  # type: ignore[union-attr]
+        return value
+
     def _sum(self, step: Step) -> Iterator[Operation]:
         """A whole sum of terms, as one fact: ``a + b + c``, ``sum(losses)``."""
         frame, node = step.frame, step.node
         terms: list[Value] = []
         if node.op == "bin" and node.args[0] in ("+", "-"):
-            terms = [self.ev.value(frame, n) for n in summands(node)]
+            terms = [self._term(frame, n) for n in summands(node)]
         elif node.op == "call" and node.args[1]:
             func = node.args[0]
             callee = self.ev.value(frame, func) if func.op in ("name", "free") else None
@@ -248,8 +343,10 @@ class Operations:
                 sequence = self.ev.as_sequence(self.ev.value(frame, node.args[1][0]))
                 terms = list(sequence.every()) if sequence is not None else []
         if node.op == "call" and not terms:
-            name, operand, _ = self.torch_call(frame, node)
-            if name in ("sum", "mean") and operand is not None:
+            name, operand, others = self.torch_call(frame, node)
+            if name == "add" and operand is not None and len(node.args[1]) <= 2 and not node.args[2]:
+                terms = [self._term(frame, operand), *[self._term(frame, a) for a in others]]
+            elif name in ("sum", "mean") and operand is not None:
                 wrapped = self.ev.value(frame, operand)
                 parts = wrapped.get("stacked") if isinstance(wrapped, T) else None
                 terms = list(parts) if parts else []
@@ -297,10 +394,10 @@ def late_operands(operations: Operations, step: Step) -> list[Node]:
             return [args[0], args[1]]
         if name in LATE or name in ("nansum", "nanmean"):
             return [operand] if operand is not None else []
-    if node.op == "setitem" and _tests_itself(node.args[1], node.args[0]):
-        return [node.args[0]]
-    if node.op == "sub" and _tests_itself(node.args[1], node.args[0]):
-        return [node.args[0]]
+    if node.op in ("setitem", "sub"):
+        key = operations.ev.value(step.frame, node.args[1])
+        if _tests_itself(node.args[1], node.args[0]) or (isinstance(key, T) and "bool" in key.tags):
+            return [node.args[0]]
     if node.op == "bin" and node.args[0] == "*":
         for side, other in ((node.args[1], node.args[2]), (node.args[2], node.args[1])):
             value = operations.ev.value(step.frame, other)
@@ -323,6 +420,15 @@ def _about(operations: Operations, frame: Frame, side: Node, mask: T) -> bool:
         if node.op in ("bin", "un", "call", "sub", "attr"):
             stack.extend(children(node))
     return False
+
+
+def _finds_nan(test: T, depth: int = 4) -> bool:
+    via = test.get("via")
+    if via is None or depth == 0:
+        return False
+    if via[0] in ("isnan", "isinf", "isfinite"):
+        return True
+    return via[0] in ("not", "&", "|", "mul") and any(isinstance(p, T) and _finds_nan(p, depth - 1) for p in via[1:])
 
 
 def _tests_itself(key: Node, obj: Node) -> bool:

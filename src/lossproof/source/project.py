@@ -5,11 +5,12 @@ Files are parsed only when something asks for them.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Callable, Iterable
 
-from lossproof.source.syntax import ParsedModule
+from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 
 # Libraries whose meaning is built in: their names are never looked up among the project's files, even
 # when the project is the library itself.
@@ -29,6 +30,9 @@ class Project:
         self._modules: dict[str, ParsedModule | None] = {}
         self._resolved: dict[tuple[str, str], str | None] = {}
         self.warnings: list[str] = []
+        # Over all parsed files: calls by the last name of the callee, classes by the last name of a base.
+        self.calls_named: dict[str, list[tuple[ParsedModule, ast.Call, Function]]] = {}
+        self.classes_on: dict[str, list[ClassInfo]] = {}
         self.consulted: set[str] = set()
 
     def load(self, path: str) -> ParsedModule | None:
@@ -48,7 +52,19 @@ class Project:
         except (OSError, ValueError) as error:
             self._warn(path, str(error))
         self._modules[path] = module
+        if module is not None:
+            self._index(module)
         return module
+
+    def _index(self, module: ParsedModule) -> None:
+        if not module.is_test:
+            for name, calls in module.call_index.items():
+                kept = self.calls_named.setdefault(name, [])
+                kept.extend((module, call, holder) for call, holder in calls)
+        for info in module.classes:
+            for base in info.node.bases:
+                value = base.value if isinstance(base, ast.Subscript) else base
+                self.classes_on.setdefault(dotted(value).rpartition(".")[2], []).append(info)
 
     def _warn(self, path: str, reason: str) -> None:
         self.warnings.append(f"{self.display.get(path, path)}: {reason}")

@@ -38,6 +38,9 @@ class Session:
         self.contexts = Contexts(self.ev, self.load_naming)
         self.relevant: list[str] = []
         self._named: set[str] = set()
+        # Files that nothing has asked for yet.
+        self._waiting: list[str] = []
+        self.small = True
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
         self.operations = Operations(self.ev, self.contexts)
         self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
@@ -58,14 +61,16 @@ class Session:
 
     def load_naming(self, name: str) -> None:
         """Parse the relevant files that mention a name: a caller can only be in one of them."""
-        if name in self._named:
-            return
+        if not self.small or name in self._named:
+            return  # everything that matters is parsed
         self._named.add(name)
         if name in ("forward", "__call__", "__init__"):
             return
         word = name.encode()
-        for path, data in self.data.items():
-            if word in data:
+        read = self.project.consulted
+        self._waiting = [path for path in self._waiting if path not in read]
+        for path in self._waiting:
+            if word in self.data[path]:
                 self.load(path)
 
     def load(self, path: str) -> None:
@@ -92,11 +97,14 @@ class Session:
                 size += len(data)
                 if size <= SMALL_PROJECT:
                     others.append((path, data))
-        if size <= SMALL_PROJECT:
+        self.small = size <= SMALL_PROJECT
+        if self.small:
             # The script that only builds a trainer mentions no loss; in a project of this size it is looked at too.
             self.data.update(others)
-        for i, path in enumerate(self.relevant):
+        for path in self.relevant:
             self.load(path)
+        self._waiting = list(self.data)
+        for i, path in enumerate(self.relevant):
             module = self.project.load(path)
             if module is not None and not module.is_test:
                 steps = [self.arithmetic, self.bookkeeping]

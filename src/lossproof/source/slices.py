@@ -20,9 +20,9 @@ from lossproof.source.torch_names import LOSS_FUNCTION
 from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, alternatives
 
 LOSS_FUNCTION_NAME = re.compile(
-    r"loss|criterion|objective|nll|elbo|kld|(^|_)kl(_|$|div)|diverg|dice|tversky|focal|cross_?entropy|bce"
-    r"|penalty|regulari[sz]|ssim|infonce|nt_?xent|contrastive|triplet|charbonnier|huber|rmse|(^|_)mse(_|$)|lovasz|wing|"
-    r"pinball|quantile|mape|smape|sisdr|si_snr|sdr|hinge|perceptual|gram|tv_|total_variation|training_step|compute_loss",
+    r"loss|criterion|objective|nll|elbo(?!w)|kld|(^|_)kl(_|$|div)|diverg|(?<!in)dice|tversky|focal(?!_?len)|cross_?entropy|bce"
+    r"|penalty|regulari[sz]|ssim|infonce|nt_?xent|contrastive|triplet|charbonnier|huber|rmse|(^|_)mse(_|$)|lovasz|(^|_)wing|"
+    r"pinball|mape|smape|sisdr|si_snr|(^|_)sdr|hinge|perceptual|(^|_)gram(_|$)|(^|_)tv_|total_variation|training_step",
     re.I,
 )
 NOT_LOSS = re.compile(
@@ -36,6 +36,7 @@ _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", 
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 _LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
 METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
+OVERLAP_CLASS = re.compile(r"iou|jaccard|overlap|dice|tversky|f1|fbeta", re.I)
 MAX_DEPTH = 5
 MAX_NODES = 4_000
 
@@ -72,6 +73,18 @@ def returns_one_number(function: Function) -> bool:
         elif isinstance(statement, (ast.If, ast.With, ast.For)):
             stack.extend([*reversed(getattr(statement, "orelse", [])), *reversed(statement.body)])
     return bool(returned) and _reduced(returned[-1], assigned, 6)
+
+
+def returns_complement(function: Function) -> bool:
+    """Whether ``1 - score`` is returned: what is subtracted from one is minimized."""
+    return any(
+        isinstance(s, ast.Return)
+        and isinstance(s.value, ast.BinOp)
+        and isinstance(s.value.op, ast.Sub)
+        and isinstance(s.value.left, ast.Constant)
+        and s.value.left.value == 1
+        for s in ast.walk(function.node)
+    )
 
 
 def _reduced(e: ast.expr, assigned: dict[str, ast.expr], depth: int) -> bool:
@@ -122,8 +135,14 @@ class Slices:
         if name in ("training_step", "compute_loss", "loss", "training_loss"):
             return True
         if cls is not None and name in ("forward", "__call__"):
-            return is_loss_class(cls.name) or (METRIC_CLASS.search(cls.name) is None and returns_one_number(function))
+            if METRIC_CLASS.search(cls.name) is not None:
+                return False
+            if OVERLAP_CLASS.search(cls.name) is not None and returns_complement(function):
+                return True
+            return is_loss_class(cls.name) or returns_one_number(function)
         if name.startswith("__") or NOT_LOSS.search(name):
+            return False
+        if "metric" in function.module.display.lower() and "loss" not in name.lower():
             return False
         if LOSS_FUNCTION_NAME.search(name):
             return cls is None or METRIC_CLASS.search(cls.name) is None

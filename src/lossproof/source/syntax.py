@@ -246,13 +246,15 @@ class ParsedModule:
 
     def line_text(self, line: int) -> str:
         if self.lines is None:
-            self.lines = self.source.split("\n")
+            self.lines = _NEWLINE.split(self.source)
         return self.lines[line - 1] if 0 < line <= len(self.lines) else ""
 
     def __repr__(self) -> str:
         return f"<module {self.name}>"
 
 
+# The ends of lines that Python knows; ``str.splitlines`` knows more.
+_NEWLINE = re.compile(r"\r\n|\r|\n")
 _TRANSPARENT = {ast.If, ast.Try, ast.With}
 _CONTEXTS = {ast.Load, ast.Store, ast.Del}
 

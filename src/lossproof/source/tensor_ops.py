@@ -272,6 +272,8 @@ def _sub(a: T, b: T, hop: HopMaker) -> T:
         hi, hi_open = 0.0, False
     if via is not None and via[0] == "min" and same(via[1], a):
         lo, lo_open = 0.0, False
+    if via is not None and via[0] == "maximum" and any(same(p, a) or _max_of(p, a) for p in via[1:]):
+        hi, hi_open = 0.0, False
     other = a.get("via")
     if via is not None and other is not None and (other[0], via[0]) == ("max", "min") and same(other[1], via[1]):
         lo, lo_open = 0.0, False
@@ -289,6 +291,11 @@ def _sub(a: T, b: T, hop: HopMaker) -> T:
     if "loss" in a.tags or "loss" in b.tags:
         tags |= {"loss"}
     return T(act, lo, hi, lo_open, hi_open, tags, trace, info=info)
+
+
+def _max_of(t: T, a: T) -> bool:
+    via = t.get("via")
+    return via is not None and via[0] == "max" and same(via[1], a)
 
 
 def _mul(a: T, b: T, hop: HopMaker) -> T:
@@ -441,24 +448,32 @@ def softmax_form(a: T, b: T) -> bool:
     return via is not None and via[0] == "sum" and same(via[1], a)
 
 
+def _raised(base: float, exponent: float) -> float | None:
+    """``None`` where the result is larger than a number can be: an upper limit is then as good as none."""
+    try:
+        return float(base**exponent)
+    except (OverflowError, ZeroDivisionError):
+        return None
+
+
 def power(a: T, b: T, hop: HopMaker) -> T:
     exponent = b.lo if b.lo is not None and b.lo == b.hi else None
     lo = hi = None
     lo_open = False
-    if exponent is not None and exponent == int(exponent) and int(exponent) % 2 == 0:
+    if exponent is not None and float(exponent).is_integer() and exponent % 2 == 0:
         lo, lo_open = 0.0, a.nonzero
         if a.hi is not None and a.lo is not None and exponent > 0:
-            hi = max(abs(a.lo), abs(a.hi)) ** exponent
+            hi = _raised(max(abs(a.lo), abs(a.hi)), exponent)
     elif a.positive:
         lo, lo_open = 0.0, True
         if exponent is not None and exponent > 0 and a.hi is not None:
-            hi = a.hi**exponent
+            hi = _raised(a.hi, exponent)
     elif a.nonnegative:
         lo = 0.0
         if a.hi is not None and (exponent is None or exponent > 0):
-            hi = max(1.0, a.hi) if exponent is None else a.hi**exponent
+            hi = max(1.0, a.hi) if exponent is None else _raised(a.hi, exponent)
     if lo is not None and a.lo is not None and exponent is not None and exponent > 0 and a.lo > 0:
-        lo, lo_open = a.lo**exponent, a.lo_open
+        lo, lo_open = _raised(a.lo, exponent) or lo, a.lo_open
     act = "sqrt" if exponent == 0.5 else "square" if exponent == 2 else ""
     info: dict[str, Any] = {"via": ("pow", a, b), **_shape_of(a, a)}
     tags = inherit(a)
@@ -470,7 +485,8 @@ def power(a: T, b: T, hop: HopMaker) -> T:
 def _matmul(a: T, b: T, hop: HopMaker) -> T:
     if a.act == "normalized" and b.act in ("normalized", ""):
         return T("cosine", -1.0, 1.0, tags=inherit(a, b), info={"via": ("matmul", a, b)})
-    return T("affine", tags=inherit(a, b), info={"via": ("matmul", a, b)})
+    lo = 0.0 if a.nonnegative and b.nonnegative else None
+    return T("affine", lo, tags=inherit(a, b), info={"via": ("matmul", a, b)})
 
 
 def _floordiv(a: T, b: T, hop: HopMaker) -> T:
@@ -755,7 +771,7 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
     width, rank = t.get("width"), t.get("ndim")
     if name in ("permute", "transpose", "swapaxes", "movedim"):
         order = [constant(a) for a in args[:2]]
-        if (name == "permute" and order[0] not in (None, 0)) or (name == "transpose" and sorted(map(str, order)) == ["0", "1"]):
+        if (name == "permute" and order and order[0] not in (None, 0)) or (name == "transpose" and sorted(map(str, order)) == ["0", "1"]):
             # The batch is not the first axis any more.
             return _with(t, width=None, ndim=None, moved=True)
     if t.get("moved") and name in ("view", "reshape", "flatten"):
@@ -809,8 +825,9 @@ def indexed(t: T, index: Value) -> Value:
     info = dict(t.info) if t.info else {}
     parts = index.every() if isinstance(index, Seq) and index.kind == "tuple" else [index]
     width, rank = info.get("width"), info.get("ndim")
-    if any(isinstance(p, T) and ("bool" in p.tags or MASK_NAME.search(p.sym)) for p in parts):
-        info["masked"] = True
+    mask = next((p for p in parts if isinstance(p, T) and ("bool" in p.tags or MASK_NAME.search(p.sym))), None)
+    if mask is not None:
+        info["masked"] = mask
     if not parts:
         return t
     if isinstance(parts[0], T) and parts[0].tags & {"num", "int"} and "const" not in parts[0].tags:
@@ -866,7 +883,7 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         if op == "masked_select":
             chosen = as_tensor(args[0] if args else kw.get("mask"))
             return distribute(
-                lambda t: narrowed(t, chosen, True).but(info={**(t.info or {}), "masked": True, "width": None, "ndim": 1}),
+                lambda t: narrowed(t, chosen, True).but(info={**(t.info or {}), "masked": as_tensor(args[0] if args else kw.get("mask")), "width": None, "ndim": 1}),
                 receiver,
             )
         if isinstance(receiver, (T, Union)):
@@ -1140,6 +1157,10 @@ def terms_of(t: T) -> tuple[str, ...]:
     via = t.get("via")
     if via is None:
         return ()
+    if via[0] == "div" and via[2].tags & {"count", "size", "sum"} and "const" not in via[2].tags:
+        return terms_of(via[1])  # a count makes it a mean
+    if via[0] == "sub" and "const" in via[1].tags and via[1].lo == 1.0 and not via[2].tags & {"num", "const"}:
+        return ("complement",)
     if via[0] == "mean" or (via[0] == "sum" and t.get("reduced") == "all"):
         inner = via[1]
         known = terms_of(inner)
@@ -1183,7 +1204,8 @@ def joined(parts: Value) -> Value:
             return known[0].but(act="", lo=None, hi=None, info=None, trace=())
         if len(ts) == 1:
             return ts[0].but(act="", info={"via": ("stack", ts[0])})
-        return widest(ts).but(act="", info=None) if ts else UNKNOWN
+        pooled = {"pooled": True} if ts and all(t.get("pooled") for t in ts) else None
+        return widest(ts).but(act="", info=pooled) if ts else UNKNOWN
     if isinstance(parts, Map):
         return UNKNOWN
     return parts if isinstance(parts, T) else UNKNOWN

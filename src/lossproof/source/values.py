@@ -333,6 +333,7 @@ def _identity(value: Value) -> Any:
             value.sym,
             value.tags,
             value.get("width"),
+            value.get("masked") is not None,
         )
     if isinstance(value, Const):
         return ("C", type(value.v).__name__, repr(value.v))

@@ -124,7 +124,7 @@ from lossproof.source.tensor_ops import as_tensor, terms_of
 
 
 _FAMILY = {
-    "ce": "log", "nll": "log", "bce": "log", "bce_logits": "log", "kl": "divergence", "mse": "square", "l1": "distance",
+    "ce": "log", "nll": "log", "bce": "binary log", "bce_logits": "binary log", "kl": "divergence", "mse": "square", "l1": "distance",
     "smooth_l1": "distance", "huber": "distance", "triplet": "margin", "ranking": "margin", "cosine": "cosine",
     "cosine_embedding": "cosine", "gaussian": "log", "poisson": "log", "ctc": "log", "multilabel_soft_margin": "log",
     "soft_margin": "log", "sigmoid_focal": "log", "squared": "square", "absolute": "distance",
@@ -138,6 +138,8 @@ def check(fact: Operation) -> Iterator[Finding]:
     for value in fact.others:
         t = as_tensor(value)
         found = terms_of(t)
+        if not found and fact.spine and t.get("unknown_loss"):
+            found = (f"`{t.get('unknown_loss')}`",)
         if not found and "loss" in t.tags:
             return  # somebody put a coefficient on a term
         kinds.extend(found)

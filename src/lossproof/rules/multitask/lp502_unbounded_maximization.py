@@ -100,7 +100,8 @@ from collections.abc import Iterator
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
-from lossproof.source.tensor_ops import as_tensor, terms_of
+from lossproof.source.hazards import tested
+from lossproof.source.tensor_ops import as_tensor, same, terms_of
 from lossproof.source.values import T
 
 
@@ -110,6 +111,11 @@ def check(fact: Operation) -> Iterator[Finding]:
     kept, pushed = _terms(fact)
     if not kept or pushed is None:
         return
+    scale = next((s for s in (_scale(as_tensor(o)) for o in (fact.operand, *fact.others)) if s is not None), None)
+    if scale is not None and any(_holds(k, scale) for k in kept):
+        return  # a likelihood: the same scale stands in the other term
+    if any(tested(fact, t) for t in fact.operands() + [as_tensor(o) for o in fact.others] if "const" not in t.tags):
+        return  # added only while it is on the near side of a margin
     yield fact.finding(
         RULE,
         f"a term with no upper bound is maximized ({pushed}): the sum has no minimum, so training drifts to ever "
@@ -121,10 +127,16 @@ def check(fact: Operation) -> Iterator[Finding]:
 def _terms(fact: Operation) -> tuple[list[T], str | None]:
     if fact.op == "sub":
         left, right = as_tensor(fact.operand), as_tensor(fact.others[0])
-        return ([left] if _is_loss(left) else []), _unbounded(right)
+        counts = _is_loss(left) or (fact.spine and _floor(left))
+        return ([left] if counts else []), _unbounded(right)
     parts = [as_tensor(t) for t in (fact.others if fact.op == "sum_of_losses" else (fact.operand, *fact.others))]
     pushed = [r for r in (_negated(p) for p in parts) if r is not None]
-    return [p for p in parts if _is_loss(p) and _negated(p) is None], (pushed[0] if pushed else None)
+    kept = [p for p in parts if (_is_loss(p) or (fact.spine and _floor(p))) and _negated(p) is None]
+    return kept, (pushed[0] if pushed else None)
+
+
+def _floor(t: T) -> bool:
+    return t.nonnegative and not t.tags & {"num", "const"}
 
 
 def _is_loss(t: T) -> bool:
@@ -136,6 +148,9 @@ def _negated(t: T, depth: int = 4) -> str | None:
     if via is None or depth == 0:
         return None
     if via[0] == "neg":
+        inner = via[1].get("via")
+        if inner is not None and inner[0] == "add":
+            return next((r for r in (_unbounded(p) for p in inner[1:] if isinstance(p, T)) if r is not None), None)
         return _unbounded(via[1])
     if via[0] == "mul":
         for one, other in ((via[1], via[2]), (via[2], via[1])):
@@ -161,9 +176,21 @@ def _unbounded(t: T, depth: int = 6) -> str | None:
         return f"a {kind} loss"
     if t.act == "norm":
         return "a distance or a spread"
+    if t.act == "entropy":
+        scale = t.get("via")[1]
+        learned = scale.act in ("softplus", "exp", "affine") or scale.tags & {"parameter", "pred", "output"}
+        return None if scale.hi is not None or not learned else "the entropy of a continuous distribution"
+    if "parameter" in t.tags and not t.act:
+        return "a free parameter"
     via = t.get("via")
     if via is None:
         return None
+    if via[0] == "log" and (via[1].act in ("softplus", "exp") or _softplus(via[1])):
+        return "the logarithm of a free scale"
+    if via[0] == "add":
+        for one, other in ((via[1], via[2]), (via[2], via[1])):
+            if "num" in one.tags or "const" in one.tags:
+                return _unbounded(other, depth - 1)
     if via[0] in ("pow", "square", "abs") and t.lo == 0.0:
         inner = via[1].get("via")
         if inner is not None and inner[0] in ("mean", "sum"):
@@ -180,6 +207,31 @@ def _unbounded(t: T, depth: int = 6) -> str | None:
     if via[0] == "div":
         return _unbounded(via[1], depth - 1)
     return None
+
+
+def _scale(t: T, depth: int = 8) -> T | None:
+    """The operand of the logarithm in a term."""
+    via = t.get("via")
+    if via is None or depth == 0:
+        return None
+    if via[0] == "log":
+        return via[1] if isinstance(via[1], T) else None
+    return next((s for s in (_scale(p, depth - 1) for p in via[1:] if isinstance(p, T)) if s is not None), None)
+
+
+def _holds(t: T, scale: T, depth: int = 8) -> bool:
+    via = t.get("via")
+    inner = scale.get("via")
+    bare = [scale, *(p for p in (inner[1:] if inner is not None and inner[0] == "add" else ()) if isinstance(p, T))]
+    if any(same(t, b) for b in bare if "const" not in b.tags):
+        return True
+    return via is not None and depth > 0 and any(isinstance(p, T) and _holds(p, scale, depth - 1) for p in via[1:])
+
+
+def _softplus(t: T) -> bool:
+    """``softplus(x) + eps``"""
+    via = t.get("via")
+    return via is not None and via[0] == "add" and any(isinstance(p, T) and p.act in ("softplus", "exp") for p in via[1:])
 
 
 RULE = Rule(

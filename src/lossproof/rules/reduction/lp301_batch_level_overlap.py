@@ -98,15 +98,14 @@ def train(loader):
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
+from itertools import product
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
-from lossproof.source.facts import Operation
-from lossproof.source.syntax import Function
-from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.facts import Operation, possible
+from lossproof.source.slices import returns_complement
 from lossproof.source.values import T
 
 _LOSS = re.compile(r"loss|criterion|objective", re.I)
@@ -116,9 +115,8 @@ _LOSS = re.compile(r"loss|criterion|objective", re.I)
 def check(fact: Operation) -> Iterator[Finding]:
     if fact.op != "div" or not fact.others or not _trained_on(fact):
         return
-    numerator = as_tensor(fact.others[0])
-    for t in fact.operands():
-        overlap = _overlap(numerator)
+    overlaps = [_overlap(n) for _, n in possible(fact.others[0], fact.atoms)]
+    for overlap, t in product(overlaps, fact.operands()):
         if overlap is None or not _union(t) or not _pools_batch(overlap) or _of_one_sample(overlap):
             continue
         if any("batch" in atom.key.lower() for atom in fact.atoms):
@@ -139,16 +137,7 @@ def _trained_on(fact: Operation) -> bool:
     names = {getattr(c.func, "attr", "") for c in root.calls}
     if names & {"backward", "manual_backward"} or root.name in ("training_step", "compute_loss"):
         return True
-    return _LOSS.search(root.qualname) is not None or _one_minus(root)
-
-
-def _one_minus(function: Function) -> bool:
-    """What is subtracted from one to be returned is minimized."""
-    return any(
-        isinstance(s, ast.Return) and isinstance(s.value, ast.BinOp) and isinstance(s.value.op, ast.Sub)
-        and isinstance(s.value.left, ast.Constant) and s.value.left.value == 1
-        for s in ast.walk(function.node)
-    )
+    return _LOSS.search(f"{root.module.display}:{root.qualname}") is not None or returns_complement(root)
 
 
 def _overlap(t: T, depth: int = 7) -> T | None:
@@ -163,9 +152,9 @@ def _overlap(t: T, depth: int = 7) -> T | None:
         deeper = _overlap(inner, depth - 1)
         if deeper is not None:
             return deeper
-        product = inner.get("via")
-        if product is not None and product[0] in ("mul", "minimum") and (via[0] == "sum" or t.get("reduced") == "all"):
-            two = [p for p in product[1:] if isinstance(p, T) and "const" not in p.tags]
+        joint = inner.get("via")
+        if joint is not None and joint[0] in ("mul", "minimum") and (via[0] == "sum" or t.get("reduced") == "all"):
+            two = [p for p in joint[1:] if isinstance(p, T) and "const" not in p.tags]
             if len(two) == 2 and two[0] is not two[1]:
                 return t
         return None

@@ -102,30 +102,56 @@ from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
-from lossproof.source.facts import Operation
-from lossproof.source.hazards import is_mask, mask_in, selected, tested
+from lossproof.source.facts import LossCall, Operation
+from lossproof.source.hazards import is_mask, mask_in, occurs, selected, selecting, tested
 from lossproof.source.tensor_ops import as_tensor, same
-from lossproof.source.values import T
+from lossproof.source.values import T, constant
+
+_ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber")
 
 
 _EMPTY = "a batch in which the mask selects nothing makes this mean NaN"
 _ALL = "the masked elements are zeros that still count in the mean: the loss shrinks with the share that is kept"
 
 
-def check(fact: Operation) -> Iterator[Finding]:
-    if fact.op == "mean" and not fact.others:
+def check(fact: Operation | LossCall) -> Iterator[Finding]:
+    if isinstance(fact, LossCall):
+        yield from _both_masked(fact)
+    elif fact.op == "mean" and not fact.others:
         yield from _mean(fact)
     elif fact.op == "div" and fact.others:
         yield from _ratio(fact)
 
 
+def _both_masked(fact: LossCall) -> Iterator[Finding]:
+    """``l1_loss(pred * mask, target * mask)``: the masked elements are equal, and count."""
+    reduction = fact.settings.get("reduction")
+    if fact.kind not in _ELEMENTWISE or (reduction is not None and constant(reduction) != "mean"):
+        return
+    if constant(fact.settings.get("reduce")) is False or constant(fact.settings.get("size_average")) is False:
+        return
+    for _, x in fact.inputs():
+        mask = mask_in(x, False)
+        if mask is None:
+            return
+        for _, y in fact.targets():
+            other = mask_in(y, False)
+            if other is None or not same(mask, other):
+                return
+    yield fact.finding(RULE, _ALL, confidence="likely")
+
+
 def _mean(fact: Operation) -> Iterator[Finding]:
-    for t in fact.operands():
+    operands = fact.operands()
+    for t in operands:
         if selected(t):
+            masks = selecting(t)
+            if any(not selected(other) for other in operands) or any(occurs(m) or tested(fact, m) for m in masks):
+                return  # chosen by a test, or known to be there
             if not tested(fact, t):
                 yield fact.finding(RULE, _EMPTY, severity=Severity.ERROR, confidence="likely")
             return
-        if mask_in(t) is not None or _zeroed(t) or _ignored(t):
+        if mask_in(t, False) is not None or _zeroed(t) or _ignored(t):
             if "sum" not in t.tags:
                 yield fact.finding(RULE, _ALL, confidence="likely")
             return
@@ -172,6 +198,6 @@ RULE = Rule(
     hint="divide by what is kept: (loss * mask).sum() / mask.sum().clamp(min=1)",
     page=__doc__ or "",
     evidence="masked-mean",
-    facts="operation",
+    facts="operation loss",
     check=check,
 )

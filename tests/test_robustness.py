@@ -330,6 +330,7 @@ def test_size_alone_is_neither_a_fault_nor_a_hang(look: Look, name: str) -> None
 
 CIRCLES: dict[str, dict[str, str]] = {
     "a class that is its own base": {"odd.py": "class A(A):\n    pass\nclass B(B, nn.Module):\n    def forward(self, x):\n        return super().forward(x)\ndef f(x, y):\n    return F.cross_entropy(B()(A()(x)), y)\n"},
+    "a class whose base is its own attribute": {"odd.py": "class A(A.B.C):\n    pass\nclass B(C.x):\n    pass\nclass C(B.x):\n    pass\ndef f(x, y):\n    return F.cross_entropy(A.apply(B()(x), C.x), y)\n"},
     "two classes that are each other's base": {"odd.py": "class A(B):\n    pass\nclass B(A):\n    pass\nclass C(A, B):\n    def f(self, x, y):\n        return F.cross_entropy(self.net(x), y)\nC().f(1, 2)\n"},
     "bases across files in a circle": {
         "a.py": "from b import B\nclass A(B):\n    def loss(self, x, y):\n        return self.criterion(self(x), y)\n",

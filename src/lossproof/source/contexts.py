@@ -13,6 +13,8 @@ from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.values import Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
 
 MAX_CALLERS = 12
+# A name that is called in more places than this (``forward``, ``get``) tells nothing about its callers.
+MAX_SITES = 60
 # Nodes looked at to find the callers of one function: a name like ``expand`` has a thousand call sites.
 MAX_SEARCH = 12_000
 _LOSS_NAME = re.compile(r"loss|criterion|target|label|^gt|y_true", re.I)
@@ -159,11 +161,7 @@ class Contexts:
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         with self._aside():
             self.load_naming(name)
-            found = []
-            for other in self.ev.project.loaded():
-                value = other.top.get(name)
-                if isinstance(value, ClassInfo):
-                    found.append(Cls(value))
+            found = [Cls(info) for info in self.ev.project.classes_named.get(name, ())]
             return found[0] if len(found) == 1 else None
 
     @contextmanager

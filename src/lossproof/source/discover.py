@@ -181,7 +181,7 @@ def walk(
                         if entry.is_file(follow_symlinks=False):
                             files.append(name)
                             continue
-                        if entry.is_symlink() and entry.is_file():
+                        if entry.is_symlink() and _is_file(entry):
                             links.append(name)
                             continue
                     if entry.is_dir(follow_symlinks=False):
@@ -230,6 +230,14 @@ def display(path: str, cwd: str | None = None) -> str:
     return inside if inside else path
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A link in a circle, or into a folder that may not be entered, is no file; its neighbours are."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 class _TooMany(Exception):
     """The root is no project but a whole disk."""
 
@@ -247,7 +255,7 @@ def _surroundings(root: str, given: Sequence[str], walked: Sequence[str], keep: 
     for folder in {os.path.dirname(path) for path in given}:
         try:
             with os.scandir(folder) as entries:
-                beside.update(entry.path for entry in entries if entry.name.endswith(SUFFIXES) and entry.is_file())
+                beside.update(entry.path for entry in entries if entry.name.endswith(SUFFIXES) and _is_file(entry))
         except OSError:
             continue
     return beside

@@ -16,7 +16,7 @@ from lossproof.source.values import Meth, T
 # Names that say "this is a setting or a count": used to stay silent, never to accuse.
 _SETTING = re.compile(
     r"^(t|temp|temperature|tau|scale|scaling|sigma\d?|beta\d?|gamma|alpha|lambda_?\w*|lam|n|k|num\w*|\w*_num|n_\w+|count|"
-    r"batch_size|bs|eps\w*|epsilon|smooth\w*|norm\w*|avg_factor|normali[sz]er|size|length\w*|\w*_len|dim|factor|std\w*|var|"
+    r"batch_size|bs|eps\w*|epsilon|smooth\w*|norm\w*|avg_factor|normali[sz]er|size|length\w*|\w*_len|\w*_lengths?|\w+_num_\w+|dim|factor|std\w*|var|"
     r"variance|s|m|margin|step\w*|epoch\w*|total\w*|world_size|weight_sum|denom\w*|stride|ratio|period|warmup\w*|c|nb\w*|"
     r"accum\w*|\w*_steps|div|divisor|bandwidth\w*|h|w|height|width|max_\w+|min_\w+|rate|lr|freq\w*|mean_?std|"
     r"\w*_scale|scale\d|\w*_factor|\w*_temperature|inv_\w+|diameter\w*|\w*_size|cfg|config|args|opt|loss_weight|\w*_weight)$",
@@ -29,7 +29,11 @@ _TENSOR_METHOD = {
     "numel", "new_zeros", "type_as", "to", "argmax", "long", "sigmoid", "softmax", "backward", "clone", "norm", "std", "var",
     "cpu", "cuda", "requires_grad", "expand", "repeat", "gather", "ndim", "T", "masked_fill", "nelement",
 }  # fmt: skip
-_NOT_A_TENSOR = {"float", "int", "bool", "str", "dict", "list", "Callable", "None"}
+_NOT_A_TENSOR = {"ndarray", "float", "int", "bool", "str", "dict", "list", "Callable", "None"}
+
+
+def is_setting_name(name: str) -> bool:
+    return len(name) > 1 and _SETTING.match(name) is not None
 
 
 def is_data(t: T) -> bool:
@@ -196,6 +200,11 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return None
         if any("num" in p.tags or (p.get("param") is not None and not is_data(p)) or _setting(p) for p in parts):
             return None  # an epsilon that we cannot read
+        if len(parts) == 2 and (_counts_the_rest(parts[0], parts[1]) or _counts_the_rest(parts[1], parts[0])):
+            return None  # what is counted and what is not are never both empty
+        squares = [p.get("via") for p in parts]
+        if all(s is not None and s[0] in ("pow", "square") and _width(s[1]) for s in squares):
+            return None  # the diagonal of a box
         reasons = [zero_reason(p, depth - 1) for p in parts]
         return reasons[0] if reasons and all(reasons) else None
     if op == "sub":
@@ -205,6 +214,8 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return "it reaches zero at the end of its range" if closed else None
         if _is_reduction(a, "max") and _is_reduction(b, "min"):
             return "maximum and minimum are equal for a constant input"
+        if _is_reduction(a, "maximum") and _is_reduction(b, "minimum"):
+            return None  # the extent of two intervals together
         if a.lo == a.hi == 1.0:
             return "the difference is zero where the operand is 1" if is_data(b) and b.hi is None else None
         if "const" in a.tags or "const" in b.tags:
@@ -215,6 +226,8 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return None  # two areas less what they share: more than a difference can be said of
         return "the difference can be zero" if is_data(a) and is_data(b) else None
     if op in ("mul", "div"):
+        if op == "mul" and _width(via[1]) and _width(via[2]):
+            return None  # the area of a box
         for part in via[1:2] if op == "div" else via[1:]:
             reason = zero_reason(part, depth - 1) if isinstance(part, T) else None
             if reason is not None:
@@ -258,6 +271,23 @@ def _setting(t: T) -> bool:
 def _is_reduction(t: T, word: str) -> bool:
     via = t.get("via")
     return via is not None and via[0] == word
+
+
+def _counts_the_rest(one: T, other: T) -> bool:
+    """``x.sum()`` and ``(1 - x).cumsum(0)``."""
+    a, b = one.get("via"), other.get("via")
+    if a is None or b is None or a[0] not in ("sum", "cumsum") or b[0] not in ("sum", "cumsum"):
+        return False
+    rest = b[1].get("via")
+    return rest is not None and rest[0] == "sub" and rest[1].lo == rest[1].hi == 1.0 and same(rest[2], a[1])
+
+
+def _width(t: object) -> bool:
+    """A difference of coordinates, cut off at 0."""
+    via = t.get("via") if isinstance(t, T) else None
+    if via is None or via[0] not in ("clamp", "maximum"):
+        return False
+    return any(isinstance(p, T) and _is_reduction(p, "sub") for p in via[1:])
 
 
 def _overlap_sum(t: T) -> bool:

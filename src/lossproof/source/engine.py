@@ -6,11 +6,15 @@ import gc
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from lossproof.finding import Finding, Location
 from lossproof.rules.registry import Rule, all_rules
 from lossproof.source.discover import SourceFile
 from lossproof.source.facts import Fact, location
+
+if TYPE_CHECKING:
+    from lossproof.source.cache import Cache
 
 # Cheap tests first: most files mention none of these, and of those that do most only speak of a loss.
 _TORCH = b"torch"
@@ -24,7 +28,7 @@ _OBJECTIVE = re.compile(
     rb"|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL])"
 )
 # What comes down to one number is an objective or a metric, whatever it is called.
-_NUMBER = re.compile(rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\()")
+_NUMBER = re.compile(rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\(|\bloss\b)")
 # A loss that is plain arithmetic on what it is given imports nothing, or nothing of another framework.
 _LOSS_DEF = re.compile(rb"def[ \t]+\w*(?:loss|criteri|(?<!in)dice|iou|tversky)\w*[ \t]*\(|class[ \t]+\w*Loss\b")
 _OTHER_FRAMEWORK = re.compile(
@@ -71,6 +75,35 @@ def analyse(
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Find the faults in ``targets``, resolving names among all ``files``."""
+    cache = None
+    if cache_dir is not None:
+        from lossproof import __version__
+        from lossproof.source.cache import Cache
+
+        cache = Cache(cache_dir, root, __version__)
+        kept = cache.read(files, matters)
+        if kept is not None:
+            analysis = Analysis()
+            analysis.findings, analysis.warnings = kept.findings, kept.warnings
+            analysis.unresolved = kept.unresolved
+            analysis.files_seen = len(files)
+            return _narrowed(analysis, files, targets, show_unresolved)
+    if not any(map(_may_matter, files)) and len(files) == 1:
+        return _narrowed(Analysis(), files, targets, show_unresolved)
+    analysis = _fresh(root, files, cache, progress)
+    return _narrowed(analysis, files, targets, show_unresolved)
+
+
+def _may_matter(file: SourceFile) -> bool:
+    try:
+        return matters(file.read())
+    except OSError:
+        return True  # the session says what is wrong with it
+
+
+def _fresh(
+    root: str, files: Sequence[SourceFile], cache: Cache | None, progress: Callable[[int, int], None] | None
+) -> Analysis:
     from lossproof.source.session import Session
 
     limit = sys.getrecursionlimit()
@@ -79,11 +112,31 @@ def analyse(
     gc.disable()  # trees and value graphs live until the end: looking for garbage among them is a third of the time
     try:
         session = Session(root, files)
-        return session.run(targets, show_unresolved, progress)
+        analysis = session.run(progress)
+        if cache is not None:
+            from lossproof.source.cache import Kept
+
+            kept = Kept(analysis.findings, analysis.unresolved, analysis.warnings, analysis.files_parsed)
+            cache.write(files, session.rests_on(), kept)
+        return analysis
     finally:
         sys.setrecursionlimit(limit)
         if collects:
             gc.enable()
+
+
+def _narrowed(
+    analysis: Analysis, files: Sequence[SourceFile], targets: Collection[str], show_unresolved: bool
+) -> Analysis:
+    """What concerns the targets: a finding belongs to a file that it lies in or that its path comes through."""
+    wanted = {f.display for f in files if f.path in targets}
+    if len(wanted) < len(files):
+        analysis.findings = [
+            f for f in analysis.findings if f.path in wanted or any(hop.path in wanted for hop in f.related)
+        ]
+    analysis.unresolved = [p for p in analysis.unresolved if p.path in wanted] if show_unresolved else []
+    analysis.files_seen = len(files)
+    return analysis
 
 
 def judge(fact: Fact, rules: dict[str, list[Rule]]) -> list[Finding]:

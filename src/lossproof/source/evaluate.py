@@ -55,8 +55,10 @@ MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
 MAX_STEPS = 6_000  # nodes for one question
 MAX_UNROLL = 32
+MAX_STARS = 40
 MAX_GUARDS = 60  # conditions around one place
 TEST_STEPS = 250
+GLANCE_STEPS = 80
 COSTLY = 120
 FRUITLESS = 2
 
@@ -90,6 +92,8 @@ class Evaluator:
         self._open: dict[Function, Frame] = {}
         self._open_instances: dict[ClassInfo, Inst] = {}
         self._mro: dict[ClassInfo, list[Cls]] = {}
+        # Classes whose bases are being looked up right now.
+        self._opening: set[ClassInfo] = set()
         # Answers who calls a function and who builds an object; set by ``contexts.Contexts``.
         self.oracle: Oracle | None = None
 
@@ -197,12 +201,22 @@ class Evaluator:
             if value.value is None:
                 before = self.busy_hits
                 result = self.value(value.frame, value.node)
+                if self.steps > self.cap:
+                    return result
                 value.value = result
                 if self.busy_hits != before:
                     self.provisional.append((value, None))
                 return result
             return value.value
         return value
+
+    def glance(self, value: Value | Thunk) -> Value:
+        """A value if it is near at hand, else unknown."""
+        cap, self.cap = self.cap, min(self.cap, self.steps + GLANCE_STEPS)
+        try:
+            return self.force(value)
+        finally:
+            self.cap = cap
 
     def hop(self, frame: Frame, node: Node) -> Callable[[str], Hop]:
         module = frame.function.module
@@ -219,6 +233,8 @@ class Evaluator:
                 # What the callee does with it may tell more of it than what the caller does.
                 if value.get("held") is None:
                     return value.but(info={**(value.info or {}), "held": (function, name)})
+            if isinstance(value, T) and not value.sym and not value.act and (value.get("via") or ("",))[0] == "part":
+                return value.but(sym=name)  # one of a batch: what it is called here is all its name
             return value
         if function.cls is not None and not function.is_static and name == function.first_param:
             return base.me if base.me is not None else UNKNOWN
@@ -318,9 +334,12 @@ class Evaluator:
         node = lower(module.body).final.get(name)
         if node is not None:
             return self.value(self.open_frame(module.body), node)
-        for target, level in module.star_imports:
+        # A package that re-exports a hundred modules would have all of them parsed for one unknown name.
+        for target, level in module.star_imports[:MAX_STARS]:
             path = self.project.find(module.path, target, level)
             if path is not None and path != module.path:
+                if not self.project.may_define(path, name):
+                    continue
                 other = self.project.load(path)
                 if other is not None and (self.defines(other, name) or other.star_imports):
                     found = self.global_value(other, name)
@@ -601,6 +620,10 @@ class Evaluator:
                     return self.attribute(frame, v, fields[index][0], node)
                 return UNKNOWN
             if isinstance(v, T):
+                word = getattr(node.at, "id", "")
+                if tensor_ops.MASK_NAME.search(word):
+                    # ``for x, y, mask in loader``: where it comes from does not tell that it is one.
+                    return T(sym=word, tags=v.tags & tensor_ops.INHERITED, info={"via": ("part", v, index)})
                 return T(tags=v.tags & tensor_ops.INHERITED, info={"via": ("part", v, index)})
             if isinstance(v, Lib):
                 sequence = library.iterated(self, v)
@@ -1079,10 +1102,16 @@ class Evaluator:
         frame = cls.closure or (
             self.open_frame(cls.info.owner) if cls.info.owner is not None else self.open_frame(cls.info.module.body)
         )
+        if cls.info in self._opening:
+            return []  # ``class A(A.B)``: its base is looked up in itself
+        self._opening.add(cls.info)
         found: list[Value] = []
-        for base in cls.info.node.bases:
-            value = self._static(frame, base)
-            found.extend(v for _, v in alternatives(value))
+        try:
+            for base in cls.info.node.bases:
+                value = self._static(frame, base)
+                found.extend(v for _, v in alternatives(value))
+        finally:
+            self._opening.discard(cls.info)
         return found
 
     def _static(self, frame: Frame, expression: Any) -> Value:
@@ -1436,7 +1465,11 @@ class Evaluator:
             return self.call(callee.func, merged, {**callee.kwargs, **named}, frame, node)
         if isinstance(callee, Meth):
             return self.call_method(callee.receiver, callee.name, positional, named, frame, node)
-        args = [self.force(a) for a in positional]
+        if (isinstance(callee, Lib) and library.forgets_input(callee)) or isinstance(callee, Seq):
+            # What a linear layer gives does not depend on what it is given, but for its shape.
+            args = [self.glance(a) for a in positional]
+        else:
+            args = [self.force(a) for a in positional]
         kwargs = {k: self.force(v) for k, v in named.items()}
         if isinstance(callee, Ref):
             return library.call(self, callee.name, args, kwargs, frame, node)

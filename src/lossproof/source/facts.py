@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lossproof.finding import Finding, Location, Remedy, Severity
-from lossproof.source.values import Atoms, Hop, T, Union, Value, alternatives, combine, consistent
+from lossproof.source.values import Atoms, Hop, T, Thunk, Union, Value, alternatives, combine, consistent
 
 if TYPE_CHECKING:
     from lossproof.rules.registry import Rule
@@ -120,7 +120,7 @@ def _distinct(places: list[Location], last: Location) -> list[Location]:
 class LossCall(Fact):
     """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
 
-    __slots__ = ("input", "kind", "settings", "target", "word")
+    __slots__ = ("_target", "input", "kind", "settings", "word")
     sort = "loss"
 
     def __init__(
@@ -132,15 +132,20 @@ class LossCall(Fact):
         kind: str,
         word: str,
         input: Value,
-        target: Value,
+        target: Value | Thunk,
         settings: dict[str, Value],
     ) -> None:
         super().__init__(ev, frame, node, atoms)
         self.kind = kind
         self.word = word
         self.input = input
-        self.target = target
+        self._target = target
         self.settings = settings
+
+    @property
+    def target(self) -> Value:
+        """Looked at only when a rule asks, and only as far as is near at hand."""
+        return self.ev.glance(self._target)
 
     def inputs(self) -> list[tuple[Atoms, T]]:
         """The alternatives of the input that can occur where this call stands."""

@@ -19,7 +19,15 @@ from lossproof.source.investigate import NO_GRADIENT, Investigation
 from lossproof.source.lower import Node, lower
 from lossproof.source.slices import LOSS_CLASS_NAME, METRIC_CLASS, Slices
 from lossproof.source.syntax import Function
-from lossproof.source.torch_names import KEEP, LAYER_OPERATION, SAME_OPERATION, TRANSPARENT_WRAPPER, layer, loss_kind, operation
+from lossproof.source.torch_names import (
+    KEEP,
+    LAYER_OPERATION,
+    SAME_OPERATION,
+    TRANSPARENT_WRAPPER,
+    layer,
+    loss_kind,
+    operation,
+)
 from lossproof.source.values import Cls, Const, Inst, Lib, Map, Mod, Partial, Ref, Seq, T, Thunk, Value, alternatives
 
 # How a gradient is cut: decisions have a gradient of zero everywhere, the others take the graph away.
@@ -37,21 +45,29 @@ LEAVE = {"detach": "detach", "detach_": "detach", "item": "item", "tolist": "ite
 HARD = {"argmax", "round", "sign", "threshold", "one_hot", "count", "draw", "integer"}
 _ACTIVATION = {"sigmoid", "softmax", "log_softmax", "logsigmoid"}
 _NOTHING = {
-    "size", "numel", "nelement", "dim", "ndimension", "stride", "zeros", "ones", "zeros_like", "ones_like", "rand", "randn",
-    "randn_like", "rand_like", "randint", "arange", "linspace", "eye", "full", "full_like", "empty", "empty_like", "new_zeros",
-    "new_ones", "new_full", "new_empty", "new_tensor", "isnan", "isinf", "isfinite", "any", "all", "is_cuda", "get_device",
+    "size", "numel", "nelement", "dim", "ndimension", "stride", "zeros", "ones", "zeros_like", "ones_like", "rand",
+    "randn",
+    "randn_like", "rand_like", "randint", "arange", "linspace", "eye", "full", "full_like", "empty", "empty_like",
+    "new_zeros",
+    "new_ones", "new_full", "new_empty", "new_tensor", "isnan", "isinf", "isfinite", "any", "all", "is_cuda",
+    "get_device",
     "randperm", "manual_seed", "device", "is_floating_point", "normal",
 }  # fmt: skip
 _REWRAP = {"tensor", "FloatTensor", "Tensor", "DoubleTensor", "LongTensor", "scalar_tensor", "HalfTensor", "new_tensor"}
 _STATIC_ATTRIBUTE = {"shape", "device", "dtype", "ndim", "grad", "requires_grad", "training", "is_cuda", "layout"}
 _TENSOR_METHOD = KEEP | {
-    "sum", "mean", "max", "min", "abs", "pow", "sqrt", "exp", "log", "log1p", "log2", "clamp", "clamp_min", "clamp_max", "norm", "std", "var", "add",
-    "sub", "mul", "div", "neg", "square", "sigmoid", "softmax", "log_softmax", "relu", "tanh", "matmul", "mm", "bmm", "dot",
+    "sum", "mean", "max", "min", "abs", "pow", "sqrt", "exp", "log", "log1p", "log2", "clamp", "clamp_min",
+    "clamp_max", "norm", "std", "var", "add",
+    "sub", "mul", "div", "neg", "square", "sigmoid", "softmax", "log_softmax", "relu", "tanh", "matmul", "mm", "bmm",
+    "dot",
     "amax", "amin", "logsumexp", "prod", "cumsum", "sort", "topk", "chunk", "split", "unbind", "where", "rsqrt", "sin",
-    "cos", "reciprocal", "add_", "sub_", "mul_", "div_", "clamp_", "masked_fill", "masked_fill_", "index_select", "median",
+    "cos", "reciprocal", "add_", "sub_", "mul_", "div_", "clamp_", "masked_fill", "masked_fill_", "index_select",
+    "median",
     "flatten", "nanmean", "nansum", "scatter", "scatter_", "scatter_add", "scatter_add_", "maximum", "minimum", "cross",
-    "mv", "erf", "logsigmoid", "softplus", "T", "to_sparse", "xlogy", "lerp", "astype", "copy", "fill_", "expand_as", "log_",
+    "mv", "erf", "logsigmoid", "softplus", "T", "to_sparse", "xlogy", "lerp", "astype", "copy", "fill_", "expand_as",
+    "log_",
 }  # fmt: skip
+_TAKE_OUT = {*LEAVE, "cpu", "float"}
 _NUMBERS = {"num", "const", "size"}
 _PAIRED = {"max", "min", "topk", "sort", "median", "mode", "kthvalue"}
 _GIVEN = re.compile(r"target|label|(^|_)gts?($|_)|true|truth|teacher|mask|real|ref|^y|weight|^t$", re.I)
@@ -129,7 +145,9 @@ class Gradients:
             self._frames.clear()
             self._steps = 0
             self.ev.begin()
-            for cut in self._faults(frame, root, started):
+            for cut in self._faults(frame, root):
+                if not started and len(roots) > 1 and id(cut.node) in _taken_out(root):
+                    continue  # one of several answers is a number for a report
                 if id(cut.node) not in told:
                     told.add(id(cut.node))
                     yield GradientCut(self.ev, cut.frame, cut.node, (), cut.how)
@@ -163,7 +181,7 @@ class Gradients:
             and self.ev.library_base(Cls(cls)).startswith(("torch.nn.", "pytorch_lightning", "lightning"))
         )
 
-    def _faults(self, frame: Frame, root: Node, started: bool) -> Iterator[Cut]:
+    def _faults(self, frame: Frame, root: Node) -> Iterator[Cut]:
         leaves: list[tuple[Frame, Node, Flow]] = []
         for where, node in self._terms(frame, root, set(), 0):
             leaves.append((where, node, self.flow(where, node)))
@@ -171,16 +189,20 @@ class Gradients:
                 return
         whole = not any(f.alive for _, _, f in leaves)
         for where, node, flow in leaves:
-            cut = self._fault(where, node, flow, whole, started)
+            cut = self._fault(where, node, flow, whole)
             if cut is not None:
                 yield cut
 
-    def _fault(self, frame: Frame, node: Node, flow: Flow, whole: bool, started: bool) -> Cut | None:
+    def _fault(self, frame: Frame, node: Node, flow: Flow, whole: bool) -> Cut | None:
         if flow.grad or not flow.cuts:
             return None
-        alive = sorted((c for c in flow.cuts if c.of.alive), key=lambda c: (not c.of.grad, getattr(c.node.at, "lineno", 0)))
+        alive = [c for c in flow.cuts if c.of.alive]
+        alive.sort(key=lambda c: (not c.of.grad, getattr(c.node.at, "lineno", 0)))
         if not alive:
             return None
+        # Where several end in one, that one took the last of it.
+        inner = {id(c.node) for outer in alive for c in outer.of.cuts}
+        alive = [c for c in alive if id(c.node) not in inner] or alive
         cut = alive[0]
         if flow.opens:
             # What is left uncut must be the target: the prediction is what was activated and then decided.
@@ -203,7 +225,7 @@ class Gradients:
         if func is None:
             return False
         operand = func.args[0] if func.op == "attr" and not cut.node.args[1] else (cut.node.args[1] or (None,))[0]
-        if operand is None or operand.op == "bin" and operand.args[0] == "-":
+        if operand is None or (operand.op == "bin" and operand.args[0] == "-"):
             return False
         if operand.op == "call" and self._project(cut.frame, operand):
             return any(
@@ -259,7 +281,8 @@ class Gradients:
                 if all(isinstance(v, T) for _, v in alternatives(obj)):
                     yield from self._terms(frame, func.args[0], seen, depth)
                     return
-            if func.op == "name" and func.args[0] == "sum" and node.args[1] and node.args[1][0].op in ("list", "append", "loop"):
+            summed = func.op == "name" and func.args[0] == "sum" and node.args[1]
+            if summed and node.args[1][0].op in ("list", "append", "loop"):
                 yield from self._terms(frame, node.args[1][0], seen, depth + 1)
                 return
             entered = False
@@ -347,7 +370,8 @@ class Gradients:
         if op == "cmp":
             if args[0][0] in ("is", "is not", "in", "not in"):
                 return NOTHING
-            return self._cut(frame, node, "threshold", union([self.flow(frame, args[1]), *[self.flow(frame, a) for a in args[2]]]))
+            compared = [self.flow(frame, args[1]), *[self.flow(frame, a) for a in args[2]]]
+            return self._cut(frame, node, "threshold", union(compared))
         if op == "sub":
             inner = args[0]
             key = args[1].args[0] if args[1].op == "const" else None
@@ -413,7 +437,7 @@ class Gradients:
         found: list[Flow] = []
         for _, v in alternatives(value):
             if isinstance(v, (Seq, Map)):
-                every = v.every() if isinstance(v, Seq) else [*v.items.values(), *([v.rest] if v.rest is not None else [])]
+                every = v.every() if isinstance(v, Seq) else [*v.items.values(), *filter(None, [v.rest])]
                 found.extend(self._of_value(x, name, frame) for x in every[:8])
             elif isinstance(v, T):
                 if "parameter" in v.tags or v.act or "pred" in v.tags:
@@ -432,7 +456,7 @@ class Gradients:
             return self.flow(given.frame, given.node, index)
         if given is not None:
             return self._of_value(given, name, frame)
-        if not base.open or name == base.function.first_param and base.function.cls is not None:
+        if not base.open or (name == base.function.first_param and base.function.cls is not None):
             return NOTHING
         if self._trains_here(base) and not _MADE.search(name):
             return NOTHING  # the batch
@@ -476,7 +500,7 @@ class Gradients:
 
     def _call(self, frame: Frame, node: Node, index: int) -> Flow:
         ev = self.ev
-        func, args, keywords = node.args
+        func, _, keywords = node.args
         if any(k == "requires_grad" and v.op == "const" and v.args[0] is True for k, v in keywords):
             made = self._operation(frame, node, _word(func), index)
             return made if made.cuts and not made.alive and _word(func) in _REWRAP else GRADIENT
@@ -492,9 +516,9 @@ class Gradients:
             return self._returned(frame, node, inner, index)
         callee = [v for _, v in alternatives(ev.value(frame, func))]
         found: list[Flow] = []
-        for v in callee or [None]:
+        for v in callee:
             found.append(self._callee(frame, node, v, index))
-        return union(found)
+        return union(found) if callee else GRADIENT
 
     def _callee(self, frame: Frame, node: Node, callee: Any, index: int) -> Flow:
         while isinstance(callee, Partial):
@@ -567,13 +591,14 @@ class Gradients:
         if name.startswith("builtins."):
             word = name[9:]
             if word in ("float", "int", "round"):
-                return self._cut(frame, node, "item" if word != "round" else "round", union(self._arguments(frame, node)))
+                how = "item" if word != "round" else "round"
+                return self._cut(frame, node, how, union(self._arguments(frame, node)))
             if word in ("len", "range", "isinstance", "print", "str", "id", "hasattr", "type"):
                 return NOTHING
             if word == "zip" and 0 <= index < len(node.args[1]):
                 return self.flow(frame, node.args[1][index])
             if word == "enumerate" and index in (0, 1):
-                return self.flow(frame, node.args[1][0]) if index else NOTHING
+                return self.flow(frame, node.args[1][0]) if index and node.args[1] else NOTHING
             if word in ("getattr", "super", "object", "vars", "eval", "map", "filter", "next"):
                 return GRADIENT
             return union(self._arguments(frame, node))
@@ -618,16 +643,26 @@ class Gradients:
         if x is None or x.op == "star":
             return GRADIENT
         prediction = self.flow(frame, x)
+        target = union([self.flow(frame, n) for n in (args[1:2] or [v for k, v in keywords.items() if k == "target"])])
         if prediction.alive:
-            return Flow(True, frozenset(), prediction.cuts)
-        rest = [self.flow(frame, n) for n in (args[1:2] or [v for k, v in keywords.items() if k == "target"])]
-        target = union(rest)
+            return Flow(True, frozenset(), union([prediction, target]).cuts)
         cuts = [c for c in prediction.cuts if c.how in HARD]
-        if target.opens and not target.grad and cuts and not any(_PREDICTED.search(o) or o.startswith("self.") for o in target.opens):
+        predicted = any(_PREDICTED.search(o) or o.startswith("self.") for o in target.opens)
+        if target.opens and not target.grad and cuts and not predicted:
             named = set().union(*[c.of.opens for c in cuts])
             if not named or not all(_GIVEN.search(n) for n in named):
                 return Flow(False, frozenset(), prediction.cuts)
         return union([prediction, target])
+
+
+def _taken_out(root: Node) -> set[int]:
+    """The steps at the end of ``loss.detach().cpu().numpy()``, which only take a value out."""
+    node = _first(root) or root
+    found: set[int] = set()
+    while node.op == "call" and node.args[0].op == "attr" and node.args[0].args[1] in _TAKE_OUT:
+        found.add(id(node))
+        node = node.args[0].args[0]
+    return found
 
 
 def _word(func: Node) -> str:
@@ -647,7 +682,7 @@ def _first(node: Node) -> Node | None:
         keys, values = node.args
         for key, value in zip(keys, values, strict=True):
             if key is not None and key.op == "const" and key.args[0] in ("loss", "total_loss", "total"):
-                return value
+                return value if isinstance(value, Node) else None
         return None
     return node
 

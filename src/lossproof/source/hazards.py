@@ -33,14 +33,23 @@ def hazard(fact: Operation) -> tuple[T, str] | None:
     if check is None:
         return None
     for t in fact.operands():
-        reason = check(t)
+        reason = check(t) if not t.get("lost") else None  # an epsilon that vanished is LP205's
         if reason is None:
             continue
-        if fact.op == "div" and _python_only(t):
+        if fact.op == "div" and (_python_only(t) or (t.get("via") is None and _named_setting(fact))):
             continue
         if not tested(fact, t) and not frozen(fact):
             return t, reason
     return None
+
+
+def _named_setting(fact: Operation) -> bool:
+    """A denominator of which nothing is known but that its name says that it is a count or a scale."""
+    at = fact.operand_node.at if fact.operand_node is not None else None
+    if fact.op == "div" and fact.node.op == "bin":
+        at = fact.node.at.right if hasattr(fact.node.at, "right") else at
+    name = getattr(at, "id", None) or getattr(at, "attr", None) or ""
+    return domain.is_setting_name(name)
 
 
 def frozen(fact: Fact) -> bool:

@@ -17,7 +17,8 @@ from lossproof.source.facts import Fact, LossCall, combine
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Guard, Node, lower
 from lossproof.source.syntax import Function, ParsedModule, dotted
-from lossproof.source.torch_names import LOSS_FUNCTION, LOSS_LAYER, OTHER_LOSS, loss_kind
+from lossproof.source.tensor_ops import ARITHMETIC_METHOD, REDUCTIONS
+from lossproof.source.torch_names import KEEP, LOSS_FUNCTION, LOSS_LAYER, OTHER_LOSS, loss_kind
 from lossproof.source.values import (
     UNKNOWN,
     Atoms,
@@ -28,6 +29,7 @@ from lossproof.source.values import (
     Ref,
     Seq,
     T,
+    Thunk,
     Value,
     alternatives,
 )
@@ -88,7 +90,7 @@ class Investigation:
             count = len(call.args) + len(call.keywords)
             if (
                 name in KNOWN_LOSS
-                or (count >= 2 and not name)
+                or (count >= 2 and not name and (trains or lossy or _makes_a_loss(call.func)))
                 or (count and LOSSISH.search(name))
                 or (trains and name not in PLAIN)
                 or (count >= 2 and (lossy or _held_by(function, call)) and name not in PLAIN)
@@ -213,7 +215,7 @@ class Investigation:
         if func.op == "attr" and func.args[1] in ("forward", "__call__"):
             callees = list(alternatives(self.ev.value(frame, func.args[0])))
         found = []
-        arguments: tuple[list[Value], dict[str, Value]] | None = None
+        arguments: tuple[list[Value | Thunk], dict[str, Value | Thunk]] | None = None
         for inner, callee in callees:
             extra: list[Value] = []
             settings: dict[str, Value] = {}
@@ -240,15 +242,16 @@ class Investigation:
             if kind is None:
                 continue
             if arguments is None:
-                positional, named = self.ev.arguments(frame, node)
-                arguments = ([self.ev.force(a) for a in positional], {k: self.ev.force(v) for k, v in named.items()})
-            args = [*extra, *arguments[0]]
-            kwargs = {**settings, **arguments[1]}
-            x = args[0] if args else kwargs.get("input", kwargs.get("inputs", kwargs.get("pred", UNKNOWN)))
+                arguments = self.ev.arguments(frame, node)
+            args: list[Value | Thunk] = [*extra, *arguments[0]]
+            kwargs: dict[str, Value | Thunk] = {**settings, **arguments[1]}
+            given = args[0] if args else kwargs.get("input", kwargs.get("inputs", kwargs.get("pred", UNKNOWN)))
+            x = self.ev.force(given)
             y = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("targets", UNKNOWN))
+            known = {k: self.ev.glance(v) for k, v in kwargs.items() if k not in ("input", "target")}
             if isinstance(x, Seq):
                 x = UNKNOWN
-            found.append(LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, kwargs))
+            found.append(LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, known))
         return found
 
 
@@ -256,6 +259,16 @@ def _conditional(fact: LossCall) -> bool:
     """Whether the input is one thing or another by a flag that a caller may know."""
     options = alternatives(fact.input)
     return len(options) > 1 and any(a and not all(x.choice for x in a) for a, _ in options)
+
+
+def _makes_a_loss(callee: ast.AST) -> bool:
+    """``nn.CrossEntropyLoss()(x, y)``, ``getattr(F, name)(x, y)``, ``losses["cls"](x, y)``."""
+    if isinstance(callee, ast.Call):
+        name = _last(callee.func)
+        return name in KNOWN_LOSS or name == "getattr" or LOSSISH.search(name) is not None
+    if isinstance(callee, ast.Subscript):
+        return LOSSISH.search(_last(callee.value)) is not None
+    return not isinstance(callee, ast.Attribute)
 
 
 def _held_by(function: Function, call: ast.Call) -> bool:
@@ -273,7 +286,10 @@ def _last(callee: object) -> str:
     return getattr(callee, "attr", None) or getattr(callee, "id", None) or ""
 
 
-PLAIN = {
+PLAIN = KEEP | REDUCTIONS | set(ARITHMETIC_METHOD) | {
+    "warning_once", "warning", "warn", "replace", "clamp", "clip", "scatter_add_", "scatter_", "index_put_", "where",
+    "linspace", "arange", "full", "register_buffer", "setattr", "getattr", "hasattr", "super", "ValueError", "pad", "dict",
+    "softmax", "sigmoid", "relu", "log_softmax", "matmul", "einsum", "bmm", "split", "chunk", "unbind", "as_tensor",
     "print", "len", "range", "zero_grad", "step", "backward", "to", "cuda", "cpu", "item", "detach", "eval", "append",
     "format", "size", "view", "float", "long", "mean", "sum", "max", "min", "join", "write", "add_scalar", "update", "save",
     "load", "state_dict", "load_state_dict", "parameters", "str", "int", "enumerate", "zip", "tqdm", "Variable", "squeeze",

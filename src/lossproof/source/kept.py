@@ -21,14 +21,20 @@ from lossproof.source.slices import Slices
 from lossproof.source.syntax import Function
 from lossproof.source.values import Inst, Lib, Seq, T, alternatives
 
-_PLAIN = {"cpu", "cuda", "clone", "mean", "sum", "squeeze", "view", "reshape", "to", "float", "unsqueeze", "div", "mul", "contiguous"}
+_PLAIN = {
+    "cpu", "cuda", "clone", "mean", "sum", "squeeze", "view", "reshape", "to", "float", "unsqueeze", "div", "mul",
+    "contiguous",
+}  # fmt: skip
+_FEEDS = {"update", "add", "append", "add_value", "accumulate", "log", "__call__", "push"}
 MAX_WALK = 400
 
 
 class KeptLosses:
     """Finds the sums of a function that keep losses, and of the meters that it feeds."""
 
-    def __init__(self, ev: Evaluator, contexts: Contexts, investigation: Investigation, slices: Slices, gradients: Gradients) -> None:
+    def __init__(
+        self, ev: Evaluator, contexts: Contexts, investigation: Investigation, slices: Slices, gradients: Gradients
+    ) -> None:
         self.ev = ev
         self.contexts = contexts
         self.investigation = investigation
@@ -113,6 +119,9 @@ class KeptLosses:
                 if func.op == "attr" and func.args[1] in _PLAIN:
                     stack.append((where, func.args[0], depth))
                     continue
+            if node.op in ("list", "tuple"):
+                stack.extend((where, n, depth) for n in node.args)
+                continue
             if node.op == "param":
                 given = where.base().args.get(node.args[0])
                 inner = getattr(given, "node", None)
@@ -215,7 +224,7 @@ class KeptLosses:
     @staticmethod
     def _may_keep(call: Node) -> bool:
         func = call.args[0]
-        return func.op == "attr" and func.args[1] in ("update", "add", "append", "add_value", "accumulate", "log", "__call__", "push")
+        return func.op == "attr" and func.args[1] in _FEEDS
 
     def _through_meter(self, frame: Frame, call: Node) -> Iterator[KeptLoss]:
         """``meter.update(loss)``: the sum stands in a method of the project's own meter."""

@@ -81,6 +81,14 @@ def is_activation(value: Value) -> bool:
     return False
 
 
+def forgets_input(obj: Lib) -> bool:
+    """A layer whose output is a raw score whatever comes in."""
+    word = layer(obj.name)
+    if word is None:
+        return False
+    return LAYER_OPERATION.get(word) in ("linear", "conv", "norm_layer") or word in ("LSTM", "GRU", "RNN")
+
+
 def is_layer(name: str) -> bool:
     return (layer(name) or "") in LAYER_OPERATION
 

@@ -48,7 +48,7 @@ class Operations:
         spine = self._spine(function)
         partial_sums = {id(p) for step in steps for p in inner_sums(step.node)}
         for step in steps:
-            if _METRICS.search(step.frame.function.module.display):
+            if _METRICS.search(self.slices.path_of(step.frame.function)):
                 continue
             for fact in self._facts(step):
                 if fact.op in _GUARDS:
@@ -68,6 +68,8 @@ class Operations:
             return []
         found: list[Operation] = []
         for frame in self._outermost(fact.frame):
+            if self._demonstration(frame):
+                continue
             step = Step(frame, fact.node)
             for wider in self._facts(step):
                 if wider.op == fact.op:
@@ -112,6 +114,15 @@ class Operations:
                     if self.slices.is_loss_function(target.function):
                         stack.extend(n for n, _ in lower(target.function).returns)
         return found
+
+    def _demonstration(self, frame: Frame) -> bool:
+        """A call at the end of a file with random numbers: it says nothing of what comes in a training run."""
+        chain = frame.chain()
+        if len(chain) < 2 or chain[-1].function is not chain[-1].function.module.body:
+            return False
+        given = [v for a in chain[-2].args.values() for _, v in alternatives(self.ev.force(a))]
+        tensors = [v for v in given if isinstance(v, T) and "num" not in v.tags]
+        return any("fresh" in v.tags for v in tensors) and all("fresh" in v.tags or not v.tags for v in tensors)
 
     def _facts(self, step: Step) -> Iterator[Operation]:
         frame, node = step.frame, step.node

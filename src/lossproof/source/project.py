@@ -32,6 +32,7 @@ class Project:
         self.warnings: list[str] = []
         # Over all parsed files: calls by the last name of the callee, classes by the last name of a base.
         self.calls_named: dict[str, list[tuple[ParsedModule, ast.Call, Function]]] = {}
+        self.classes_named: dict[str, list[ClassInfo]] = {}
         self.classes_on: dict[str, list[ClassInfo]] = {}
         self.consulted: set[str] = set()
 
@@ -56,12 +57,24 @@ class Project:
             self._index(module)
         return module
 
+    def may_define(self, path: str, name: str) -> bool:
+        """Whether a file can bring a name: it has the word, or takes on other modules' names."""
+        if path in self._modules:
+            return True
+        try:
+            text = self._read(path)
+        except (OSError, ValueError):
+            return False
+        return name in text or "import *" in text
+
     def _index(self, module: ParsedModule) -> None:
         if not module.is_test:
             for name, calls in module.call_index.items():
                 kept = self.calls_named.setdefault(name, [])
                 kept.extend((module, call, holder) for call, holder in calls)
         for info in module.classes:
+            if info.owner is None:
+                self.classes_named.setdefault(info.name, []).append(info)
             for base in info.node.bases:
                 value = base.value if isinstance(base, ast.Subscript) else base
                 self.classes_on.setdefault(dotted(value).rpartition(".")[2], []).append(info)

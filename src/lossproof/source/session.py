@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from lossproof.finding import Finding
 from lossproof.source.contexts import Contexts
@@ -78,17 +78,18 @@ class Session:
         if module is not None and module.line_map is None and path in self.line_maps:
             module.line_map = self.line_maps[path]
 
-    def run(
-        self, targets: Collection[str], show_unresolved: bool, progress: Callable[[int, int], None] | None
-    ) -> Analysis:
+    def rests_on(self) -> dict[str, bytes | None]:
+        """The files that the findings depend on, with their content where it was kept."""
+        return {**dict.fromkeys(self.project.consulted), **self.data}
+
+    def run(self, progress: Callable[[int, int], None] | None) -> Analysis:
         size = 0
         others: list[tuple[str, bytes]] = []
         for path, file in self.files.items():
             try:
                 data = file.read()
             except OSError as error:
-                if path in targets:
-                    self.analysis.warnings.append(f"{file.display}: {error.strerror or error}")
+                self.analysis.warnings.append(f"{file.display}: {error.strerror or error}")
                 continue
             if matters(data):
                 self.relevant.append(path)
@@ -120,11 +121,10 @@ class Session:
         self.analysis.files_seen = len(self.files)
         self.analysis.files_parsed = self.project.parsed
         self.analysis.warnings.extend(self.project.warnings)
-        wanted = {self.files[p].display for p in targets if p in self.files}
-        self.analysis.findings = [f for f in self.analysis.findings if f.path in wanted]
-        if show_unresolved:
-            for fact in self.investigation.unresolved:
-                self.analysis.unresolved.append(location(fact.module, fact.node.at, "what reaches this loss is unknown"))
+        for fact in self.investigation.unresolved:
+            place = location(fact.module, fact.node.at, "what reaches this loss is unknown")
+            if place not in self.analysis.unresolved:
+                self.analysis.unresolved.append(place)
         return self.analysis
 
     def arithmetic(self, function: Function) -> None:

@@ -54,7 +54,7 @@ def is_loss_class(name: str) -> bool:
 
 def returns_one_number(function: Function) -> bool:
     """Whether a function reduces tensors to a single differentiable number, as only objectives (and metrics) do."""
-    if _METRIC_FILE.search(function.module.display):
+    if _METRIC_FILE.search(function.module.path.replace("\\", "/").rpartition("/")[2]):
         return False
     if any((getattr(c.func, "attr", None) or getattr(c.func, "id", "")) in _MEASURES for c in function.calls):
         return False
@@ -142,12 +142,17 @@ class Slices:
             return is_loss_class(cls.name) or returns_one_number(function)
         if name.startswith("__") or NOT_LOSS.search(name):
             return False
-        if "metric" in function.module.display.lower() and "loss" not in name.lower():
+        if "metric" in self.path_of(function).lower() and "loss" not in name.lower():
             return False
         if LOSS_FUNCTION_NAME.search(name):
             return cls is None or METRIC_CLASS.search(cls.name) is None
         # A helper of a criterion counts where the criterion uses it; the slice tells.
         return cls is None and function.parent is function.module.body and returns_one_number(function)
+
+    def path_of(self, function: Function) -> str:
+        """Where a function is in its project: what lies above the project says nothing of it."""
+        path, root = function.module.path, self.ev.project.root
+        return path[len(root) :].replace("\\", "/") if path.startswith(root) else path
 
     def roots(self, function: Function) -> list[Node]:
         """The loss values of a function."""

@@ -62,6 +62,8 @@ def widest(parts: list[T]) -> T:
     lo: float | None = None if any(p.lo is None for p in parts) else min(p.lo for p in parts if p.lo is not None)
     hi: float | None = None if any(p.hi is None for p in parts) else max(p.hi for p in parts if p.hi is not None)
     tags = frozenset.intersection(*[p.tags for p in parts]) if parts else NOTHING
+    if len(parts) > 1 and all(p.tags & _OF_DATA for p in parts) and not tags & _OF_DATA:
+        tags |= {"output"}  # of one origin or another, but a tensor in each case
     acts = {p.act for p in parts}
     first = parts[0] if parts else UNKNOWN
     return T(
@@ -85,6 +87,7 @@ def inherit(*operands: T) -> frozenset[str]:
 
 
 _NARROW = frozenset({"half", "bf16", "f64"})
+_OF_DATA = frozenset({"output", "pred", "data", "param"})
 
 
 def same(a: Value | None, b: Value | None, depth: int = 4) -> bool:
@@ -148,10 +151,14 @@ def binary(op: str, left: Value, right: Value, hop: HopMaker) -> Value:
     a, b = as_tensor(left), as_tensor(right)
     if op in "+-":
         a, b = held(a, b), held(b, a)
+        for one, other in ((a, b), (b, a)):
+            if one.lo == 0.0 and one.get("was") is not None and (op == "+" or one is b):
+                return other.but(info={**(other.info or {}), "lost": True})  # LP205 speaks of it
         if op == "+" and a.lo == a.hi == 0.0 and "const" in a.tags:
             return b
         if b.lo == b.hi == 0.0 and "const" in b.tags:
-            return a
+            # What is computed with, even with a zero, is no list.
+            return a.but(info={**(a.info or {}), "summed": True}) if a.get("element") else a
     handler = _BINARY.get(op)
     if handler is None:
         if op in ("&", "|", "^"):
@@ -987,7 +994,7 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return distribute(lambda t: t.tagged("detached"), receiver)
     if op in ("item", "tolist"):
         return distribute(lambda t: T("", t.lo, t.hi, t.lo_open, t.hi_open, inherit(t) | {"num", "detached", "item"}, info={"via": ("item", t)}), receiver)
-    if op == "numpy":
+    if op in ("numpy", "astype"):
         return distribute(lambda t: t.but(tags=t.tags | {"numpy", "detached"}), receiver)
     if op in ("size", "numel", "nelement", "dim", "ndimension", "element_size", "stride", "__len__"):
         if op == "size" and not args and not kw:
@@ -1105,7 +1112,7 @@ def narrowed(t: T, mask: T, truth: bool) -> T:
 def filled(t: T, mask: T, fill: T) -> T:
     """``t`` with a number in place of the elements that a mask selects: how many guards are written."""
     zero = fill.lo == fill.hi == 0.0
-    if zero and t.act == "loss":
+    if zero and (t.act == "loss" or _distance(T(info={"via": ("mean", t)}))):
         return t.but(info={**(t.info or {}), "zeroed": True})
     kept = narrowed(t, mask, False)
     if kept is not t:
@@ -1220,7 +1227,7 @@ def _scalar(value: Value, within: Seq) -> bool:
     if not isinstance(value, T):
         return False
     via = value.get("via")
-    return within.rest is None or "num" in value.tags or (via is not None and via[0] in ("add", "sub", "mul", "div"))
+    return within.rest is None or "num" in value.tags or bool(value.get("summed")) or (via is not None and via[0] in ("add", "sub", "mul", "div"))
 
 
 def rewrapped(value: Value) -> Value:

@@ -122,9 +122,9 @@ from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
 from lossproof.source.tensor_ops import as_tensor, terms_of
 
-
 _FAMILY = {
-    "ce": "log", "nll": "log", "bce": "binary log", "bce_logits": "binary log", "kl": "divergence", "mse": "square", "l1": "distance",
+    "ce": "log", "nll": "log", "bce": "binary log", "bce_logits": "binary log", "kl": "divergence",
+    "mse": "square", "l1": "distance",
     "smooth_l1": "distance", "huber": "distance", "triplet": "margin", "ranking": "margin", "cosine": "cosine",
     "cosine_embedding": "cosine", "gaussian": "log", "poisson": "log", "ctc": "log", "multilabel_soft_margin": "log",
     "soft_margin": "log", "sigmoid_focal": "log", "squared": "square", "absolute": "distance",

@@ -231,7 +231,9 @@ def _holds(t: T, scale: T, depth: int = 8) -> bool:
 def _softplus(t: T) -> bool:
     """``softplus(x) + eps``"""
     via = t.get("via")
-    return via is not None and via[0] == "add" and any(isinstance(p, T) and p.act in ("softplus", "exp") for p in via[1:])
+    if via is None or via[0] != "add":
+        return False
+    return any(isinstance(p, T) and p.act in ("softplus", "exp") for p in via[1:])
 
 
 RULE = Rule(

@@ -106,6 +106,7 @@ from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation, possible
 from lossproof.source.slices import returns_complement
+from lossproof.source.syntax import Function
 from lossproof.source.values import T
 
 _LOSS = re.compile(r"loss|criterion|objective", re.I)
@@ -131,7 +132,11 @@ def check(fact: Operation) -> Iterator[Finding]:
 
 def _trained_on(fact: Operation) -> bool:
     """Whether the ratio is surely a loss: a Dice of which nobody is seen to train on it may be a metric."""
-    root = fact.frame.chain()[-1].function
+    # Any of the functions that lead here may show it; the outermost is often just ``main``.
+    return any(_trains(frame.function) for frame in fact.frame.chain())
+
+
+def _trains(root: Function) -> bool:
     if root.cls is not None and root.name in ("forward", "__call__"):
         return True
     names = {getattr(c.func, "attr", "") for c in root.calls}

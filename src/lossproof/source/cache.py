@@ -1,0 +1,162 @@
+"""What was found in a tree, kept for as long as the tree stays as it was.
+
+One file a project, JSON, written atomically, in the user's cache folder. A file counts as unchanged if size and
+modification time are those of the last run, or else if its content hashes the same; an edit of a file that no rule
+looks at leaves the answer standing too. Anything unexpected in a cache file is treated as no cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lossproof.atomic import write_atomically
+from lossproof.finding import Finding, Location, Remedy, Severity
+from lossproof.problem import CannotRun
+from lossproof.source.discover import SourceFile
+
+# Raised whenever the form of the entries changes.
+FORM = 1
+# A file changed this shortly before it was read may change again within the clock's resolution.
+RACY_NS = 2_000_000_000
+
+
+class Kept:
+    """An earlier answer that still holds."""
+
+    def __init__(self, findings: list[Finding], unresolved: list[Location], warnings: list[str], parsed: int) -> None:
+        self.findings = findings
+        self.unresolved = unresolved
+        self.warnings = warnings
+        self.parsed = parsed
+
+
+class Cache:
+    """The kept answer of one project root."""
+
+    def __init__(self, folder: str, root: str, version: str) -> None:
+        name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()
+        self.path = os.path.join(folder, f"tree-{name}.json")
+        self.stamp = [FORM, version, list(sys.version_info[:2]), os.getcwd()]
+        self._stats: dict[str, list[int]] = {}
+
+    def read(self, files: Sequence[SourceFile], matters: Any) -> Kept | None:
+        """The kept answer, if every file is as it was (or is one that never mattered and still does not)."""
+        if any(f.content is not None for f in files):
+            return None
+        try:
+            with open(self.path, "rb") as stream:
+                entry = json.load(stream)
+            if entry["stamp"] != self.stamp:
+                return None
+            known: dict[str, list[Any]] = entry["files"]
+            if len(known) != len(files):
+                return None
+            refreshed = False
+            for file in files:
+                old = known.get(file.path)
+                if old is None:
+                    return None
+                status = os.stat(file.path)
+                if old[0] == status.st_size and old[1] == status.st_mtime_ns:
+                    continue
+                data = file.read()
+                if old[2] and _hash(data) != old[2]:
+                    return None
+                if not old[2] and matters(data):
+                    return None
+                known[file.path] = [status.st_size, status.st_mtime_ns, old[2]]
+                refreshed = True
+            kept = Kept(
+                [_finding(f) for f in entry["findings"]],
+                [Location(**place) for place in entry["unresolved"]],
+                list(entry["warnings"]),
+                int(entry["parsed"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return None
+        if refreshed:
+            self._write(entry)
+        return kept
+
+    def write(
+        self,
+        files: Sequence[SourceFile],
+        consulted: dict[str, bytes | None],
+        kept: Kept,
+    ) -> None:
+        """Keep an answer. ``consulted`` are the files that it rests on, with their content where it is at hand."""
+        if any(f.content is not None for f in files):
+            return
+        known: dict[str, list[Any]] = {}
+        now = time.time_ns()
+        try:
+            for file in files:
+                status = os.stat(file.path)
+                digest = ""
+                if file.path in consulted:
+                    data = consulted[file.path]
+                    digest = _hash(data if data is not None else file.read())
+                modified = status.st_mtime_ns
+                known[file.path] = [status.st_size, modified if now - modified > RACY_NS else 0, digest]
+        except OSError:
+            return
+        self._write(
+            {
+                "stamp": self.stamp,
+                "files": known,
+                "findings": [_record(f) for f in kept.findings],
+                "unresolved": [_place(place) for place in kept.unresolved],
+                "warnings": kept.warnings,
+                "parsed": kept.parsed,
+            }
+        )
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        try:
+            write_atomically(self.path, json.dumps(entry, separators=(",", ":")))
+        except (OSError, CannotRun):
+            return  # without a cache everything works, only slower
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _place(place: Location) -> dict[str, Any]:
+    return {name: getattr(place, name) for name in Location.__dataclass_fields__}
+
+
+def _record(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "name": finding.name,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "location": _place(finding.location),
+        "related": [_place(hop) for hop in finding.related],
+        "confidence": finding.confidence,
+        "remedy": [finding.remedy.hint, finding.remedy.fixable],
+        "evidence": finding.evidence,
+        "eye": finding.eye,
+    }
+
+
+def _finding(record: dict[str, Any]) -> Finding:
+    return Finding(
+        record["rule"],
+        record["name"],
+        Severity(record["severity"]),
+        record["message"],
+        Location(**record["location"]),
+        tuple(Location(**hop) for hop in record["related"]),
+        record["confidence"],
+        Remedy(*record["remedy"]),
+        record["evidence"],
+        record["eye"],
+    )

@@ -26,9 +26,28 @@ from lossproof.source.engine import Analysis, analyse
 
 SOURCE = Path(__file__).parent / "fixtures" / "source"
 TEXTS = [path.read_text("utf-8") for path in sorted(SOURCE.rglob("*.py"))]
-_TOKEN = re.compile(r"[A-Za-z_]\w*|\d+(?:\.\d*)?(?:e-?\d+)?|\s+|\"[^\"\n]*\"|'[^'\n]*'|[-+*/<>=!]=|\*\*|//|->|.", re.DOTALL)
+_TOKEN = re.compile(
+    r"[A-Za-z_]\w*|\d+(?:\.\d*)?(?:e-?\d+)?|\s+|\"[^\"\n]*\"|'[^'\n]*'|[-+*/<>=!]=|\*\*|//|->|.", re.DOTALL
+)
 _WORDS = sorted({t for text in TEXTS for t in _TOKEN.findall(text) if t.isidentifier() and not keyword.iskeyword(t)})
-ODD = ("self", "None", "()", "[]", "lambda: 0", "*", "**", "...", "0", "-1", "1e400", "x[()]", "''", "super()", "yield", "del")
+ODD = (
+    "self",
+    "None",
+    "()",
+    "[]",
+    "lambda: 0",
+    "*",
+    "**",
+    "...",
+    "0",
+    "-1",
+    "1e400",
+    "x[()]",
+    "''",
+    "super()",
+    "yield",
+    "del",
+)
 
 
 def check(*texts: str) -> Analysis:
@@ -50,6 +69,7 @@ def survives(*texts: str) -> None:
 
 # ---- ways to spoil a text; each is given the text and a random generator
 
+
 def drop_line(text: str, r: random.Random) -> str:
     lines = text.split("\n")
     del lines[r.randrange(len(lines))]
@@ -65,9 +85,11 @@ def double_line(text: str, r: random.Random) -> str:
 def swap_lines(text: str, r: random.Random) -> str:
     lines = text.split("\n")
     a, b = r.randrange(len(lines)), r.randrange(len(lines))
+
     # Each keeps the other's indentation, so that the result is often Python.
     def moved(line: str, place: str) -> str:
         return place[: len(place) - len(place.lstrip())] + line.lstrip()
+
     lines[a], lines[b] = moved(lines[b], lines[a]), moved(lines[a], lines[b])
     return "\n".join(lines)
 
@@ -118,10 +140,14 @@ def rewrite(text: str, r: random.Random) -> str:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return text
-    expressions = [n for n in ast.walk(tree) if isinstance(n, (ast.Call, ast.BinOp, ast.Subscript, ast.Tuple, ast.Attribute))]
+    expressions = [
+        n for n in ast.walk(tree) if isinstance(n, (ast.Call, ast.BinOp, ast.Subscript, ast.Tuple, ast.Attribute))
+    ]
     if not expressions:
         return text
-    parts = [n for n in ast.walk(tree) if isinstance(n, ast.expr) and isinstance(getattr(n, "ctx", ast.Load()), ast.Load)]
+    parts = [
+        n for n in ast.walk(tree) if isinstance(n, ast.expr) and isinstance(getattr(n, "ctx", ast.Load()), ast.Load)
+    ]
     for _ in range(3):
         node, part = r.choice(expressions), copy.deepcopy(r.choice(parts))
         if isinstance(node, ast.Call):
@@ -141,7 +167,20 @@ def rewrite(text: str, r: random.Random) -> str:
 
 
 WAYS: tuple[Callable[[str, random.Random], str], ...] = (
-    *(drop_line, double_line, swap_lines, drop_token, swap_words, rename, rename, replace_token, splice, cut, rewrite, rewrite),
+    *(
+        drop_line,
+        double_line,
+        swap_lines,
+        drop_token,
+        swap_words,
+        rename,
+        rename,
+        replace_token,
+        splice,
+        cut,
+        rewrite,
+        rewrite,
+    ),
 )
 
 
@@ -202,7 +241,11 @@ def test_renaming_everything_changes_nothing() -> None:
         source = path.read_text("utf-8")
         before = [(f.rule, f.line) for f in check(source).findings]
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        own = {t.string for t in tokens if t.type == tokenize.NAME and t.string in ("x", "y", "model", "net", "out", "logits")}
+        own = {
+            t.string
+            for t in tokens
+            if t.type == tokenize.NAME and t.string in ("x", "y", "model", "net", "out", "logits")
+        }
         for name in own:
             source = re.sub(rf"\b{name}\b", f"{name}_q", source)
         assert [(f.rule, f.line) for f in check(source).findings] == before

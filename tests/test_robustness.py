@@ -107,7 +107,10 @@ UNREADABLE: dict[str, tuple[Content, str]] = {
     "a picture": (b"\x89PNG\r\n\x1a\n\xff\xfe torch cross_entropy \xfc\x80", "not Python"),
     "a yield that is assigned to": (HEAD + "loss = (yield = 3)\n", "not Python"),
     "brackets 3,000 deep": (HEAD + "loss = " + "[" * 3000 + "]" * 3000 + "\n", "not Python|too deeply"),
-    "blocks 300 deep": (HEAD + "".join("  " * i + "if loss:\n" for i in range(300)) + "  " * 300 + "pass\n", "not Python"),
+    "blocks 300 deep": (
+        HEAD + "".join("  " * i + "if loss:\n" for i in range(300)) + "  " * 300 + "pass\n",
+        "not Python",
+    ),
     "a number of 10,000 digits": (HEAD + "loss = " + "9" * 10_000 + "\n", "not Python|digits"),
 }
 
@@ -175,6 +178,7 @@ def test_what_is_python_is_read_however_it_is_written(look: Look, name: str) -> 
 
 # ---- the file system
 
+
 def test_a_directory_named_like_a_file(project: Callable[..., Path]) -> None:
     root = project({"odd.py/inner.py": HEAD + FAULT})
     report = inspect(root)
@@ -230,11 +234,12 @@ def test_odd_names(look: Look) -> None:
     names = ["a b.py", "ü.py", "-.py", "x.y.py", "0.py", "class.py", "__init__.py", ".py", "%s.py", "a\nb.py"]
     if sys.platform == "win32":
         names = names[:-1]
-    report = look({name: HEAD + FAULT for name in names})
+    report = look(dict.fromkeys(names, HEAD + FAULT))
     assert {f.path for f in report.findings} >= set(names) - {".py"}
 
 
 # ---- notebooks
+
 
 def test_a_notebook_with_magics(look: Look) -> None:
     report = look(
@@ -261,6 +266,7 @@ def test_a_malformed_notebook(look: Look, content: bytes) -> None:
 
 
 # ---- sheer size
+
 
 def test_a_generated_file_of_five_megabytes(look: Look) -> None:
     lines = [HEAD, "TABLE = {\n"]
@@ -490,26 +496,50 @@ METHODS = (
     *("backward", "item", "detach", "forward", "named_parameters", "add_module", "register_buffer", "copy", "norm", "std"),
     *("nan_to_num", "flatten", "unsqueeze", "permute", "expand", "repeat", "scatter_", "argmax", "topk", "sort", "_replace"),
 )  # fmt: skip
-ARGUMENTS = ("", "x", "x, y, z, w, v, u, t, s", "*x", "**x", "None", "dim=None", "[], {}, ()", "x, dim='a', out=1", "x[()]", "lambda: 0")
+ARGUMENTS = (
+    "",
+    "x",
+    "x, y, z, w, v, u, t, s",
+    "*x",
+    "**x",
+    "None",
+    "dim=None",
+    "[], {}, ()",
+    "x, dim='a', out=1",
+    "x[()]",
+    "lambda: 0",
+)
 
 
-@pytest.mark.parametrize("receiver", ["x", "x.softmax(1)", "self", "[]", "{}", "()", "None", "'s'", "nn", "3", "(x > 0)", "net"])
+@pytest.mark.parametrize(
+    "receiver", ["x", "x.softmax(1)", "self", "[]", "{}", "()", "None", "'s'", "nn", "3", "(x > 0)", "net"]
+)
 def test_known_names_called_in_every_wrong_way(look: Look, receiver: str) -> None:
-    lines = [HEAD, "from functools import partial, reduce\nfrom collections import namedtuple\nimport math, numpy as np\n"]
+    lines = [
+        HEAD,
+        "from functools import partial, reduce\nfrom collections import namedtuple\nimport math, numpy as np\n",
+    ]
     lines += ["from importlib import import_module\nfrom copy import deepcopy\nnet = nn.Sequential()\n"]
     for i, arguments in enumerate(ARGUMENTS):
         for name in NAMES:
             word = name.replace(".", "_")
             if receiver == "x":
-                lines.append(f"def loss_{word}_{i}(x, y):\n    return F.mse_loss({name}({arguments}), y) / {name}({arguments})\n")
+                lines.append(
+                    f"def loss_{word}_{i}(x, y):\n    return F.mse_loss({name}({arguments}), y) / {name}({arguments})\n"
+                )
         for name in METHODS:
-            lines.append(f"def loss_m_{name}_{i}(self, x, y):\n    z = {receiver} .{name}({arguments})\n    return F.cross_entropy(z, y) + z\n")
-    lines.append("def loss_i(x, y):\n    z = x[()], x[:], x[...], x[None], x[1:2, ...], x[x > 0], x[[]], ()[0], [][-1], {}[1], ''[5]\n")
+            lines.append(
+                f"def loss_m_{name}_{i}(self, x, y):\n    z = {receiver} .{name}({arguments})\n    return F.cross_entropy(z, y) + z\n"
+            )
+    lines.append(
+        "def loss_i(x, y):\n    z = x[()], x[:], x[...], x[None], x[1:2, ...], x[x > 0], x[[]], ()[0], [][-1], {}[1], ''[5]\n"
+    )
     lines.append("    return F.cross_entropy(z[3], y) + z[4].mean() + sum(z) / z[99]\n")
     assert not look({"odd.py": "".join(lines)}).warnings
 
 
 # ---- all of it at once, through the command
+
 
 def test_the_command_survives_all_of_it(project: Callable[..., Path]) -> None:
     root = project()
@@ -546,7 +576,9 @@ def test_a_fault_of_its_own_is_a_warning(look: Look, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Investigation, "function", stumble)
     root = Path.cwd()
-    (root / "odd.py").write_text(HEAD + "def stumble(x, y):\n    return F.cross_entropy(x, y)\n" + FAULT, encoding="utf-8")
+    (root / "odd.py").write_text(
+        HEAD + "def stumble(x, y):\n    return F.cross_entropy(x, y)\n" + FAULT, encoding="utf-8"
+    )
     (root / "witness.py").write_text(WITNESS, encoding="utf-8")
     report = check_paths(["."], Options(cache=False, jobs=1))
     assert [(f.path, f.rule) for f in report.findings] == [("odd.py", "LP102"), ("witness.py", "LP102")]
@@ -560,3 +592,16 @@ def test_the_odd_files_are_looked_at_at_all() -> None:
     """A file that the prefilter drops would prove nothing."""
     for text in (*SIZES.values(), *(t for files in CIRCLES.values() for t in files.values() if "F." in t)):
         assert matters((HEAD + text).encode())
+
+
+@pytest.mark.slow
+def test_everything_that_is_installed_here_is_survived() -> None:
+    """Ten thousand files that nobody wrote for this test; every third package."""
+    import sysconfig
+
+    site = Path(sysconfig.get_path("purelib"))
+    packages = sorted(path for path in site.iterdir() if path.is_dir() and not path.name.endswith((".dist-info", "__")))
+    for package in packages[::3]:
+        with bounded(300):
+            report = check_paths([package], Options(cache=False, jobs=1, respect_gitignore=False))
+        assert not any("went wrong inside lossproof" in warning for warning in report.warnings), report.warnings

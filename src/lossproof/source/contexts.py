@@ -89,7 +89,8 @@ class Contexts:
         known = self._callers.get(function)
         if known is not None:
             return known
-        self._callers[function] = found = []
+        found: list[tuple[Frame, Node, Func]] = []
+        self._callers[function] = found
         if function.name in ("__init__",) or function.name.startswith("<"):
             return found
         self.load_naming(function.name)
@@ -193,7 +194,8 @@ class Contexts:
         known = self._sites.get(info)
         if known is not None:
             return known
-        self._sites[info] = found = []
+        found: list[tuple[Frame, Node, Cls]] = []
+        self._sites[info] = found
         family = [info, *self.subclasses(info)]
         for member in family:
             self.load_naming(member.name)
@@ -214,7 +216,8 @@ class Contexts:
         known = self._subclasses.get(info)
         if known is not None:
             return known
-        self._subclasses[info] = found = []
+        found: list[ClassInfo] = []
+        self._subclasses[info] = found
         self.load_naming(info.name)
         for other in list(self.ev.project.classes_on.get(info.name, ())):
             if other is info or len(found) >= MAX_CALLERS:

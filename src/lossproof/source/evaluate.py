@@ -7,6 +7,7 @@ recursion and sheer size end in unknown too, never in a guess.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -1342,13 +1343,13 @@ class Evaluator:
         found: list[tuple[str, Node | None]] = []
         for c in reversed(self.mro(cls)):
             info = c.info
-            decorated = any("dataclass" in _dotted(d) or _dotted(d).endswith(("define", "attrs", "s")) for d in info.node.decorator_list)
+            decorated = any("dataclass" in _dotted(d) or _dotted(d).endswith(("define", "attr.s", "attrs")) for d in info.node.decorator_list)
             named = any(_dotted(b).endswith(("NamedTuple", "ModelOutput", "BaseModel", "TypedDict")) for b in info.node.bases)
             if not decorated and not named:
                 continue
             final = lower_class(info).final
             for statement in info.node.body:
-                if statement.__class__.__name__ == "AnnAssign" and statement.target.__class__.__name__ == "Name":
+                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                     name = statement.target.id
                     found = [(n, d) for n, d in found if n != name]
                     found.append((name, final.get(name)))
@@ -1464,7 +1465,7 @@ class Evaluator:
             merged: list[Value | Thunk] = [*callee.args, *positional]
             return self.call(callee.func, merged, {**callee.kwargs, **named}, frame, node)
         if isinstance(callee, Meth):
-            return self.call_method(callee.receiver, callee.name, positional, named, frame, node)
+            return self.call_method(callee.receiver, callee.name, list(positional), named, frame, node)
         if (isinstance(callee, Lib) and library.forgets_input(callee)) or isinstance(callee, Seq):
             # What a linear layer gives does not depend on what it is given, but for its shape.
             args = [self.glance(a) for a in positional]
@@ -1558,7 +1559,7 @@ class Evaluator:
                 if value is not BOTTOM:
                     options.append((atoms, value))
         if not options:
-            return NONE if not ir.returns else UNKNOWN
+            return NONE if not ir.returns and not ir.abstract else UNKNOWN
         result = join(options)
         if caller is None or node is None:
             return result

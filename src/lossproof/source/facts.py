@@ -230,7 +230,7 @@ class Operation(Fact):
     can be at fault (the denominator of a division), ``others`` the rest.
     """
 
-    __slots__ = ("behind", "op", "operand", "operand_node", "others", "spine", "word")
+    __slots__ = ("behind", "op", "operand", "operand_node", "others", "reduced_after", "spine", "word")
     sort = "operation"
 
     def __init__(
@@ -255,6 +255,7 @@ class Operation(Fact):
         self.behind: list[Operation] = []
         # Whether the result is a term of the loss itself, not the inside of one.
         self.spine = False
+        self.reduced_after = False
 
     def operands(self) -> list[T]:
         return [t for _, t in possible(self.operand, self.atoms)]

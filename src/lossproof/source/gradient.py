@@ -67,7 +67,7 @@ _TENSOR_METHOD = KEEP | {
     "mv", "erf", "logsigmoid", "softplus", "T", "to_sparse", "xlogy", "lerp", "astype", "copy", "fill_", "expand_as",
     "log_",
 }  # fmt: skip
-_TAKE_OUT = {*LEAVE, "cpu", "float"}
+_TAKE_OUT = {*LEAVE, "cpu", "float", "to", "mean", "reduce_mean"}
 _NUMBERS = {"num", "const", "size"}
 _PAIRED = {"max", "min", "topk", "sort", "median", "mode", "kthvalue"}
 _GIVEN = re.compile(r"target|label|(^|_)gts?($|_)|true|truth|teacher|mask|real|ref|^y|weight|^t$", re.I)
@@ -132,7 +132,7 @@ class Gradients:
 
     def facts(self, function: Function) -> Iterator[GradientCut]:
         roots = [(n, True) for n in self.slices.started(function)]
-        if self._objective(function):
+        if not roots and self._objective(function):
             roots.extend((n, False) for n, _ in lower(function).returns)
         else:
             roots.extend((n, False) for n in self._rewraps(function))

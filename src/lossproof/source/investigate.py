@@ -38,6 +38,9 @@ LOSSISH = re.compile(r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|foca
 LOSS_NAME = re.compile(r"loss|criterion|objective", re.I)
 KNOWN_LOSS = set(LOSS_FUNCTION) | set(LOSS_LAYER) | {name.rpartition(".")[2] for name in OTHER_LOSS}
 BACKWARD = {"backward", "manual_backward", "scale_loss"}
+# Frameworks whose trainers take a model and a loss. (skorch is none: it takes the logarithm itself.)
+HANDED_OVER = {"ignite", "fastai", "poutyne", "catalyst", "torchbearer", "pytorch_toolbelt"}
+TRAINER_MAKERS = {"create_supervised_trainer", "Learner", "Model", "Trial", "train", "vision_learner", "Experiment"}
 MAX_LEVELS = 4
 MAX_CONTEXTS = 40
 MAX_CALL_DEPTH = 8
@@ -90,6 +93,7 @@ class Investigation:
             count = len(call.args) + len(call.keywords)
             if (
                 name in KNOWN_LOSS
+                or (count >= 2 and name in TRAINER_MAKERS)
                 or (count >= 2 and not name and (trains or lossy or _makes_a_loss(call.func)))
                 or (count and LOSSISH.search(name))
                 or (trains and name not in PLAIN)
@@ -208,6 +212,31 @@ class Investigation:
             guard = guard.parent
         return any(d.rpartition(".")[2] in NO_GRADIENT for d in frame.function.decorators)
 
+    def _handed_over(
+        self,
+        frame: Frame,
+        node: Node,
+        atoms: Atoms,
+        positional: list[Value | Thunk],
+        named: dict[str, Value | Thunk],
+    ) -> list[LossCall]:
+        """A model and a loss given to a framework's trainer, which will apply the one to the other."""
+        given = [self.ev.force(v) for v in (*positional, *named.values())]
+        losses: list[tuple[str, str, dict[str, Value]]] = []
+        for value in given:
+            if isinstance(value, (Lib, Ref)):
+                kind = loss_kind(value.name)
+                if kind is not None:
+                    settings = value.kwargs if isinstance(value, Lib) else {}
+                    losses.append((kind, value.name.rpartition(".")[2], settings))
+        models = [v for v in given if isinstance(v, (Inst, Seq))]
+        if len(losses) != 1 or not models:
+            return []
+        kind, word, settings = losses[0]
+        x = self.ev.call(models[0], [T(tags=frozenset({"data"}))], {}, frame, node)
+        target = T(tags=frozenset({"data"}))
+        return [LossCall(self.ev, frame, node, atoms, kind, word, x, target, settings)]
+
     def loss_calls(self, frame: Frame, node: Node, atoms: Atoms) -> list[LossCall]:
         """The losses that a call may be, with their arguments."""
         func = node.args[0]
@@ -223,6 +252,10 @@ class Investigation:
                 extra = [*callee.args, *extra]
                 settings.update(callee.kwargs)
                 callee = callee.func
+            if isinstance(callee, Ref) and callee.name.partition(".")[0] in HANDED_OVER:
+                arguments = arguments or self.ev.arguments(frame, node)
+                found.extend(self._handed_over(frame, node, combine(atoms, inner), *arguments))
+                continue
             if isinstance(callee, Inst):
                 # A subclass of a torch loss that adds no forward of its own.
                 container = None if self.ev.forward_of(callee) is not None else self.ev.as_library_container(callee)

@@ -130,6 +130,15 @@ def call(
         if name == "torch.nn.Parameter" or name.endswith(".Parameter"):
             return T(tags=frozenset({"parameter"}))  # where it starts says nothing of where it goes
         return inner
+    if name == "functools.reduce" and len(args) >= 2:
+        steps = ev.as_sequence(args[1])
+        if steps is not None and steps.rest is None and len(steps.head + steps.tail) <= 32:
+            parts = list(steps.head + steps.tail)
+            total = args[2] if len(args) > 2 else parts.pop(0) if parts else UNKNOWN
+            for part in parts:
+                total = ev.call(args[0], [total, part], {}, frame, node)
+            return total
+        return UNKNOWN
     if name == "functools.partial" and args:
         return Partial(args[0], tuple(args[1:]), dict(kwargs))
     kind = loss_kind(name)
@@ -497,11 +506,11 @@ def builtin(
             result = result.tagged("num")
         return result
     if name in ("float", "int", "round"):
-        v = number(first)
-        if v is not None:
-            return Const(float(v) if name == "float" else int(v))
+        exact = number(first)
+        if exact is not None and math.isfinite(exact):
+            return Const(exact if name == "float" else int(exact))
         t = tensor_ops.as_tensor(first)
-        via = {"via": ("item", t)} if not ("num" in t.tags) else None
+        via = {"via": ("item", t)} if "num" not in t.tags else None
         tags = tensor_ops.inherit(t) | {"num", "detached", "item"}
         return T("", t.lo, t.hi, t.lo_open, t.hi_open, tags, info=via)
     if name == "abs":

@@ -100,6 +100,7 @@ class FuncIR:
     """A lowered function."""
 
     __slots__ = (
+        "abstract",
         "accumulations",
         "by_call",
         "calls",
@@ -115,6 +116,8 @@ class FuncIR:
 
     def __init__(self, function: Function) -> None:
         self.function = function
+        # Ends in ``raise``: a method that subclasses are to write.
+        self.abstract = False
         self.params: list[Param] = []
         self.returns: list[tuple[Node, Guard | None]] = []
         self.yields: list[Node] = []
@@ -197,6 +200,7 @@ class _Lower:
             self.ir.returns.append((self.expr(node.body), None))
         else:
             self.block(node.body)
+            self.ir.abstract = self.dead and not self.ir.returns
         self.ir.final = self.env
         return self.ir
 
@@ -699,7 +703,8 @@ class _Lower:
         self.env = dict(outer)
         self.loop_depth += 1
         single = len(e.generators) == 1 and not e.generators[0].ifs
-        source = None
+        source: Node | None = None
+        args: tuple[str, Node, Node | None, Node | None]
         for generator in e.generators:
             source = self.expr(generator.iter)
             self.bind(generator.target, self.node("iter", (source,), generator.target), None)

@@ -55,12 +55,17 @@ class Operations:
                     fact.behind = behind.get(id(fact.node), [])
                 elif id(fact.node) in covered:
                     continue
-                fact.spine = id(fact.node) in spine
+                self._place(fact, spine)
                 yield fact
             if id(step.node) not in partial_sums:
                 for fact in self._sums(step):
-                    fact.spine = id(fact.node) in spine
+                    self._place(fact, spine)
                     yield fact
+
+    @staticmethod
+    def _place(fact: Operation, spine: dict[int, bool]) -> None:
+        fact.spine = id(fact.node) in spine
+        fact.reduced_after = spine.get(id(fact.node), False)
 
     def again(self, fact: Operation) -> list[Operation]:
         """The same step in the contexts of the known callers (a guard may stand there)."""
@@ -90,29 +95,33 @@ class Operations:
             frames = following
         return frames
 
-    def _spine(self, function: Function) -> set[int]:
-        """The sums that a loss is: additions between the terms and what is returned or trained on."""
-        found: set[int] = set()
-        stack = list(self.slices.roots(function))
+    def _spine(self, function: Function) -> dict[int, bool]:
+        """The additions between the terms of a loss and what is trained on; whether their result is reduced after."""
+        found: dict[int, bool] = {}
+        stack = [(node, False) for node in self.slices.roots(function)]
         frame = self.ev.open_frame(function)
         while stack and len(found) < 200:
-            node = stack.pop()
+            node, reduced = stack.pop()
             if id(node) in found:
                 continue
-            found.add(id(node))
+            found[id(node)] = reduced
+            below: list[Node] = []
             if node.op == "bin" and node.args[0] in ("+", "-", "*", "/"):
-                stack.extend(node.args[1:])
+                below = list(node.args[1:])
             elif node.op in ("phi", "loop", "inplace"):
-                stack.extend(a for a in node.args if isinstance(a, Node))
+                below = [a for a in node.args if isinstance(a, Node)]
             elif node.op in ("tuple", "un"):
-                stack.extend(children(node))
+                below = children(node)
             elif node.op == "call":
                 func = node.args[0]
-                if func.op == "attr" and func.args[1] in ("mean", "sum", "squeeze"):
-                    stack.append(func.args[0])
+                if func.op == "attr" and func.args[1] in ("mean", "sum"):
+                    stack.append((func.args[0], True))
+                elif func.op == "attr" and func.args[1] == "squeeze":
+                    below = [func.args[0]]
                 for target, _, _ in self.contexts.targets(frame, node):
                     if self.slices.is_loss_function(target.function):
-                        stack.extend(n for n, _ in lower(target.function).returns)
+                        below.extend(n for n, _ in lower(target.function).returns)
+            stack.extend((n, reduced) for n in below)
         return found
 
     def _demonstration(self, frame: Frame) -> bool:
@@ -336,9 +345,10 @@ class Operations:
             if any(self._setting(frame, side) for side in node.args[1:]):
                 # A coefficient that can be set is a weight, whatever it is set to.
                 return value.but(tags=value.tags | {"loss"}, act="", info={"terms": ()})
-        called = value.get("called") if isinstance(value, T) else None
-        if isinstance(called, T) and called.sym and node.op == "call" and len(node.args[1]) == 2:
-            return value.but(info={**(value.info or {}), "unknown_loss": called.sym})  # type: ignore[union-attr]
+        if isinstance(value, T) and node.op == "call" and len(node.args[1]) == 2:
+            called = value.get("called")
+            if isinstance(called, T) and called.sym:
+                return value.but(info={**(value.info or {}), "unknown_loss": called.sym})
         return value
 
     def _sum(self, step: Step) -> Iterator[Operation]:

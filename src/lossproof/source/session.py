@@ -121,10 +121,9 @@ class Session:
         self.analysis.files_seen = len(self.files)
         self.analysis.files_parsed = self.project.parsed
         self.analysis.warnings.extend(self.project.warnings)
-        for fact in self.investigation.unresolved:
-            place = location(fact.module, fact.node.at, "what reaches this loss is unknown")
-            if place not in self.analysis.unresolved:
-                self.analysis.unresolved.append(place)
+        unknown = "what reaches this loss is unknown"
+        places = (location(fact.module, fact.node.at, unknown) for fact in self.investigation.unresolved)
+        self.analysis.unresolved = list(dict.fromkeys(places))
         return self.analysis
 
     def arithmetic(self, function: Function) -> None:

@@ -23,6 +23,7 @@ from lossproof.source.values import (
     Union,
     Value,
     alternatives,
+    combine,
     constant,
     join,
     number,
@@ -144,9 +145,9 @@ def binary(op: str, left: Value, right: Value, hop: HopMaker) -> Value:
         return Seq(left.kind, (), join([((), v) for v in left.every()]) if left.every() else None)
     if isinstance(left, Union) or isinstance(right, Union):
         results = []
-        for a, x in alternatives(left):
-            for b, y in alternatives(right):
-                results.append((a + tuple(q for q in b if not any(q.same(p) for p in a)), binary(op, x, y, hop)))
+        for one_atoms, x in alternatives(left):
+            for other_atoms, y in alternatives(right):
+                results.append((combine(one_atoms, other_atoms), binary(op, x, y, hop)))
         return join(results[:16])
     a, b = as_tensor(left), as_tensor(right)
     if op in "+-":
@@ -553,6 +554,8 @@ def _log_softmax(t: T, hop: HopMaker, axis: Any = None) -> T:
 
 def _elementwise(name: str, t: T) -> T | None:
     """Ranges of the elementwise functions; ``None`` for a name that is not one."""
+    lo: float | None
+    hi: float | None
     tags = inherit(t)
     info: dict[str, Any] = {"via": (name, t), **_shape_of(t, t)}
     if name in ("relu", "relu_", "threshold"):
@@ -669,7 +672,8 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     keep = kw.get("keepdim", kw.get("keepdims"))
     if t.get("reduced") not in (None, "all") and reduced != "all":
         info["reduced"] = "some"
-    info.update(_reduced_shape(t, reduced, constant(keep) is True))
+    if not name.startswith("cum"):
+        info.update(_reduced_shape(t, reduced, constant(keep) is True))
     if name == "sum" and t.act == "probability" and reduced != "all":
         factors = t.get("via")
         if factors is not None and factors[0] == "mul" and any(f.act == "softmax" for f in factors[1:]):
@@ -772,8 +776,9 @@ _SHAPE_KEPT = {"contiguous", "float", "double", "clone", "cuda", "cpu", "dropout
 def shape_change(name: str, t: T, args: list[Value]) -> T:
     """The few shape operations that LP303 has to follow exactly; the others keep the value as it is."""
     first = constant(args[0]) if args else None
-    if isinstance(args[0] if args else None, Seq):
-        args = args[0].every()  # type: ignore[union-attr]
+    listed = args[0] if args else None
+    if isinstance(listed, Seq):
+        args = listed.every()
         first = constant(args[0]) if args else None
     width, rank = t.get("width"), t.get("ndim")
     if name in ("permute", "transpose", "swapaxes", "movedim"):
@@ -1003,9 +1008,9 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op == "xlogy":
         return T(tags=inherit(as_tensor(receiver)))
     if op in ("nonzero", "bincount", "unique", "searchsorted", "histc"):
-        known = as_tensor(receiver)
-        tags = inherit(known) | ({"count"} if op in ("bincount", "histc") else {"int"})
-        return T(lo=0.0, tags=tags, info={"via": (op, known)})
+        counted = as_tensor(receiver)
+        tags = inherit(counted) | ({"count"} if op in ("bincount", "histc") else {"int"})
+        return T(lo=0.0, tags=tags, info={"via": (op, counted)})
     if op in ("lerp", "addcmul", "addcdiv", "cumprod", "scatter_add", "index_add", "scatter", "scatter_", "scatter_add_", "cross"):
         return T(tags=inherit(as_tensor(receiver)), lo=0.0 if as_tensor(receiver).nonnegative and "scatter" in op else None)
     if op == "softmin":
@@ -1018,13 +1023,11 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
             return made.but(info={**(made.info or {}), "taken": taken})
 
         return distribute(exponential, receiver)
-    result = None
     if isinstance(receiver, Union):
-        if _elementwise(op, UNKNOWN) is not None:
-            return distribute(lambda t: _elementwise(op, t) or UNKNOWN, receiver)
-    else:
-        result = _elementwise(op, as_tensor(receiver))
-    return result
+        if _elementwise(op, UNKNOWN) is None:
+            return None
+        return distribute(lambda t: _elementwise(op, t) or UNKNOWN, receiver)
+    return _elementwise(op, as_tensor(receiver))
 
 
 def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:

@@ -127,16 +127,19 @@ def check(fact: Operation) -> Iterator[Finding]:
 def _terms(fact: Operation) -> tuple[list[T], str | None]:
     if fact.op == "sub":
         left, right = as_tensor(fact.operand), as_tensor(fact.others[0])
-        counts = _is_loss(left) or (fact.spine and _floor(left))
+        counts = _is_loss(left) or _floor(fact, left)
         return ([left] if counts else []), _unbounded(right)
     parts = [as_tensor(t) for t in (fact.others if fact.op == "sum_of_losses" else (fact.operand, *fact.others))]
     pushed = [r for r in (_negated(p) for p in parts) if r is not None]
-    kept = [p for p in parts if (_is_loss(p) or (fact.spine and _floor(p))) and _negated(p) is None]
+    kept = [p for p in parts if (_is_loss(p) or _floor(fact, p)) and _negated(p) is None]
     return kept, (pushed[0] if pushed else None)
 
 
-def _floor(t: T) -> bool:
-    return t.nonnegative and not t.tags & {"num", "const"}
+def _floor(fact: Operation, t: T) -> bool:
+    """A term that is no loss of a library, but is minimized: one number, bounded below, in the loss itself."""
+    if not fact.spine or not t.nonnegative or t.tags & {"num", "const"}:
+        return False
+    return fact.reduced_after or t.get("ndim") == 0 or t.get("reduced") == "all"
 
 
 def _is_loss(t: T) -> bool:

@@ -159,7 +159,7 @@ def _overlap(t: T, depth: int = 7) -> T | None:
             return deeper
         joint = inner.get("via")
         if joint is not None and joint[0] in ("mul", "minimum") and (via[0] == "sum" or t.get("reduced") == "all"):
-            two = [p for p in joint[1:] if isinstance(p, T) and "const" not in p.tags]
+            two = [p for p in joint[1:] if isinstance(p, T) and "const" not in p.tags and not _likelihood(p)]
             if len(two) == 2 and two[0] is not two[1]:
                 return t
         return None
@@ -170,6 +170,11 @@ def _overlap(t: T, depth: int = 7) -> T | None:
                 if found is not None:
                     return found
     return None
+
+
+def _likelihood(t: T) -> bool:
+    """A loss or a logarithm: a weight times it is no overlap."""
+    return "loss" in t.tags or t.act in ("loss", "log", "log_softmax", "logsigmoid")
 
 
 def _union(t: T) -> bool:

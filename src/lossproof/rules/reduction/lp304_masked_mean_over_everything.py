@@ -117,10 +117,14 @@ _ALL = "the masked elements are zeros that still count in the mean: the loss shr
 def check(fact: Operation | LossCall) -> Iterator[Finding]:
     if isinstance(fact, LossCall):
         yield from _both_masked(fact)
-    elif fact.op == "mean" and not fact.others:
+    elif fact.op == "mean" and not fact.others and not _over_some_axes(fact):
         yield from _mean(fact)
     elif fact.op == "div" and fact.others:
         yield from _ratio(fact)
+
+
+def _over_some_axes(fact: Operation) -> bool:
+    return fact.node.op == "call" and any(k in ("dim", "axis") for k, _ in fact.node.args[2])
 
 
 def _both_masked(fact: LossCall) -> Iterator[Finding]:
@@ -152,7 +156,7 @@ def _mean(fact: Operation) -> Iterator[Finding]:
                 yield fact.finding(RULE, _EMPTY, severity=Severity.ERROR, confidence="likely")
             return
         if mask_in(t, False) is not None or _zeroed(t) or _ignored(t):
-            if "sum" not in t.tags:
+            if "sum" not in t.tags and not tested(fact, t):
                 yield fact.finding(RULE, _ALL, confidence="likely")
             return
 

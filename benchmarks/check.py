@@ -4,9 +4,9 @@
     python benchmarks/check.py --library timm=/path/to/timm --json figures.json
     python benchmarks/check.py --peers-venv /path/to/venv          # also torchfix and torch-preflight, if it has them
 
-Only ratios within one run mean anything: machines differ, and so does one machine from hour to hour. So every round runs
-each command once, in turn, and what is printed are medians over the rounds. Cost is CPU time, user and system, of a
-command and all processes that it started; peak memory is that of the largest of them.
+Only ratios within one run mean anything: machines differ, and so does one machine from hour to hour. So every round
+runs each command once, in turn, and what is printed are medians over the rounds. Cost is CPU time, user and system, of
+a command and all processes that it started; peak memory is that of the largest of them.
 """
 
 from __future__ import annotations

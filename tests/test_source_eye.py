@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a source under test is one string)
 """How the source eye walks: what a finding says of the way from the activation to the loss, and where it stays silent."""
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # importing typing for it would cost more than all of this
 if TYPE_CHECKING:
     from lossproof.finding import Location
     from lossproof.source.texts import Text

@@ -7,15 +7,17 @@ without ``rich`` gets the same words plain.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
 
-from lossproof.report.excerpt import Line, excerpt
 from lossproof.report.place import place, printable
 from lossproof.report.summary import remarks, summary
 
+TYPE_CHECKING = False  # importing typing for it would cost more than all of this
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from lossproof.check import Report
     from lossproof.finding import Finding, Location
+    from lossproof.report.excerpt import Line
     from lossproof.source.texts import Texts
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
@@ -61,6 +63,8 @@ def write_lines(lines: Iterator[Line], out: TextIO, *, colour: bool) -> None:
 
 
 def _finding(finding: Finding, texts: Texts, bar: str) -> Iterator[Line]:
+    from lossproof.report.excerpt import excerpt
+
     severity = finding.severity.value
     style = _STYLES[severity]
     header: Line = [(place(finding.location), "bold"), ("  ", ""), (severity, style), (f" {finding.rule} ", "bold")]

@@ -13,12 +13,16 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from lossproof.atomic import write_atomically
-from lossproof.finding import Finding, Location, Remedy, Severity
 from lossproof.problem import CannotRun
-from lossproof.source.discover import SourceFile
+
+# What only some runs need is imported where it is used: an answer without findings reads back in no time.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from lossproof.finding import Finding, Location
+    from lossproof.source.discover import SourceFile
 
 # Raised whenever the form of the entries changes.
 FORM = 1
@@ -74,7 +78,7 @@ class Cache:
                 refreshed = True
             kept = Kept(
                 [_finding(f) for f in entry["findings"]],
-                [Location(**place) for place in entry["unresolved"]],
+                [_location(place) for place in entry["unresolved"]],
                 list(entry["warnings"]),
                 int(entry["parsed"]),
             )
@@ -118,6 +122,8 @@ class Cache:
         )
 
     def _write(self, entry: dict[str, Any]) -> None:
+        from lossproof.atomic import write_atomically
+
         try:
             write_atomically(self.path, json.dumps(entry, separators=(",", ":")))
         except (OSError, CannotRun):
@@ -129,7 +135,13 @@ def _hash(data: bytes) -> str:
 
 
 def _place(place: Location) -> dict[str, Any]:
-    return {name: getattr(place, name) for name in Location.__dataclass_fields__}
+    return {name: getattr(place, name) for name in place.__dataclass_fields__}
+
+
+def _location(place: dict[str, Any]) -> Location:
+    from lossproof.finding import Location
+
+    return Location(**place)
 
 
 def _record(finding: Finding) -> dict[str, Any]:
@@ -148,13 +160,15 @@ def _record(finding: Finding) -> dict[str, Any]:
 
 
 def _finding(record: dict[str, Any]) -> Finding:
+    from lossproof.finding import Finding, Remedy, Severity
+
     return Finding(
         record["rule"],
         record["name"],
         Severity(record["severity"]),
         record["message"],
-        Location(**record["location"]),
-        tuple(Location(**hop) for hop in record["related"]),
+        _location(record["location"]),
+        tuple(_location(hop) for hop in record["related"]),
         record["confidence"],
         Remedy(*record["remedy"]),
         record["evidence"],

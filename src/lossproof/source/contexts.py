@@ -10,7 +10,7 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
-from lossproof.source.values import Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
+from lossproof.source.values import Atoms, Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
 
 MAX_CALLERS = 12
 # A name that is called in more places than this (``forward``, ``get``) tells nothing about its callers.
@@ -32,6 +32,8 @@ class Contexts:
         self._callers: dict[Function, list[tuple[Frame, Node, Func]]] = {}
         self._sites: dict[ClassInfo, list[tuple[Frame, Node, Cls]]] = {}
         self._subclasses: dict[ClassInfo, list[ClassInfo]] = {}
+        # The conditions of the target that ``targets`` gave last.
+        self.chosen: Atoms = ()
         self._entered: dict[Function, list[Frame]] = {}
         self._models: dict[ParsedModule, Value | None] = {}
         ev.oracle = self
@@ -42,6 +44,7 @@ class Contexts:
         """The project functions that a call may run, with the arguments as they arrive there."""
         ev = self.ev
         func = node.args[0]
+        self.chosen = ()
         positional, named = ev.arguments(frame, node)
         if func.op == "attr":
             obj = ev.value(frame, func.args[0])
@@ -72,7 +75,8 @@ class Contexts:
     def _into(
         self, value: Value, positional: list[Value | Thunk], named: dict[str, Value | Thunk], depth: int
     ) -> Iterator[Target]:
-        for _, v in alternatives(value):
+        for atoms, v in alternatives(value):
+            self.chosen = atoms
             if isinstance(v, Func):
                 yield v, positional, named
             elif isinstance(v, Inst):

@@ -6,35 +6,37 @@ import gc
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
 
-from lossproof.finding import Finding, Location
-from lossproof.rules.registry import Rule, all_rules
-from lossproof.source.discover import SourceFile
-from lossproof.source.facts import Fact, location
-
+TYPE_CHECKING = False  # importing typing for it would cost more than most of this
 if TYPE_CHECKING:
+    from lossproof.finding import Finding, Location
+    from lossproof.rules.registry import Rule
     from lossproof.source.cache import Cache
+    from lossproof.source.discover import SourceFile
+    from lossproof.source.facts import Fact
 
 # Cheap tests first: most files mention none of these, and of those that do most only speak of a loss.
+# The patterns are compiled when a file first gets that far (``re`` keeps them): together they cost as much as a start.
 _TORCH = b"torch"
 _WORDS = (b"loss", b"Loss", b"cross_entropy", b"kl_div", b"backward(", b"criteri")
-_LOSS = re.compile(
-    rb"(?:loss\w*|Loss\w*|criteri\w+)[ \t]*[(\[]|cross_entropy|nll_loss|kl_div|\wLoss\b|\.backward\(|training_step|_loss_f"
+_LOSS = (
+    rb"(?:loss\w*|Loss\w*|criteri\w+)[ \t]*[(\[]|cross_entropy|nll_loss|kl_div|\wLoss\b|\.backward\("
+    rb"|training_step|_loss_f"
 )
 # A hand-written objective need not say "loss".
-_OBJECTIVE = re.compile(
-    rb"(?:def|class)[ \t]+\w*(?:(?<![a-z])[dD]ice|IoU|_iou|iou_|[jJ]accard|[tT]versky|diverg|Diverg|elbo|ELBO|penalt|Penalt|[rR]egulari"
-    rb"|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL])"
+_OBJECTIVE = (
+    rb"(?:def|class)[ \t]+\w*(?:(?<![a-z])[dD]ice|IoU|_iou|iou_|[jJ]accard|[tT]versky|diverg|Diverg"
+    rb"|elbo|ELBO|penalt|Penalt|[rR]egulari|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL])"
 )
 # What comes down to one number is an objective or a metric, whatever it is called.
-_NUMBER = re.compile(rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\(|\bloss\b)")
+_NUMBER = rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\(|\bloss\b)"
 # A loss that is plain arithmetic on what it is given imports nothing, or nothing of another framework.
-_LOSS_DEF = re.compile(rb"def[ \t]+\w*(?:loss|criteri|(?<!in)dice|iou|tversky)\w*[ \t]*\(|class[ \t]+\w*Loss\b")
-_OTHER_FRAMEWORK = re.compile(
-    rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer|oneflow)"
+_LOSS_DEF = rb"def[ \t]+\w*(?:loss|criteri|(?<!in)dice|iou|tversky)\w*[ \t]*\(|class[ \t]+\w*Loss\b"
+_OTHER_FRAMEWORK = (
+    rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer"
+    rb"|oneflow)"
 )
-_IMPLICIT_DIM = re.compile(rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)")
+_IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 RECURSION = 12_000
 
 
@@ -56,12 +58,12 @@ def matters(data: bytes) -> bool:
         if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
             # A trainer need not import torch to run a loss that somebody hands it.
             return True
-        return speaks and _LOSS_DEF.search(data) is not None and _OTHER_FRAMEWORK.search(data) is None
-    if (speaks and _LOSS.search(data) is not None) or _OBJECTIVE.search(data) is not None:
+        return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
+    if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True
-    if b"return " in data and _NUMBER.search(data) is not None:
+    if b"return " in data and re.search(_NUMBER, data) is not None:
         return True
-    return b"oft" in data and _IMPLICIT_DIM.search(data) is not None
+    return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
 
 
 def analyse(
@@ -75,6 +77,8 @@ def analyse(
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Find the faults in ``targets``, resolving names among all ``files``."""
+    if len(files) == 1 and not _may_matter(files[0]):
+        return _narrowed(Analysis(), files, targets, show_unresolved)
     cache = None
     if cache_dir is not None:
         from lossproof import __version__
@@ -88,8 +92,6 @@ def analyse(
             analysis.unresolved = kept.unresolved
             analysis.files_seen = len(files)
             return _narrowed(analysis, files, targets, show_unresolved)
-    if not any(map(_may_matter, files)) and len(files) == 1:
-        return _narrowed(Analysis(), files, targets, show_unresolved)
     analysis = _fresh(root, files, cache, progress)
     return _narrowed(analysis, files, targets, show_unresolved)
 
@@ -149,6 +151,9 @@ def judge(fact: Fact, rules: dict[str, list[Rule]]) -> list[Finding]:
 
 
 def rules_by_fact() -> dict[str, list[Rule]]:
+    """Which rules are asked about which sort of fact."""
+    from lossproof.rules.registry import all_rules
+
     table: dict[str, list[Rule]] = {}
     for rule in all_rules().values():
         if rule.check is not None:
@@ -157,4 +162,4 @@ def rules_by_fact() -> dict[str, list[Rule]]:
     return table
 
 
-__all__ = ["Analysis", "analyse", "judge", "location", "matters", "rules_by_fact"]
+__all__ = ["Analysis", "analyse", "judge", "matters", "rules_by_fact"]

@@ -855,6 +855,13 @@ class Evaluator:
         truth = truth_of(value)
         if truth is not None:
             return truth, (), ()
+        if isinstance(value, Union):
+            # A flag that was itself chosen: true under one condition, false under another.
+            sides: dict[bool | None, list[Atoms]] = {}
+            for atoms, option in value.alts:
+                sides.setdefault(truth_of(option), []).append(atoms)
+            if set(sides) == {True, False} and all(len(found) == 1 for found in sides.values()):
+                return None, sides[True][0], sides[False][0]
         if isinstance(value, T):
             cond = value.get("cond")
             if cond is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lossproof.source.lower import FuncIR, Node, lower
 from lossproof.source.syntax import Function
-from lossproof.source.values import Thunk, Value
+from lossproof.source.values import Atoms, Thunk, Value
 
 
 class Frame:
@@ -17,7 +17,7 @@ class Frame:
     object that nobody is known to have built is open in the same way through ``me.ctor``.
     """
 
-    __slots__ = ("args", "closure", "depth", "function", "ir", "me", "memo", "open", "override", "site", "touched")
+    __slots__ = ("args", "atoms", "closure", "depth", "function", "ir", "me", "memo", "open", "override", "site", "touched")
 
     def __init__(
         self,
@@ -39,13 +39,15 @@ class Frame:
         self.memo: dict[Node, Any] = {}
         self.override: tuple[Frame, int, dict[Node, Any]] | None = None
         self.touched = False
+        # Conditions under which it was this function that was called, and not another.
+        self.atoms: Atoms = ()
 
     def unrolled(self, first_line: int, values: dict[Node, Any]) -> Frame:
         """The same call in one turn of a loop: nodes before the loop keep their values."""
         twin = Frame.__new__(Frame)
         twin.function, twin.ir, twin.args, twin.open = self.function, self.ir, self.args, self.open
         twin.me, twin.closure, twin.site, twin.depth = self.me, self.closure, self.site, self.depth
-        twin.memo, twin.touched = {}, False
+        twin.memo, twin.touched, twin.atoms = {}, False, self.atoms
         twin.override = (self, first_line, values)
         return twin
 

@@ -169,8 +169,10 @@ class Investigation:
                 waiting = self.pending(func.function)
                 if not waiting:
                     continue
+                chosen = self.contexts.chosen
                 inner = self.ev.enter(func, positional, named, frame, node)
                 if inner is not None:
+                    inner.atoms = chosen
                     for call in waiting:
                         self.examine(call, inner, level)
         if not entered and level < MAX_LEVELS and self._callee_is_unknown(frame, node) and self.contexts.is_open(frame):
@@ -195,7 +197,7 @@ class Investigation:
             possible, more = self.ev.reachable(place, at.guard)
             if not possible or self.without_gradient(place, at.guard):
                 return False, ()
-            atoms = combine(atoms, more)
+            atoms = combine(combine(atoms, more), place.base().atoms)
             site = place.base().site
             place, at = site if site is not None else (None, None)
         return True, atoms

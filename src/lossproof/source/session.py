@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from lossproof.finding import Finding
 from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
-from lossproof.source.engine import Analysis, judge, location, matters, rules_by_fact
+from lossproof.source.engine import Analysis, judge, matters, rules_by_fact
 from lossproof.source.evaluate import Evaluator
-from lossproof.source.facts import Fact
+from lossproof.source.facts import Fact, location
 from lossproof.source.investigate import Investigation
 from lossproof.source.operations import Operations
 from lossproof.source.gradient import Gradients

@@ -12,8 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lossproof.source.notebook import LineMap
 
-_CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.MULTILINE)
-_NEWLINE = re.compile(r"\r\n|\r|\n")
+# Compiled when first used: a clean file is never split.
+_CODING = rb"(?m)^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)"
+_NEWLINE = r"\r\n|\r|\n"
 
 
 class Text:
@@ -23,7 +24,7 @@ class Text:
 
     def __init__(self, text: str, map: LineMap | None = None) -> None:
         self.map = map
-        self.lines = _NEWLINE.split(text)
+        self.lines = re.split(_NEWLINE, text)
         self.text = "\n".join(self.lines)
 
     def line(self, number: int, cell: int | None = None) -> str:
@@ -67,7 +68,7 @@ def decode(data: bytes) -> str:
     """Text by the rules of Python: a byte-order mark, a coding comment in the first two lines, else UTF-8."""
     if data.startswith(codecs.BOM_UTF8):
         return data[3:].decode("utf-8", "replace")
-    declared = _CODING.search(b"\n".join(data[:400].splitlines()[:2]))
+    declared = re.search(_CODING, b"\n".join(data[:400].splitlines()[:2]))
     name = declared[1].decode("ascii", "replace") if declared else "utf-8"
     try:
         return data.decode(name, "replace")

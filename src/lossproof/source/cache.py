@@ -46,7 +46,7 @@ class Cache:
     def __init__(self, folder: str, root: str, version: str) -> None:
         name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()
         self.path = os.path.join(folder, f"tree-{name}.json")
-        self.stamp = [FORM, version, list(sys.version_info[:2]), os.getcwd()]
+        self.stamp = [FORM, version, _own_code(), list(sys.version_info[:2]), os.getcwd()]
         self._stats: dict[str, list[int]] = {}
 
     def read(self, files: Sequence[SourceFile], matters: Any) -> Kept | None:
@@ -128,6 +128,21 @@ class Cache:
             write_atomically(self.path, json.dumps(entry, separators=(",", ":")))
         except (OSError, CannotRun):
             return  # without a cache everything works, only slower
+
+
+def _own_code() -> int:
+    """Changes with every change of lossproof itself, also where the version stays (a checkout being worked on)."""
+    newest = 0
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    stack = [os.path.join(package, "source"), os.path.join(package, "rules")]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    stack.append(entry.path)
+                elif entry.name.endswith(".py"):
+                    newest = max(newest, entry.stat().st_mtime_ns)
+    return newest
 
 
 def _hash(data: bytes) -> str:

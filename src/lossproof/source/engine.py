@@ -38,6 +38,8 @@ _OTHER_FRAMEWORK = (
 )
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 RECURSION = 12_000
+# So few files are read sooner than the cache is looked up.
+HANDFUL = 8
 
 
 class Analysis:
@@ -77,7 +79,7 @@ def analyse(
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Find the faults in ``targets``, resolving names among all ``files``."""
-    if len(files) == 1 and not _may_matter(files[0]):
+    if len(files) <= HANDFUL and not any(map(_may_matter, files)):
         return _narrowed(Analysis(), files, targets, show_unresolved)
     cache = None
     if cache_dir is not None:
@@ -115,7 +117,7 @@ def _fresh(
     try:
         session = Session(root, files)
         analysis = session.run(progress)
-        if cache is not None:
+        if cache is not None and not session.stumbled:
             from lossproof.source.cache import Kept
 
             kept = Kept(analysis.findings, analysis.unresolved, analysis.warnings, analysis.files_parsed)

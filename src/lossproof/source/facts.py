@@ -59,6 +59,15 @@ class Fact:
     def value(self, node: Node) -> Value:
         return self.ev.value(self.frame, node)
 
+    def written(self, node: Node | None) -> str:
+        """An operand as it stands in the code, where that is short enough to be quoted."""
+        at = node.at if node is not None else None
+        if at is None or getattr(at, "end_lineno", None) != getattr(at, "lineno", 0):
+            return ""
+        line = self.module.line_text(at.lineno).encode("utf-8")
+        text = line[at.col_offset : at.end_col_offset].decode("utf-8", "replace").strip()
+        return f"`{text}`" if 0 < len(text) <= 48 and "`" not in text else ""
+
     def finding(
         self,
         rule: Rule,
@@ -230,7 +239,7 @@ class Operation(Fact):
     can be at fault (the denominator of a division), ``others`` the rest.
     """
 
-    __slots__ = ("behind", "op", "operand", "operand_node", "others", "reduced_after", "spine", "word")
+    __slots__ = ("behind", "cut", "floored", "op", "operand", "operand_node", "others", "reduced_after", "spine", "word")
     sort = "operation"
 
     def __init__(
@@ -253,6 +262,9 @@ class Operation(Fact):
         self.others = others
         # For a guard: the steps whose results it is meant to repair.
         self.behind: list[Operation] = []
+        # Whether no gradient comes back through this step; whether a maximum keeps its result finite.
+        self.cut = False
+        self.floored = False
         # Whether the result is a term of the loss itself, not the inside of one.
         self.spine = False
         self.reduced_after = False

@@ -47,10 +47,13 @@ class Operations:
         covered = {id(fact.node) for facts in behind.values() for fact in facts}
         spine = self._spine(function)
         partial_sums = {id(p) for step in steps for p in inner_sums(step.node)}
+        floored = {id(n) for step in steps for n in self._floored(step)}
         for step in steps:
             if _METRICS.search(self.slices.path_of(step.frame.function)):
                 continue
             for fact in self._facts(step):
+                fact.cut = step.cut
+                fact.floored = id(step.node) in floored
                 if fact.op in _GUARDS:
                     fact.behind = behind.get(id(fact.node), [])
                 elif id(fact.node) in covered:
@@ -61,6 +64,18 @@ class Operations:
                 for fact in self._sums(step):
                     self._place(fact, spine)
                     yield fact
+
+    def _floored(self, step: Step) -> list[Node]:
+        """The calls whose result a maximum with a constant keeps finite."""
+        if step.node.op != "call":
+            return []
+        name, operand, args = self.torch_call(step.frame, step.node)
+        if name != "maximum" or operand is None:
+            return []
+        given = [operand, *args]
+        values = [self.ev.value(step.frame, n) for n in given]
+        bounded = [v.lo is not None or bool(v.tags & {"const", "fresh"}) for v in values if isinstance(v, T)]
+        return [n for n in given if n.op == "call"] if any(bounded) else []
 
     @staticmethod
     def _place(fact: Operation, spine: dict[int, bool]) -> None:
@@ -79,6 +94,7 @@ class Operations:
             for wider in self._facts(step):
                 if wider.op == fact.op:
                     wider.behind = self._behind(step) if wider.op in _GUARDS else []
+                    wider.cut, wider.floored = fact.cut, fact.floored
                     found.append(wider)
         return found
 

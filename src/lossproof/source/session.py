@@ -17,7 +17,7 @@ from lossproof.source.kept import KeptLosses
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.project import Project
 from lossproof.source.softmaxes import softmax_calls
-from lossproof.source.syntax import Function, ParsedModule
+from lossproof.source.syntax import Function
 from lossproof.source.texts import decode
 
 
@@ -41,6 +41,7 @@ class Session:
         # Files that nothing has asked for yet.
         self._waiting: list[str] = []
         self.small = True
+        self.stumbled = False
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
         self.operations = Operations(self.ev, self.contexts)
         self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
@@ -144,6 +145,7 @@ class Session:
         try:
             step(function)
         except Exception as error:
+            self.stumbled = True
             reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
             self.analysis.warnings.append(
                 f"{function.module.display}: something went wrong inside lossproof in {function.qualname} ({reason}); "

@@ -8,6 +8,7 @@ networks: what happens inside a model, or before it, is not the loss.
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 
@@ -36,6 +37,7 @@ _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", 
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 _LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
 METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
+_MEASURING_PACKAGE = re.compile(r"metrics$", re.I)
 OVERLAP_CLASS = re.compile(r"iou|jaccard|overlap|dice|tversky|f1|fbeta", re.I)
 MAX_DEPTH = 5
 MAX_NODES = 4_000
@@ -111,20 +113,38 @@ def _reduced(e: ast.expr, assigned: dict[str, ast.expr], depth: int) -> bool:
 _STARTS = {"backward", "manual_backward", "scale"}
 
 
+# What is registered as an operator's kernel runs below autograd: its backward is another function.
+_KERNEL = {"register_decomposition", "custom_op", "register_kernel", "register_fake", "register_meta"}
+
+
+def below_autograd(function: Function) -> bool:
+    """Whether autograd does not see what a function computes: an operator's kernel, an ``autograd.Function``."""
+    names = {d.partition("(")[0].rpartition(".")[2] for d in function.decorators}
+    if names & _KERNEL:
+        return True
+    bases = function.cls.node.bases if function.cls is not None else []
+    return "staticmethod" in names and any(dotted(b).rpartition(".")[2] == "Function" for b in bases)
+
+
 class Step:
-    """A node of a slice, in its context."""
+    """A node of a slice, in its context. ``cut``: no gradient comes back to it, only its value counts."""
 
-    __slots__ = ("frame", "node")
+    __slots__ = ("cut", "frame", "node")
 
-    def __init__(self, frame: Frame, node: Node) -> None:
+    def __init__(self, frame: Frame, node: Node, cut: bool = False) -> None:
         self.frame = frame
         self.node = node
+        self.cut = cut
 
 
 class Slices:
     def __init__(self, ev: Evaluator, contexts: Contexts) -> None:
         self.ev = ev
         self.contexts = contexts
+        root = ev.project.root
+        name = os.path.basename(root)
+        measures = _MEASURING_PACKAGE.search(name) is not None and os.path.exists(os.path.join(root, "__init__.py"))
+        self._package = "metrics" if measures else ""
 
     def is_loss_function(self, function: Function) -> bool:
         """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
@@ -152,7 +172,11 @@ class Slices:
     def path_of(self, function: Function) -> str:
         """Where a function is in its project: what lies above the project says nothing of it."""
         path, root = function.module.path, self.ev.project.root
-        return path[len(root) :].replace("\\", "/") if path.startswith(root) else path
+        if not path.startswith(root):
+            return path
+        inside = path[len(root) :].replace("\\", "/")
+        # A package that is itself the root belongs to what it holds: ``somemetrics/functional/image.py``.
+        return f"/{self._package}{inside}" if self._package else inside
 
     def roots(self, function: Function) -> list[Node]:
         """The loss values of a function."""
@@ -185,22 +209,30 @@ class Slices:
         """Every node that a function's loss values are made from, its helpers' included."""
         seen: set[tuple[int, Node]] = set()
         budget = [MAX_NODES]
+        cut = below_autograd(frame.function)
         for root in self.roots(frame.function):
-            yield from self._walk(frame, root, seen, 0, budget)
+            yield from self._walk(frame, root, seen, 0, budget, cut)
 
-    def returned(self, frame: Frame, seen: set[tuple[int, Node]], depth: int, budget: list[int]) -> Iterator[Step]:
+    def returned(
+        self, frame: Frame, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
+    ) -> Iterator[Step]:
+        cut = cut or below_autograd(frame.function)
         for node, guard in frame.ir.returns:
             possible, _ = self.ev.reachable(frame, guard)
             if possible:
-                yield from self._walk(frame, node, seen, depth, budget)
+                yield from self._walk(frame, node, seen, depth, budget, cut)
         for node in frame.ir.yields:
-            yield from self._walk(frame, node, seen, depth, budget)
+            yield from self._walk(frame, node, seen, depth, budget, cut)
 
     def _walk(
-        self, frame: Frame, root: Node, seen: set[tuple[int, Node]], depth: int, budget: list[int]
+        self, frame: Frame, root: Node, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
     ) -> Iterator[Step]:
         stack = [root]
-        while stack:
+        # What only a detached value is made from comes last: another way to it may carry a gradient.
+        later: list[Node] = []
+        while stack or later:
+            if not stack:
+                stack, later, cut = later, [], True
             node = stack.pop()
             key = (id(frame), node)
             if key in seen or budget[0] <= 0:
@@ -209,15 +241,18 @@ class Slices:
             budget[0] -= 1
             op = node.op
             if op == "call":
-                yield Step(frame, node)
+                yield Step(frame, node, cut)
                 into, more = self._call(frame, node)
-                stack.extend(more)
+                (later if _ends_gradient(node) else stack).extend(more)
                 if depth < MAX_DEPTH:
                     for inner in into:
-                        yield from self.returned(inner, seen, depth + 1, budget)
+                        yield from self.returned(inner, seen, depth + 1, budget, cut)
                 continue
             if op in ("bin", "setitem", "sub", "un", "inplace"):
-                yield Step(frame, node)
+                yield Step(frame, node, cut)
+            if _ends_gradient(node):
+                later.extend(children(node))
+                continue
             if op == "free":
                 # A closure's variable is computed in the function around it.
                 continue
@@ -275,6 +310,21 @@ class Slices:
             return False
         # A margin head is handed the labels: it is part of the objective.
         return not any(_LABELS.search(p.name) for p in lower(function).params[2:])
+
+
+def _ends_gradient(node: Node) -> bool:
+    """``x.detach()``, ``x.data``, and whatever is computed under ``no_grad``."""
+    attribute = node if node.op == "attr" else node.args[0] if node.op == "call" else None
+    if attribute is not None and attribute.op == "attr" and attribute.args[1] in ("detach", "detach_", "data"):
+        return True
+    guard = node.guard
+    while guard is not None:
+        test = guard.test
+        if guard.polarity is None and test is not None and test.op == "call" and hasattr(test.at, "func"):
+            if dotted(test.at.func).rpartition(".")[2] in ("no_grad", "inference_mode"):
+                return True
+        guard = guard.parent
+    return False
 
 
 def _engine(node: Node) -> bool:

@@ -131,6 +131,13 @@ _FAMILY = {
 }  # fmt: skip
 
 
+_NAME = {
+    "ce": "cross entropy", "nll": "negative log-likelihood", "bce": "binary cross entropy",
+    "bce_logits": "binary cross entropy", "kl": "KL divergence", "mse": "squared error", "l1": "absolute error",
+    "squared": "squared error", "absolute": "absolute error", "complement": "one minus a score",
+}  # fmt: skip
+
+
 def check(fact: Operation) -> Iterator[Finding]:
     if fact.op != "sum_of_losses":
         return
@@ -145,7 +152,7 @@ def check(fact: Operation) -> Iterator[Finding]:
         kinds.extend(found)
     if len({_FAMILY.get(k, k) for k in kinds}) < 2:
         return
-    names = ", ".join(dict.fromkeys(kinds))
+    names = ", ".join(dict.fromkeys(_NAME.get(k, k.replace("_", " ")) for k in kinds))
     yield fact.finding(
         RULE,
         f"unlike losses are added with no weight ({names}): which of them the model learns is decided by their "

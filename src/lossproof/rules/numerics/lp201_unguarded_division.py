@@ -118,9 +118,10 @@ def check(fact: Operation) -> Iterator[Finding]:
     t, reason = found
     if _mean_of_a_mask(fact, t):
         return  # LP304 says it better
+    divisor = fact.written(fact.operand_node) or "a value"
     yield fact.finding(
         RULE,
-        f"division by a value that data can make zero ({reason}): one such element makes the loss infinite or NaN",
+        f"division by {divisor}, which data can make zero ({reason}): one such element makes the loss infinite or NaN",
         confidence="proven" if t.lo == 0.0 else "likely",
         at=fact.node.at,
     )

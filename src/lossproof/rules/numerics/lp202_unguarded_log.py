@@ -109,9 +109,12 @@ def check(fact: Operation) -> Iterator[Finding]:
     if found is None:
         return
     t, reason = found
+    if fact.floored and fact.cut:
+        return
+    cost = "a maximum hides the -inf, but not the NaN gradient" if fact.floored else "the loss becomes -inf or NaN"
     yield fact.finding(
         RULE,
-        f"logarithm of a value that can be zero or negative ({reason}): the loss becomes -inf or NaN",
+        f"logarithm of a value that can be zero or negative ({reason}): {cost}",
         confidence="proven" if t.lo == 0.0 or t.act == "affine" else "likely",
     )
 

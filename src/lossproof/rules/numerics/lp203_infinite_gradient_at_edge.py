@@ -120,7 +120,7 @@ _WORD = {"sqrt": "a square root", "rsqrt": "a reciprocal root", "pow": "a fracti
 
 
 def check(fact: Operation) -> Iterator[Finding]:
-    if fact.op not in _WORD:
+    if fact.op not in _WORD or fact.cut:
         return
     if fact.op == "pow":
         exponent = exponent_of(fact.others[0]) if fact.others else None

@@ -118,7 +118,7 @@ _REPLACED = {"where": "`torch.where`", "late": "the replacement", "mask": "the m
 
 
 def check(fact: Operation) -> Iterator[Finding]:
-    for inner in fact.behind:
+    for inner in () if fact.cut else fact.behind:
         found = hazard(inner)
         if found is None:
             continue

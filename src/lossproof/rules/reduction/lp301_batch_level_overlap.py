@@ -189,7 +189,8 @@ def _sums(t: T, depth: int) -> int:
     if via[0] in ("sum", "norm") or (via[0] == "mean" and t.get("reduced") == "all"):
         inner = via[1].get("via")
         if inner is not None and inner[0] in ("add", "sub"):
-            return 2
+            # ``(1 - mask).sum()`` is the sum of one tensor.
+            return sum(not (isinstance(p, T) and p.tags & {"const", "num"}) for p in inner[1:3])
         return max(1, _sums(via[1], depth - 1))
     if via[0] == "dot":
         return 1

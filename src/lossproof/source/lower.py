@@ -290,7 +290,11 @@ class _Lower:
             obj, item = self.expr(value.args[0]), self.expr(value.args[2])
             self._set_attribute(value.args[0], obj, value.args[1].value, item, value)
             return
-        self.expr(value)
+        called = self.expr(value)
+        for keyword in value.keywords if isinstance(value, ast.Call) else ():
+            path = _path(keyword.value) if keyword.arg == "out" else None
+            if path is not None:  # ``torch.amax(x, dim=1, out=peak)``
+                self._rebind(path, self.node("inplace", (self.expr(keyword.value), called), value), keyword.value)
 
     def _lookup(self, path: str, default: Node) -> Node:
         return self.env.get(path, default)

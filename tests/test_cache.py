@@ -55,7 +55,9 @@ def test_a_second_run_parses_nothing_and_says_the_same(project: Path, tmp_path: 
 
 def test_a_mended_file_is_looked_at_again(project: Path, tmp_path: Path) -> None:
     run(project, tmp_path)
-    (project / "train.py").write_text(FAULTY.replace("torch.sigmoid(model(x))", "model(x)").replace("entropy(", "entropy_with_logits("))
+    (project / "train.py").write_text(
+        FAULTY.replace("torch.sigmoid(model(x))", "model(x)").replace("entropy(", "entropy_with_logits(")
+    )
     assert run(project, tmp_path)[0] == []
 
 
@@ -73,7 +75,9 @@ def test_touching_a_file_keeps_the_answer(project: Path, tmp_path: Path) -> None
     assert run(project, tmp_path) == (first, 0)
 
 
-def test_an_edit_that_no_rule_looks_at_keeps_the_answer_only_if_nothing_rests_on_it(project: Path, tmp_path: Path) -> None:
+def test_an_edit_that_no_rule_looks_at_keeps_the_answer_only_if_nothing_rests_on_it(
+    project: Path, tmp_path: Path
+) -> None:
     first, _ = run(project, tmp_path)
     (project / "notes.py").write_text(FAULTY)
     assert [f[0] for f in run(project, tmp_path)[0]] == ["notes.py", "train.py"]

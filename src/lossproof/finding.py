@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+
+TYPE_CHECKING = False  # importing typing for it would cost more than all of this
+if TYPE_CHECKING:
+    from typing import Any
 
 CONFIDENCES = ("proven", "likely", "possible")
 EYES = ("source", "graph", "run", "production")

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from lossproof.finding import Finding, Location
     from lossproof.source.discover import SourceFile
+    from lossproof.source.engine import Analysis
 
 # Raised whenever the form of the entries changes.
-FORM = 1
+FORM = 2
 # A file changed this shortly before it was read may change again within the clock's resolution.
 RACY_NS = 2_000_000_000
 
@@ -33,11 +34,12 @@ RACY_NS = 2_000_000_000
 class Kept:
     """An earlier answer that still holds."""
 
-    def __init__(self, findings: list[Finding], unresolved: list[Location], warnings: list[str], parsed: int) -> None:
-        self.findings = findings
-        self.unresolved = unresolved
-        self.warnings = warnings
-        self.parsed = parsed
+    def __init__(self, entry: dict[str, Any], unresolved: bool) -> None:
+        self.findings = [_finding(f) for f in entry["findings"]]
+        self.warnings: list[str] = list(entry["warnings"])
+        self.marked: set[str] = set(entry["marked"])
+        # There can be a lot of it, and hardly anybody asks.
+        self.unresolved = [_location(place) for place in entry["unresolved"]] if unresolved else []
 
 
 class Cache:
@@ -49,7 +51,7 @@ class Cache:
         self.stamp = [FORM, version, _own_code(), list(sys.version_info[:2]), os.getcwd()]
         self._stats: dict[str, list[int]] = {}
 
-    def read(self, files: Sequence[SourceFile], matters: Any) -> Kept | None:
+    def read(self, files: Sequence[SourceFile], matters: Any, *, unresolved: bool = True) -> Kept | None:
         """The kept answer, if every file is as it was (or is one that never mattered and still does not)."""
         if any(f.content is not None for f in files):
             return None
@@ -75,13 +77,9 @@ class Cache:
                 if not old[2] and matters(data):
                     return None
                 known[file.path] = [status.st_size, status.st_mtime_ns, old[2]]
+                _mark(entry["marked"], file.path, data)
                 refreshed = True
-            kept = Kept(
-                [_finding(f) for f in entry["findings"]],
-                [_location(place) for place in entry["unresolved"]],
-                list(entry["warnings"]),
-                int(entry["parsed"]),
-            )
+            kept = Kept(entry, unresolved)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None
         if refreshed:
@@ -92,7 +90,7 @@ class Cache:
         self,
         files: Sequence[SourceFile],
         consulted: dict[str, bytes | None],
-        kept: Kept,
+        analysis: Analysis,
     ) -> None:
         """Keep an answer. ``consulted`` are the files that it rests on, with their content where it is at hand."""
         if any(f.content is not None for f in files):
@@ -114,10 +112,10 @@ class Cache:
             {
                 "stamp": self.stamp,
                 "files": known,
-                "findings": [_record(f) for f in kept.findings],
-                "unresolved": [_place(place) for place in kept.unresolved],
-                "warnings": kept.warnings,
-                "parsed": kept.parsed,
+                "findings": [_record(f) for f in analysis.findings],
+                "unresolved": [_place(place) for place in analysis.unresolved],
+                "warnings": analysis.warnings,
+                "marked": sorted(analysis.marked or ()),
             }
         )
 
@@ -147,6 +145,16 @@ def _own_code() -> int:
 
 def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _mark(marked: list[str], path: str, data: bytes) -> None:
+    """Bring the list of files with suppressions up to date with one of them."""
+    from lossproof.source.suppress import may_hold
+
+    if path in marked:
+        marked.remove(path)
+    if may_hold(data):
+        marked.append(path)
 
 
 def _place(place: Location) -> dict[str, Any]:

@@ -26,7 +26,8 @@ _TARGET = re.compile(r"target|label|^gt|_gt$|ground|truth|^y$|y_true|mask|^tgt|a
 _TENSOR_METHOD = {
     "view", "sum", "mean", "shape", "size", "dim", "float", "pow", "log", "exp", "clamp", "squeeze", "unsqueeze", "abs",
     "sqrt", "flatten", "reshape", "permute", "contiguous", "detach", "max", "min", "device", "dtype", "t", "transpose",
-    "numel", "new_zeros", "type_as", "to", "argmax", "long", "sigmoid", "softmax", "backward", "clone", "norm", "std", "var",
+    "numel", "new_zeros", "type_as", "to", "argmax", "long", "sigmoid", "softmax", "backward", "clone",
+    "norm", "std", "var",
     "cpu", "cuda", "requires_grad", "expand", "repeat", "gather", "ndim", "T", "masked_fill", "nelement",
 }  # fmt: skip
 _NOT_A_TENSOR = {"ndarray", "float", "int", "bool", "str", "dict", "list", "Callable", "None"}
@@ -233,7 +234,21 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             if reason is not None:
                 return reason
         return None
-    if op in ("abs", "neg", "pow", "square", "sqrt", "mean", "item", "clamp", "relu", "floor", "round", "trunc", "ceil"):
+    if op in (
+        "abs",
+        "neg",
+        "pow",
+        "square",
+        "sqrt",
+        "mean",
+        "item",
+        "clamp",
+        "relu",
+        "floor",
+        "round",
+        "trunc",
+        "ceil",
+    ):
         if op == "pow" and isinstance(via[2], T) and via[2].hi is not None and via[2].hi <= 0:
             return None
         if op == "clamp" and t.lo == 0.0 and not t.lo_open:
@@ -361,7 +376,22 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
         reasons = [nonpositive_reason(p, depth - 1) for p in via[1:] if isinstance(p, T)]
         known = [r for r in reasons if r is not None]
         return known[0] if known else None
-    if op in ("abs", "square", "relu", "clamp", "mean", "sum", "sqrt", "item", "max", "min", "pow", "softmax", "prod", "neg"):
+    if op in (
+        "abs",
+        "square",
+        "relu",
+        "clamp",
+        "mean",
+        "sum",
+        "sqrt",
+        "item",
+        "max",
+        "min",
+        "pow",
+        "softmax",
+        "prod",
+        "neg",
+    ):
         if op == "clamp":
             if t.lo is not None and t.lo == 0.0 and not t.lo_open:
                 return "a clamp at 0 lets zeros through"
@@ -400,7 +430,9 @@ def can_be_negative(t: T, depth: int = 6) -> bool:
         # A variance written as E[x^2] - E[x]^2 and a sum of squares less a product are not negative by nature.
         return is_data(a) and is_data(b) and not _even(b) and not _even(a)
     if op == "add":
-        return any(can_be_negative(p, depth - 1) for p in parts) and not any(is_data(p) and p.nonnegative for p in parts)
+        return any(can_be_negative(p, depth - 1) for p in parts) and not any(
+            is_data(p) and p.nonnegative for p in parts
+        )
     if op in ("mul", "div", "sum", "mean", "stack", "part", "max", "min", "avg_pool"):
         return any(can_be_negative(p, depth - 1) for p in (parts[:1] if op == "div" else parts))
     return False
@@ -487,7 +519,9 @@ def root_reason(t: T, depth: int = 5) -> str | None:
             base = first
             while base is not None and base.get("via") is not None and base.get("via")[0] in ("sum", "mean"):
                 base = base.get("via")[1]
-            return "a sum of squares is exactly 0 where both sides agree" if base is not None and is_data(base) else None
+            return (
+                "a sum of squares is exactly 0 where both sides agree" if base is not None and is_data(base) else None
+            )
         return root_reason(first, depth - 1) if first is not None and op in ("sum", "mean", "abs") else None
     if t.lo == 0.0 and not t.lo_open and is_data(t):
         return "it can be exactly 0"

@@ -49,6 +49,8 @@ class Analysis:
         self.findings: list[Finding] = []
         self.unresolved: list[Location] = []
         self.warnings: list[str] = []
+        self.marked: set[str] | None = None
+        """The files with a suppression comment, by path; None when nobody looked."""
         self.files_seen = 0
         self.files_parsed = 0
 
@@ -87,10 +89,11 @@ def analyse(
         from lossproof.source.cache import Cache
 
         cache = Cache(cache_dir, root, __version__)
-        kept = cache.read(files, matters)
+        kept = cache.read(files, matters, unresolved=show_unresolved)
         if kept is not None:
             analysis = Analysis()
             analysis.findings, analysis.warnings = kept.findings, kept.warnings
+            analysis.marked = kept.marked
             analysis.unresolved = kept.unresolved
             analysis.files_seen = len(files)
             return _narrowed(analysis, files, targets, show_unresolved)
@@ -118,10 +121,7 @@ def _fresh(
         session = Session(root, files)
         analysis = session.run(progress)
         if cache is not None and not session.stumbled:
-            from lossproof.source.cache import Kept
-
-            kept = Kept(analysis.findings, analysis.unresolved, analysis.warnings, analysis.files_parsed)
-            cache.write(files, session.rests_on(), kept)
+            cache.write(files, session.rests_on(), analysis)
         return analysis
     finally:
         sys.setrecursionlimit(limit)

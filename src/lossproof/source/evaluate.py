@@ -529,7 +529,7 @@ class Evaluator:
         obj, call = node.args
         result = self.value(frame, call)
         known = self.value(frame, obj)
-        if isinstance(known, T) or isinstance(known, Union):
+        if isinstance(known, (T, Union)):
             return result if isinstance(result, (T, Union)) and result is not UNKNOWN else known
         return known
 
@@ -1243,7 +1243,9 @@ class Evaluator:
                 depth = inst.ctor.depth + 1 if inst.ctor else 1
                 if depth > MAX_DEPTH:
                     continue
-                called = self.oracle.entered(method) if self.oracle is not None and len(method.node.args.args) > 1 else []
+                called = (
+                    self.oracle.entered(method) if self.oracle is not None and len(method.node.args.args) > 1 else []
+                )
                 if called:
                     # A setter: what its callers gave it.
                     for entered in called:
@@ -1350,8 +1352,13 @@ class Evaluator:
         found: list[tuple[str, Node | None]] = []
         for c in reversed(self.mro(cls)):
             info = c.info
-            decorated = any("dataclass" in _dotted(d) or _dotted(d).endswith(("define", "attr.s", "attrs")) for d in info.node.decorator_list)
-            named = any(_dotted(b).endswith(("NamedTuple", "ModelOutput", "BaseModel", "TypedDict")) for b in info.node.bases)
+            decorated = any(
+                "dataclass" in _dotted(d) or _dotted(d).endswith(("define", "attr.s", "attrs"))
+                for d in info.node.decorator_list
+            )
+            named = any(
+                _dotted(b).endswith(("NamedTuple", "ModelOutput", "BaseModel", "TypedDict")) for b in info.node.bases
+            )
             if not decorated and not named:
                 continue
             final = lower_class(info).final
@@ -1503,7 +1510,13 @@ class Evaluator:
             x = self.call(layer, [x], {}, frame, node)
         if layers.rest is not None:
             inner = self.call(layers.rest, [UNKNOWN], {}, frame, node)
-            x = UNKNOWN if not layers.tail and not isinstance(inner, T) else T(tags=frozenset()) if layers.tail else UNKNOWN
+            x = (
+                UNKNOWN
+                if not layers.tail and not isinstance(inner, T)
+                else T(tags=frozenset())
+                if layers.tail
+                else UNKNOWN
+            )
         for layer in layers.tail:
             x = self.call(layer, [x], {}, frame, node)
         return x
@@ -1587,7 +1600,9 @@ class Evaluator:
                 return v
             if isinstance(v, Seq) and v.kind in ("tuple", "list"):
                 rest = add(v.rest, depth + 1) if v.rest is not None else None
-                return Seq(v.kind, tuple(add(x, depth + 1) for x in v.head), rest, tuple(add(x, depth + 1) for x in v.tail))
+                return Seq(
+                    v.kind, tuple(add(x, depth + 1) for x in v.head), rest, tuple(add(x, depth + 1) for x in v.tail)
+                )
             if isinstance(v, Map):
                 return Map({k: add(x, depth + 1) for k, x in v.items.items()}, v.rest)
             return v
@@ -1707,7 +1722,9 @@ class Evaluator:
                     return member
                 return Func(member.function, member.closure, inst)
             if name == "forward" and any(name in c.info.stores() for c in self.mro(inst.cls)):
-                value2 = self.instance_attribute(inst, name, inst.ctor or self.open_frame(inst.cls.info.module.body), None)
+                value2 = self.instance_attribute(
+                    inst, name, inst.ctor or self.open_frame(inst.cls.info.module.body), None
+                )
                 if isinstance(value2, Func):
                     return value2
         return None
@@ -1777,7 +1794,9 @@ class Evaluator:
                 # torch.autograd.Function: forward gets a context first.
                 forward = self.class_member(obj, "forward")
                 if isinstance(forward, Func):
-                    return self.call(Func(forward.function, forward.closure), [UNKNOWN, *positional], named, frame, node)
+                    return self.call(
+                        Func(forward.function, forward.closure), [UNKNOWN, *positional], named, frame, node
+                    )
             return UNKNOWN
         if isinstance(obj, (Mod, Ref)):
             place = frame or Frame(obj.module.body if isinstance(obj, Mod) else None, {}, None, None, None, 0)  # type: ignore[arg-type]
@@ -1787,7 +1806,7 @@ class Evaluator:
             if name == "__call__":
                 return self.call(obj, positional, named, frame, node)
             return UNKNOWN
-        if isinstance(obj, Meth) or isinstance(obj, Partial):
+        if isinstance(obj, (Meth, Partial)):
             return UNKNOWN
         args = [self.force(a) for a in positional]
         kwargs = {k: self.force(v) for k, v in named.items()}

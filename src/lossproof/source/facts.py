@@ -105,9 +105,7 @@ class Fact:
         frame = self.frame.base()
         while frame.site is not None:
             caller, node = frame.site
-            found.append(
-                location(caller.function.module, node.at, f"`{frame.function.qualname}` is called here")
-            )
+            found.append(location(caller.function.module, node.at, f"`{frame.function.qualname}` is called here"))
             frame = caller.base()
         return tuple(reversed(found))
 
@@ -239,7 +237,18 @@ class Operation(Fact):
     can be at fault (the denominator of a division), ``others`` the rest.
     """
 
-    __slots__ = ("behind", "cut", "floored", "op", "operand", "operand_node", "others", "reduced_after", "spine", "word")
+    __slots__ = (
+        "behind",
+        "cut",
+        "floored",
+        "op",
+        "operand",
+        "operand_node",
+        "others",
+        "reduced_after",
+        "spine",
+        "word",
+    )
     sort = "operation"
 
     def __init__(

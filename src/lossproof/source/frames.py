@@ -17,7 +17,20 @@ class Frame:
     object that nobody is known to have built is open in the same way through ``me.ctor``.
     """
 
-    __slots__ = ("args", "atoms", "closure", "depth", "function", "ir", "me", "memo", "open", "override", "site", "touched")
+    __slots__ = (
+        "args",
+        "atoms",
+        "closure",
+        "depth",
+        "function",
+        "ir",
+        "me",
+        "memo",
+        "open",
+        "override",
+        "site",
+        "touched",
+    )
 
     def __init__(
         self,

@@ -162,8 +162,12 @@ class Gradients:
 
     def _rewraps(self, function: Function) -> list[Node]:
         """What a module's ``forward`` returns, where a tensor made anew is asked to require gradient."""
-        if function.name != "forward" or function.cls is None or not any(
-            _last(c) in _REWRAP and any(k.arg == "requires_grad" for k in c.keywords) for c in function.calls
+        if (
+            function.name != "forward"
+            or function.cls is None
+            or not any(
+                _last(c) in _REWRAP and any(k.arg == "requires_grad" for k in c.keywords) for c in function.calls
+            )
         ):
             return []
         return [n for n, _ in lower(function).returns]

@@ -91,7 +91,7 @@ def exponent_of(exponent: Value | None) -> float | None:
     numbers = [number(v) for v in several]
     if len(numbers) == 1 and isinstance(several[0], T):
         t = several[0]
-        inside = t.lo is not None and t.hi is not None and 0.0 < t.lo and t.hi < 1.0
+        inside = t.lo is not None and t.hi is not None and t.lo > 0.0 and t.hi < 1.0
         return t.lo if inside else None
     if any(n is None for n in numbers):
         return None
@@ -263,7 +263,9 @@ def selecting(t: T, depth: int = 6) -> list[T]:
 def occurs(mask: T) -> bool:
     """``labels == one_of_the_labels``: what was found by iterating over the values is there."""
     compare = mask.get("compare")
-    return compare is not None and compare[0] == "==" and any(isinstance(p, T) and p.get("element") for p in compare[1:])
+    return (
+        compare is not None and compare[0] == "==" and any(isinstance(p, T) and p.get("element") for p in compare[1:])
+    )
 
 
 _NOT_BY_ELEMENT = ("sum", "mean", "max", "min", "norm", "matmul", "dot", "linear", "bmm", "mm")

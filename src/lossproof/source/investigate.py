@@ -34,7 +34,10 @@ from lossproof.source.values import (
     alternatives,
 )
 
-LOSSISH = re.compile(r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|^(kl|mse|l1|l2|rec|recon|adv)$", re.I)
+LOSSISH = re.compile(
+    r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|^(kl|mse|l1|l2|rec|recon|adv)$",
+    re.I,
+)
 LOSS_NAME = re.compile(r"loss|criterion|objective", re.I)
 KNOWN_LOSS = set(LOSS_FUNCTION) | set(LOSS_LAYER) | {name.rpartition(".")[2] for name in OTHER_LOSS}
 BACKWARD = {"backward", "manual_backward", "scale_loss"}
@@ -323,11 +326,14 @@ def _last(callee: object) -> str:
 
 PLAIN = KEEP | REDUCTIONS | set(ARITHMETIC_METHOD) | {
     "warning_once", "warning", "warn", "replace", "clamp", "clip", "scatter_add_", "scatter_", "index_put_", "where",
-    "linspace", "arange", "full", "register_buffer", "setattr", "getattr", "hasattr", "super", "ValueError", "pad", "dict",
+    "linspace", "arange", "full", "register_buffer", "setattr", "getattr", "hasattr", "super",
+    "ValueError", "pad", "dict",
     "softmax", "sigmoid", "relu", "log_softmax", "matmul", "einsum", "bmm", "split", "chunk", "unbind", "as_tensor",
     "print", "len", "range", "zero_grad", "step", "backward", "to", "cuda", "cpu", "item", "detach", "eval", "append",
-    "format", "size", "view", "float", "long", "mean", "sum", "max", "min", "join", "write", "add_scalar", "update", "save",
-    "load", "state_dict", "load_state_dict", "parameters", "str", "int", "enumerate", "zip", "tqdm", "Variable", "squeeze",
+    "format", "size", "view", "float", "long", "mean", "sum", "max", "min", "join", "write",
+    "add_scalar", "update", "save",
+    "load", "state_dict", "load_state_dict", "parameters", "str", "int", "enumerate", "zip", "tqdm",
+    "Variable", "squeeze",
     "unsqueeze", "isinstance", "info", "log", "get", "items", "keys", "values", "time", "sqrt", "exp", "reshape",
     "clip_grad_norm_", "randn", "rand", "zeros", "ones", "tensor", "cat", "stack", "argmax", "numpy", "permute",
 }  # fmt: skip

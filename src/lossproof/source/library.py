@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 BUILTINS = {
     "len", "range", "enumerate", "zip", "list", "tuple", "dict", "set", "sorted", "reversed", "map", "filter", "sum",
     "min", "max", "abs", "float", "int", "str", "bool", "getattr", "setattr", "hasattr", "isinstance", "type", "print",
-    "super", "iter", "next", "callable", "id", "round", "pow", "any", "all", "open", "vars", "eval", "globals", "locals",
+    "super", "iter", "next", "callable", "id", "round", "pow", "any", "all", "open", "vars", "eval",
+    "globals", "locals",
     "frozenset", "object", "property", "staticmethod", "classmethod", "issubclass", "repr", "divmod", "slice", "exec",
 }  # fmt: skip
 
@@ -68,7 +69,10 @@ _ACTIVATION_LAYERS = {
     "LeakyReLU", "ELU", "SiLU", "Hardsigmoid",
 }  # fmt: skip
 # Distributions whose entropy has no upper bound.
-CONTINUOUS = {f"torch.distributions.{name}" for name in ("Normal", "MultivariateNormal", "Laplace", "LogNormal", "Gamma", "Cauchy")}
+CONTINUOUS = {
+    f"torch.distributions.{name}"
+    for name in ("Normal", "MultivariateNormal", "Laplace", "LogNormal", "Gamma", "Cauchy")
+}
 CONTINUOUS |= {f"torch.distributions.normal.{name}" for name in ("Normal",)}
 _ACTIVATION_WORDS = {"sigmoid", "softmax", "log_softmax", "logsigmoid", "tanh", "relu", "identity", "softplus"}
 
@@ -202,7 +206,10 @@ def call(
     if last[:1].isupper() or _is_model_factory(name) or name == "dataclasses.field":
         module = frame.function.module if frame is not None else None
         return Lib(name, tuple(args), dict(kwargs), module, node.at if node is not None else None)
-    if last in ("clone", "device_put", "to_device", "wrap_model", "prepare_model", "convert_model", "setup_model") and args:
+    if (
+        last in ("clone", "device_put", "to_device", "wrap_model", "prepare_model", "convert_model", "setup_model")
+        and args
+    ):
         return args[0]
     return T(info={"from": name})
 
@@ -226,7 +233,12 @@ def _cast(value: Value, dtype: Value) -> Value:
     if name == "torch.bfloat16":
         return tensor_ops.distribute(lambda t: t.tagged("bf16"), value)
     if name in ("torch.float64", "torch.double", "torch.float32", "torch.float"):
-        return tensor_ops.apply("double" if name in ("torch.float64", "torch.double") else "float", value, [], {}, _hop(None, None)) or value
+        return (
+            tensor_ops.apply(
+                "double" if name in ("torch.float64", "torch.double") else "float", value, [], {}, _hop(None, None)
+            )
+            or value
+        )
     return value
 
 
@@ -310,7 +322,11 @@ def call_object(
     for head in ("fc", "classifier", "head", "heads", "last_linear", "_fc"):
         if "." + head in obj.kwargs:
             return ev.call(obj.kwargs["." + head], [T("affine", tags=frozenset({"pred"}))], {}, frame, node)
-    if obj.name.startswith("torchvision.models.") and ".segmentation." not in obj.name and ".detection." not in obj.name:
+    if (
+        obj.name.startswith("torchvision.models.")
+        and ".segmentation." not in obj.name
+        and ".detection." not in obj.name
+    ):
         return T("affine", tags=frozenset({"pred"}))
     if obj.name == "timm.create_model":
         return T("affine", tags=frozenset({"pred"}))
@@ -344,7 +360,9 @@ def call_layer(
             info["width"] = size if isinstance(size, int) else None
             info["ndim"] = known.get("ndim")
         # The layer's own weights carry gradient, whatever was done to its input.
-        return T("affine", tags=(tensor_ops.inherit(known) - {"detached", "data", "param", "numpy"}) | {"pred"}, info=info)
+        return T(
+            "affine", tags=(tensor_ops.inherit(known) - {"detached", "data", "param", "numpy"}) | {"pred"}, info=info
+        )
     if op in ("softmax", "log_softmax"):
         kwargs = dict(kwargs)
         dim = obj.arg(0, "dim")
@@ -423,7 +441,9 @@ def builtin(
         start = constant(args[1]) if len(args) > 1 else constant(kwargs.get("start"))
         offset = start if isinstance(start, int) else 0
         if inner is not None and inner.rest is None:
-            return Seq("list", tuple(Seq("tuple", (Const(i + offset), v)) for i, v in enumerate(inner.head + inner.tail)))
+            return Seq(
+                "list", tuple(Seq("tuple", (Const(i + offset), v)) for i, v in enumerate(inner.head + inner.tail))
+            )
         return Seq("list", (), Seq("tuple", (T(lo=0.0, tags=frozenset({"num"})), ev_element(ev, first))))
     if name == "zip":
         inners = [ev.as_sequence(a) for a in args]
@@ -491,7 +511,9 @@ def builtin(
                 return total
             part = tensor_ops.as_tensor(inner.rest)
             tags = tensor_ops.inherit(part) | (part.tags & {"loss"})
-            return T(lo=0.0 if part.nonnegative else None, tags=tags, info={"loss": part.get("loss"), "via": ("total", part)})
+            return T(
+                lo=0.0 if part.nonnegative else None, tags=tags, info={"loss": part.get("loss"), "via": ("total", part)}
+            )
         known = tensor_ops.as_tensor(first)
         return T(tags=tensor_ops.inherit(known), info={"via": ("total", known)})
     if name in ("min", "max"):
@@ -607,8 +629,10 @@ def _isinstance(ev: Evaluator, value: Value, kinds: Value) -> Value:
     if own in names:
         return Const(True)
     plain = [n for n in names if isinstance(n, str)]
-    if all(n.startswith("builtins.") or n == "torch.Tensor" or n.startswith("torch.nn.") for n in plain) and "?" not in plain:
-        if own.startswith("torch.nn.") and any(n in ("torch.nn.Module",) or n.startswith("torch.nn.modules") for n in plain):
+    if all(n.startswith(("builtins.", "torch.nn.")) or n == "torch.Tensor" for n in plain) and "?" not in plain:
+        if own.startswith("torch.nn.") and any(
+            n in ("torch.nn.Module",) or n.startswith("torch.nn.modules") for n in plain
+        ):
             return unknown
         return Const(False)
     return unknown
@@ -674,13 +698,27 @@ def call_method(
                 result = _cast(result, kwargs["dtype"])
             return result
         if str(obj.get("from", "")).startswith("pandas."):
-            if name in ("dropna", "reset_index", "copy", "sample", "fillna", "sort_values", "head", "tail", "astype", "query"):
+            if name in (
+                "dropna",
+                "reset_index",
+                "copy",
+                "sample",
+                "fillna",
+                "sort_values",
+                "head",
+                "tail",
+                "astype",
+                "query",
+            ):
                 return obj
         if name == "to_numpy":
             return obj.but(tags=obj.tags | {"numpy", "detached"})
         if name in ("values", "items", "keys") and not args:
             return Seq("list", (), UNKNOWN)
-        return T(info={"called": Meth(obj, name)}, tags=(obj.tags & tensor_ops.INHERITED) | (_OUTPUT if args else frozenset()))
+        return T(
+            info={"called": Meth(obj, name)},
+            tags=(obj.tags & tensor_ops.INHERITED) | (_OUTPUT if args else frozenset()),
+        )
     if isinstance(obj, Const):
         return _string_method(obj, name, args)
     if isinstance(obj, Map):
@@ -728,9 +766,7 @@ def _string_method(obj: Const, name: str, args: list[Value]) -> Value:
     return UNKNOWN
 
 
-def _map_method(
-    ev: Evaluator, obj: Map, name: str, args: list[Value], frame: Frame | None, node: Node | None
-) -> Value:
+def _map_method(ev: Evaluator, obj: Map, name: str, args: list[Value], frame: Frame | None, node: Node | None) -> Value:
     if name in obj.items and not args:
         return ev.call(obj.items[name], [], {}, frame, node)
     if name in obj.items and name not in MAP_METHODS:

@@ -12,7 +12,8 @@ Node forms (``op``: ``args``)::
     sub: (obj, index)          slice: (lo, hi, step)       tuple/list/set: items        dict: (keys, values)
     phi: (test, yes, no)       loop: [entry, backs…]       iter: (x,)                   unpack: (x, i, n, star)
     func: (Function,)          class: (ClassInfo,)         comp: (kind, elt, key)       star: (x,)
-    append: (list, item)       insert: (list, i, item)    extend: (list, items)       setitem: (obj, key, v)       setattr: (obj, name, v)
+    append: (list, item)       insert: (list, i, item)     extend: (list, items)
+    setitem: (obj, key, v)     setattr: (obj, name, v)     delitem: (obj, key)
     import: (module, attr, level)   enter: (context,)      fstr: parts                  inplace: (obj, call)
 """
 
@@ -571,9 +572,7 @@ class _Lower:
         else:
             for alias in s.names:
                 if alias.name != "*":
-                    self.env[alias.asname or alias.name] = self.node(
-                        "import", (s.module or "", alias.name, s.level), s
-                    )
+                    self.env[alias.asname or alias.name] = self.node("import", (s.module or "", alias.name, s.level), s)
 
     def _function(self, s: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.env[s.name] = self.node("func", (s,), s)
@@ -882,5 +881,7 @@ def _bound_names(function: Function) -> frozenset[str]:
         elif kind is not ast.Lambda:
             stack.extend(ast.iter_child_nodes(item))
     result = frozenset(names)
+    if len(_BOUND) > 5_000:
+        _BOUND.clear()  # it keeps the trees that it speaks of alive
     _BOUND[id(node)] = (node, result)
     return result

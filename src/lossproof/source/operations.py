@@ -14,15 +14,39 @@ from lossproof.source.slices import Slices, Step
 from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import holding, same
 from lossproof.source.torch_names import SAME_OPERATION, operation
-from lossproof.source.values import UNKNOWN, Atoms, Const, Inst, Lib, Map, Mod, Ref, Seq, T, Thunk, Value, alternatives, number
+from lossproof.source.values import (
+    UNKNOWN,
+    Atoms,
+    Const,
+    Inst,
+    Lib,
+    Map,
+    Mod,
+    Ref,
+    Seq,
+    T,
+    Thunk,
+    Value,
+    alternatives,
+    number,
+)
 
 UNARY = {
     "log": "log", "log2": "log", "log10": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt", "exp": "exp",
     "acos": "acos", "arccos": "acos", "asin": "acos", "arcsin": "acos", "reciprocal": "div", "clamp": "clamp",
     "log_": "log", "sqrt_": "sqrt", "exp_": "exp", "reciprocal_": "div", "rsqrt_": "rsqrt", "clip": "clamp",
-    "clamp_": "clamp", "clamp_min": "clamp", "clamp_max": "clamp", "clamp_max_": "clamp", "clamp_min_": "clamp", "mean": "mean", "nanmean": "late", "nansum": "late",
+    "clamp_": "clamp", "clamp_min": "clamp", "clamp_max": "clamp", "clamp_max_": "clamp",
+    "clamp_min_": "clamp", "mean": "mean", "nanmean": "late", "nansum": "late",
 }  # fmt: skip
-BINARY = {"div": "div", "true_divide": "div", "divide": "div", "div_": "div", "pow": "pow", "float_power": "pow", "pow_": "pow"}
+BINARY = {
+    "div": "div",
+    "true_divide": "div",
+    "divide": "div",
+    "div_": "div",
+    "pow": "pow",
+    "float_power": "pow",
+    "pow_": "pow",
+}
 LATE = {"nan_to_num": "late", "nan_to_num_": "late", "where": "where", "masked_fill": "late", "masked_fill_": "late"}
 MAX_OUTER = 8
 # What a package keeps under this name is measured, not minimized, also where a loss is reported beside it.
@@ -192,8 +216,13 @@ class Operations:
         if name in UNARY:
             op = UNARY[name]
             if op == "clamp":
-                low = next((self.ev.value(frame, v) for k, v in node.args[2] if k == "min"), rest[0] if rest else UNKNOWN)
-                high = next((self.ev.value(frame, v) for k, v in node.args[2] if k == "max"), rest[1] if len(rest) > 1 else UNKNOWN)
+                low = next(
+                    (self.ev.value(frame, v) for k, v in node.args[2] if k == "min"), rest[0] if rest else UNKNOWN
+                )
+                high = next(
+                    (self.ev.value(frame, v) for k, v in node.args[2] if k == "max"),
+                    rest[1] if len(rest) > 1 else UNKNOWN,
+                )
                 if name.startswith("clamp_max"):
                     low, high = UNKNOWN, rest[0] if rest else high
                 yield Operation(self.ev, frame, node, atoms, op, name, value, operand, (low, high))
@@ -227,7 +256,9 @@ class Operations:
                     first = args[0] if args else next((v for k, v in keywords if k in ("input", "condition")), None)
                     return op, first, list(args[1:]) + [v for k, v in keywords if k in ("other", "exponent", "value")]
                 return None, None, []
-            if any(isinstance(v, (T, Const)) for v in kinds) and not any(isinstance(v, (Inst, Lib, Seq, Map)) for v in kinds):
+            if any(isinstance(v, (T, Const)) for v in kinds) and not any(
+                isinstance(v, (Inst, Lib, Seq, Map)) for v in kinds
+            ):
                 rest = list(args) + [v for k, v in keywords if k in ("other", "exponent", "value")]
                 if name == "where" and rest:
                     return name, rest[0], [func.args[0], *rest[1:]]
@@ -336,7 +367,9 @@ class Operations:
         found = list(self._sum(step))
         unknown = [t for fact in found for t in fact.others if isinstance(t, T) and t.get("called") is not None]
         if unknown and self.contexts.is_open(step.frame):
-            wider = [f for frame in self.contexts.outer(step.frame)[:MAX_OUTER] for f in self._sum(Step(frame, step.node))]
+            wider = [
+                f for frame in self.contexts.outer(step.frame)[:MAX_OUTER] for f in self._sum(Step(frame, step.node))
+            ]
             if wider:
                 yield from wider
                 return
@@ -401,8 +434,11 @@ def stems_from(t: T, tested: T, depth: int = 6) -> bool:
     if via is None or depth == 0 or via[0] not in _KEEPS_ZERO:
         # A sum that is tested below its root, and the other way round.
         below = tested.get("via")
-        return below is not None and below[0] in ("abs", "mul", "sum", "pow") and depth > 0 and any(
-            isinstance(p, T) and same(p, t) for p in below[1:]
+        return (
+            below is not None
+            and below[0] in ("abs", "mul", "sum", "pow")
+            and depth > 0
+            and any(isinstance(p, T) and same(p, t) for p in below[1:])
         )
     return any(isinstance(p, T) and stems_from(p, tested, depth - 1) for p in via[1:])
 
@@ -489,5 +525,19 @@ def _tests_itself(key: Node, obj: Node) -> bool:
 
 _KEEPS_ZERO = {"abs", "pow", "square", "mul", "div", "neg", "sum", "sqrt", "clamp", "maximum", "part", "mean", "add"}
 _REDUCE = {"sum", "mean", "max", "min", "norm", "amax", "amin", "prod"}
-_DANGEROUS = {"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "acos", "asin", "arccos", "arcsin", "div", "pow", "reciprocal", "true_divide"}
-
+_DANGEROUS = {
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "acos",
+    "asin",
+    "arccos",
+    "arcsin",
+    "div",
+    "pow",
+    "reciprocal",
+    "true_divide",
+}

@@ -35,6 +35,7 @@ class Project:
         self.classes_named: dict[str, list[ClassInfo]] = {}
         self.classes_on: dict[str, list[ClassInfo]] = {}
         self.consulted: set[str] = set()
+        self.size = 0
 
     def load(self, path: str) -> ParsedModule | None:
         """The parsed file, or ``None`` where it cannot be read as Python (a warning says why)."""
@@ -54,6 +55,7 @@ class Project:
             self._warn(path, str(error))
         self._modules[path] = module
         if module is not None:
+            self.size += len(module.source)
             self._index(module)
         return module
 

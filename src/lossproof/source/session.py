@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import gc
+import re
 from collections.abc import Callable, Sequence
 
-from lossproof.finding import Finding
+from lossproof.finding import Finding, Location
 from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, judge, matters, rules_by_fact
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, location
-from lossproof.source.investigate import Investigation
-from lossproof.source.operations import Operations
 from lossproof.source.gradient import Gradients
+from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
 from lossproof.source.notebook import LineMap, to_python
+from lossproof.source.operations import Operations
 from lossproof.source.project import Project
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function
 from lossproof.source.texts import decode
 
-
 # Steps whose operand a caller may have made safe.
 _GUARDABLE = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp", "mean", "where", "late", "mask", "select")
 SMALL_PROJECT = 1_000_000
+# Bytes of source. Trees and value graphs take some thirty times as much memory, so a large project is worked
+# through with a memory that is emptied now and then; callers are then looked for by name in the files' text.
+LARGE_PROJECT = 4_000_000
+MEMORY = 7_000_000
+# A name that more files than this call is nobody's in particular.
+MOST_NAMING = 3
+_CALLED = re.compile(rb"([A-Za-z_]\w*)[ \t]*\(")
+_BASES = re.compile(rb"class[ \t]+\w+[ \t]*\(([^)]*)\)")
 
 
 class Session:
@@ -33,20 +42,42 @@ class Session:
         self.data: dict[str, bytes] = {}
         self.rules = rules_by_fact()
         self.analysis = Analysis()
-        self.project = Project(root, [(f.path, f.display) for f in files], self.text)
+        self.root = root
+        self.relevant: list[str] = []
+        self.small = True
+        self.large = False
+        self.stumbled = False
+        # In a large project: which relevant files call or derive from something of a name.
+        self.names: dict[str, list[str]] = {}
+        self.parsed: set[str] = set()
+        self._consulted: set[str] = set()
+        self._unresolved: dict[Location, None] = {}
+        self._seen: set[tuple[object, ...]] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        """An empty memory: nothing parsed, nothing evaluated."""
+        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text)
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
-        self.relevant: list[str] = []
         self._named: set[str] = set()
         # Files that nothing has asked for yet.
         self._waiting: list[str] = []
-        self.small = True
-        self.stumbled = False
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
         self.operations = Operations(self.ev, self.contexts)
         self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
         self.kept = KeptLosses(self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients)
-        self._seen: set[tuple[object, ...]] = set()
+
+    def _end(self) -> None:
+        """Keep what this memory has told, so that it can be let go."""
+        for warning in self.project.warnings:
+            if warning not in self.analysis.warnings:
+                self.analysis.warnings.append(warning)
+        self._consulted |= self.project.consulted
+        self.parsed.update(module.path for module in self.project.loaded())
+        unknown = "what reaches this loss is unknown"
+        for fact in self.investigation.unresolved:
+            self._unresolved[location(fact.module, fact.node.at, unknown)] = None
 
     def text(self, path: str) -> str:
         data = self.data.get(path)
@@ -62,11 +93,15 @@ class Session:
 
     def load_naming(self, name: str) -> None:
         """Parse the relevant files that mention a name: a caller can only be in one of them."""
-        if not self.small or name in self._named:
-            return  # everything that matters is parsed
-        self._named.add(name)
-        if name in ("forward", "__call__", "__init__"):
+        if name in self._named:
             return
+        self._named.add(name)
+        if self.large:
+            paths = self.names.get(name, ())
+            for path in paths if len(paths) <= MOST_NAMING else ():
+                self.load(path)
+        if not self.small or name in ("forward", "__call__", "__init__"):
+            return  # everything that matters is parsed
         word = name.encode()
         read = self.project.consulted
         self._waiting = [path for path in self._waiting if path not in read]
@@ -81,17 +116,24 @@ class Session:
 
     def rests_on(self) -> dict[str, bytes | None]:
         """The files that the findings depend on, with their content where it was kept."""
-        return {**dict.fromkeys(self.project.consulted), **self.data}
+        return {**dict.fromkeys(self._consulted), **self.data}
 
     def run(self, progress: Callable[[int, int], None] | None) -> Analysis:
         size = 0
         others: list[tuple[str, bytes]] = []
+        marked: set[str] = set()
+        self.analysis.marked = marked
         for path, file in self.files.items():
             try:
                 data = file.read()
             except OSError as error:
                 self.analysis.warnings.append(f"{file.display}: {error.strerror or error}")
                 continue
+            if b"lossproof:" in data or b"noqa" in data:
+                from lossproof.source.suppress import may_hold
+
+                if may_hold(data):
+                    marked.add(path)
             if matters(data):
                 self.relevant.append(path)
                 self.data[path] = data
@@ -103,10 +145,19 @@ class Session:
         if self.small:
             # The script that only builds a trainer mentions no loss; in a project of this size it is looked at too.
             self.data.update(others)
-        for path in self.relevant:
-            self.load(path)
+        self.large = sum(len(self.data[path]) for path in self.relevant) > LARGE_PROJECT
+        if self.large:
+            self.names = _names(self.relevant, self.data)
+        else:
+            for path in self.relevant:
+                self.load(path)
         self._waiting = list(self.data)
         for i, path in enumerate(self.relevant):
+            if self.large and self.project.size > MEMORY:
+                self._end()
+                self._begin()
+                gc.collect()
+            self.load(path)
             module = self.project.load(path)
             if module is not None and not module.is_test:
                 steps = [self.arithmetic, self.bookkeeping]
@@ -120,11 +171,9 @@ class Session:
             if progress is not None:
                 progress(i + 1, len(self.relevant))
         self.analysis.files_seen = len(self.files)
-        self.analysis.files_parsed = self.project.parsed
-        self.analysis.warnings.extend(self.project.warnings)
-        unknown = "what reaches this loss is unknown"
-        places = (location(fact.module, fact.node.at, unknown) for fact in self.investigation.unresolved)
-        self.analysis.unresolved = list(dict.fromkeys(places))
+        self._end()
+        self.analysis.files_parsed = len(self.parsed)
+        self.analysis.unresolved = list(self._unresolved)
         return self.analysis
 
     def arithmetic(self, function: Function) -> None:
@@ -170,3 +219,16 @@ class Session:
         if key not in self._seen:
             self._seen.add(key)
             self.analysis.findings.append(finding)
+
+
+def _names(paths: Sequence[str], data: dict[str, bytes]) -> dict[str, list[str]]:
+    """Every name that is called or derived from, with the files that do."""
+    index: dict[str, list[str]] = {}
+    for path in paths:
+        text = data[path]
+        words = set(_CALLED.findall(text))
+        for bases in _BASES.findall(text):
+            words.update(part.strip().rpartition(b".")[2] for part in bases.split(b","))
+        for word in words:
+            index.setdefault(word.decode("utf-8", "replace"), []).append(path)
+    return index

@@ -43,7 +43,9 @@ MAX_DEPTH = 5
 MAX_NODES = 4_000
 
 
-NETWORK_CLASS = re.compile(r"net|model|former|encoder|decoder|head$|dataset|trainer|learner|agent|system|backbone", re.I)
+NETWORK_CLASS = re.compile(
+    r"net|model|former|encoder|decoder|head$|dataset|trainer|learner|agent|system|backbone", re.I
+)
 
 
 def is_loss_class(name: str) -> bool:
@@ -331,4 +333,3 @@ def _engine(node: Node) -> bool:
     """``accelerator``, ``fabric``, ``self``: something that is told to run the backward pass."""
     name = node.args[1] if node.op == "attr" else node.args[0]
     return isinstance(name, str)
-

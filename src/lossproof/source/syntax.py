@@ -289,7 +289,9 @@ def parse(source: str) -> ast.Module:
             gc.enable()
 
 
-_PRINT = re.compile(r"^([ \t]*(?:else:|try:|finally:|if [^\n]*?:|for [^\n]*?:)?[ \t]*)print(?![ \t]*[(=.,\]\[])[ \t>][^\n]*$", re.M)
+_PRINT = re.compile(
+    r"^([ \t]*(?:else:|try:|finally:|if [^\n]*?:|for [^\n]*?:)?[ \t]*)print(?![ \t]*[(=.,\]\[])[ \t>][^\n]*$", re.M
+)
 _EXCEPT = re.compile(r"^([ \t]*except[ \t]+[\w.()]+(?:[ \t]*\([^)\n]*\))?)[ \t]*,[ \t]*\w+[ \t]*:", re.M)
 _ASYNC = re.compile(r"\basync(?=[ \t]*=)")
 

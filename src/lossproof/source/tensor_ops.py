@@ -172,7 +172,11 @@ def binary(op: str, left: Value, right: Value, hop: HopMaker) -> Value:
 
 
 # The distance of the closest numbers below and above 1, and the smallest number, by format.
-_FORMATS = {"half": (2.0**-11, 2.0**-10, 2.0**-24), "bf16": (2.0**-8, 2.0**-7, 2.0**-133), "": (2.0**-24, 2.0**-23, 2.0**-149)}
+_FORMATS = {
+    "half": (2.0**-11, 2.0**-10, 2.0**-24),
+    "bf16": (2.0**-8, 2.0**-7, 2.0**-133),
+    "": (2.0**-24, 2.0**-23, 2.0**-149),
+}
 
 
 def rounded(v: float, tags: frozenset[str]) -> float:
@@ -234,7 +238,11 @@ def _shape_of(a: T, b: T) -> dict[str, Any]:
     source = a if any(a.get(k) is not None for k in ("width", "ndim", "flat")) else b
     if source.info is None:
         return {}
-    return {k: source.info[k] for k in ("width", "ndim", "reduced", "flat", "written", "pooled") if source.info.get(k) is not None}
+    return {
+        k: source.info[k]
+        for k in ("width", "ndim", "reduced", "flat", "written", "pooled")
+        if source.info.get(k) is not None
+    }
 
 
 def _add(a: T, b: T, hop: HopMaker) -> T:
@@ -770,7 +778,18 @@ def clamp(t: T, low: Value | None, high: Value | None) -> T:
     return T(t.act, lo, hi, lo_open, hi_open, tags, t.trace, t.sym, info)
 
 
-_SHAPE_KEPT = {"contiguous", "float", "double", "clone", "cuda", "cpu", "dropout", "identity", "type_as", "requires_grad_"}
+_SHAPE_KEPT = {
+    "contiguous",
+    "float",
+    "double",
+    "clone",
+    "cuda",
+    "cpu",
+    "dropout",
+    "identity",
+    "type_as",
+    "requires_grad_",
+}
 
 
 def shape_change(name: str, t: T, args: list[Value]) -> T:
@@ -783,7 +802,9 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
     width, rank = t.get("width"), t.get("ndim")
     if name in ("permute", "transpose", "swapaxes", "movedim"):
         order = [constant(a) for a in args[:2]]
-        if (name == "permute" and order and order[0] not in (None, 0)) or (name == "transpose" and sorted(map(str, order)) == ["0", "1"]):
+        if (name == "permute" and order and order[0] not in (None, 0)) or (
+            name == "transpose" and sorted(map(str, order)) == ["0", "1"]
+        ):
             # The batch is not the first axis any more.
             return _with(t, width=None, ndim=None, moved=True)
     if t.get("moved") and name in ("view", "reshape", "flatten"):
@@ -793,7 +814,9 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
         t = t.but(info={**(t.info or {}), "dim": None})
     if name in ("squeeze", "squeeze_"):
         if width == 1 and (first is None or first in (-1, 1)):
-            return _with(t, width=None, ndim=None if rank is None and first is None else 1 if rank in (None, 2) else rank - 1)
+            return _with(
+                t, width=None, ndim=None if rank is None and first is None else 1 if rank in (None, 2) else rank - 1
+            )
         return t
     if name in ("unsqueeze", "unsqueeze_"):
         if first == -1 or (first == 1 and rank in (None, 1)):
@@ -895,7 +918,14 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         if op == "masked_select":
             chosen = as_tensor(args[0] if args else kw.get("mask"))
             return distribute(
-                lambda t: narrowed(t, chosen, True).but(info={**(t.info or {}), "masked": as_tensor(args[0] if args else kw.get("mask")), "width": None, "ndim": 1}),
+                lambda t: narrowed(t, chosen, True).but(
+                    info={
+                        **(t.info or {}),
+                        "masked": as_tensor(args[0] if args else kw.get("mask")),
+                        "width": None,
+                        "ndim": 1,
+                    }
+                ),
                 receiver,
             )
         if isinstance(receiver, (T, Union)):
@@ -931,6 +961,7 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         if op in ("maximum", "minimum", "fmax", "fmin") or not _looks_like_dim(args[0]):
             return extremum("max" in op, as_tensor(receiver), as_tensor(args[0]))
     if op in REDUCTIONS:
+
         def run(t: T) -> Value:
             result = reduce(op, t, args, kw)
             if op in _PAIRED and result.get("reduced") != "all":
@@ -964,8 +995,7 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return T("affine", tags=inherit(a, b), info={"via": ("dot", a, b), "ndim": 0})
     if op in ("neg", "neg_", "negative"):
         return distribute(negate, receiver)
-    if op in ("linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "addmm", "baddbmm", "einsum", "embedding",
-              "bilinear", "conv_transpose1d", "conv_transpose3d", "tensordot", "dot", "outer", "mv"):  # fmt: skip
+    if op in _LINEAR:
         return T("affine", tags=inherit(as_tensor(receiver)), info={"via": (op, as_tensor(receiver))})
     if op in ("matmul", "mm", "bmm", "einsum") and args and as_tensor(receiver).act == "normalized":
         return T("cosine", -1.0, 1.0, tags=inherit(as_tensor(receiver)))
@@ -985,20 +1015,47 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return T("", 0.0, 1.0, False, True, tags=frozenset({"fresh"}), info=_size_info(receiver, args))
     if op in ("randn", "randn_like", "empty", "empty_like", "normal", "randint", "randint_like"):
         sizes = args[1:] if op == "randint" and args else args
-        return T(tags=frozenset({"fresh"}), info=_size_info(sizes[0] if op == "randint" and sizes else receiver, sizes[1:] if op == "randint" else args))
+        return T(
+            tags=frozenset({"fresh"}),
+            info=_size_info(
+                sizes[0] if op == "randint" and sizes else receiver, sizes[1:] if op == "randint" else args
+            ),
+        )
     if op == "fill_":
-        return as_tensor(args[0] if args else kw.get("value")).but(tags=frozenset({"fresh"}), info=None)
+        put = as_tensor(args[0] if args else kw.get("value"))
+        return put.but(tags=frozenset({"fresh"}), info=None)
     if op in ("full", "full_like", "new_full"):
-        fill = kw.get("fill_value", args[0] if args else None)
-        return as_tensor(fill).but(tags=frozenset({"fresh"}))
-    if op in ("tensor", "as_tensor", "FloatTensor", "LongTensor", "Tensor", "DoubleTensor", "scalar_tensor", "new_tensor", "HalfTensor"):
+        filling = kw.get("fill_value", args[0] if args else None)
+        return as_tensor(filling).but(tags=frozenset({"fresh"}))
+    if op in (
+        "tensor",
+        "as_tensor",
+        "FloatTensor",
+        "LongTensor",
+        "Tensor",
+        "DoubleTensor",
+        "scalar_tensor",
+        "new_tensor",
+        "HalfTensor",
+    ):
         return rewrapped(receiver)
     if op in ("arange", "linspace", "logspace"):
         return T(lo=0.0, tags=frozenset({"fresh"}))
     if op in ("detach", "detach_"):
         return distribute(lambda t: t.tagged("detached"), receiver)
     if op in ("item", "tolist"):
-        return distribute(lambda t: T("", t.lo, t.hi, t.lo_open, t.hi_open, inherit(t) | {"num", "detached", "item"}, info={"via": ("item", t)}), receiver)
+        return distribute(
+            lambda t: T(
+                "",
+                t.lo,
+                t.hi,
+                t.lo_open,
+                t.hi_open,
+                inherit(t) | {"num", "detached", "item"},
+                info={"via": ("item", t)},
+            ),
+            receiver,
+        )
     if op in ("numpy", "astype"):
         return distribute(lambda t: t.but(tags=t.tags | {"numpy", "detached"}), receiver)
     if op in ("size", "numel", "nelement", "dim", "ndimension", "element_size", "stride", "__len__"):
@@ -1011,8 +1068,21 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         counted = as_tensor(receiver)
         tags = inherit(counted) | ({"count"} if op in ("bincount", "histc") else {"int"})
         return T(lo=0.0, tags=tags, info={"via": (op, counted)})
-    if op in ("lerp", "addcmul", "addcdiv", "cumprod", "scatter_add", "index_add", "scatter", "scatter_", "scatter_add_", "cross"):
-        return T(tags=inherit(as_tensor(receiver)), lo=0.0 if as_tensor(receiver).nonnegative and "scatter" in op else None)
+    if op in (
+        "lerp",
+        "addcmul",
+        "addcdiv",
+        "cumprod",
+        "scatter_add",
+        "index_add",
+        "scatter",
+        "scatter_",
+        "scatter_add_",
+        "cross",
+    ):
+        return T(
+            tags=inherit(as_tensor(receiver)), lo=0.0 if as_tensor(receiver).nonnegative and "scatter" in op else None
+        )
     if op == "softmin":
         return distribute(lambda t: softmax(t, kw.get("dim"), hop), receiver)
     if op in ("exp", "exp_"):
@@ -1045,6 +1115,12 @@ def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:
     return reduce("sum", as_tensor(whole), [], axes)
 
 
+_LINEAR = {
+    "linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm",
+    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "outer", "mv",
+}  # fmt: skip
+
+
 def _size_info(first: Value, rest: list[Value]) -> dict[str, Any] | None:
     sizes = first.every() if isinstance(first, Seq) and first.rest is None else [first, *rest]
     known = [constant(s) for s in sizes]
@@ -1072,11 +1148,29 @@ def extremum(larger: bool, a: T, b: T) -> T:
         lo, lo_open = max(bounds, default=(None, False), key=lambda p: (p[0], p[1]))
         hi = None if a.hi is None or b.hi is None else max(a.hi, b.hi)
         positive_open = lo_open or any(t.positive for t in (a, b))
-        return T("", lo, hi, positive_open if lo == 0 else lo_open, False, inherit(a, b) | {"clamped"}, a.trace, info={"via": ("maximum", a, b)})
+        return T(
+            "",
+            lo,
+            hi,
+            positive_open if lo == 0 else lo_open,
+            False,
+            inherit(a, b) | {"clamped"},
+            a.trace,
+            info={"via": ("maximum", a, b)},
+        )
     uppers = [t.hi for t in (a, b) if t.hi is not None]
     lo2 = None if a.lo is None or b.lo is None else min(a.lo, b.lo)
     opened = lo2 is not None and all(t.lo_open or (t.lo is not None and t.lo > lo2) for t in (a, b))
-    return T("", lo2, min(uppers) if uppers else None, opened, False, inherit(a, b) | {"clamped"}, a.trace, info={"via": ("minimum", a, b)})
+    return T(
+        "",
+        lo2,
+        min(uppers) if uppers else None,
+        opened,
+        False,
+        inherit(a, b) | {"clamped"},
+        a.trace,
+        info={"via": ("minimum", a, b)},
+    )
 
 
 def where(test: Value, yes: Value, no: Value) -> Value:
@@ -1087,7 +1181,16 @@ def where(test: Value, yes: Value, no: Value) -> Value:
     covered = widest([a, b])
     trace = a.trace or b.trace
     act = a.act if a.act == b.act or "const" in b.tags else (b.act if "const" in a.tags else "")
-    return T(act, covered.lo, covered.hi, covered.lo_open, covered.hi_open, inherit(a, b) | {"where"}, trace, info={"via": ("where", t, as_tensor(yes), as_tensor(no))})
+    return T(
+        act,
+        covered.lo,
+        covered.hi,
+        covered.lo_open,
+        covered.hi_open,
+        inherit(a, b) | {"where"},
+        trace,
+        info={"via": ("where", t, as_tensor(yes), as_tensor(no))},
+    )
 
 
 def holding(mask: T, truth: bool, depth: int = 4) -> list[tuple[str, T, T, bool]]:
@@ -1230,7 +1333,12 @@ def _scalar(value: Value, within: Seq) -> bool:
     if not isinstance(value, T):
         return False
     via = value.get("via")
-    return within.rest is None or "num" in value.tags or bool(value.get("summed")) or (via is not None and via[0] in ("add", "sub", "mul", "div"))
+    return (
+        within.rest is None
+        or "num" in value.tags
+        or bool(value.get("summed"))
+        or (via is not None and via[0] in ("add", "sub", "mul", "div"))
+    )
 
 
 def rewrapped(value: Value) -> Value:

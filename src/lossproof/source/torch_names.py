@@ -135,7 +135,8 @@ KEEP = {
     "as_strided", "unfold", "pixel_shuffle", "sort_values", "nan_to_num", "nan_to_num_", "rot90", "diagonal", "diag",
     "triu", "tril", "alias", "contiguous_", "index_fill", "to_dense", "coalesce", "pin_memory", "share_memory_",
     "refine_names", "rename", "align_to", "atleast_1d", "atleast_2d", "adaptive_avg_pool1d_keep", "grid_sample",
-    "data", "numpy_keep", "fliplr", "flipud", "crop", "resize", "center_crop", "rearrange", "masked_fill", "masked_fill_",
+    "data", "numpy_keep", "fliplr", "flipud", "crop", "resize", "center_crop", "rearrange",
+    "masked_fill", "masked_fill_",
     "zero_diag", "index_put", "scatter_keep", "sum_to_size", "resize_as_", "as_tensor", "from_numpy", "all_gather",
 }  # fmt: skip
 
@@ -288,7 +289,7 @@ def loss_kind(name: str) -> str | None:
     """Which loss a function or class is, or ``None``."""
     if name in OTHER_LOSS:
         return OTHER_LOSS[name]
-    if name.startswith("torch.nn.functional.") or name.startswith("torch."):
+    if name.startswith(("torch.nn.functional.", "torch.")):
         word = name.rpartition(".")[2]
         if name == "torch.nn.functional." + word or name == "torch." + word:
             return LOSS_FUNCTION.get(word)

@@ -89,7 +89,6 @@ from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import LossCall
 
-
 _RAW = ("affine", "relu", "gelu", "tanh")
 
 

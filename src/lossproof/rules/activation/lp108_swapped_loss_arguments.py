@@ -89,7 +89,6 @@ from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import LossCall
 
-
 _ASYMMETRIC = ("bce", "bce_logits", "ce", "nll", "kl", "poisson", "soft_margin")
 _NETWORK = ("affine", "sigmoid", "softmax", "log_softmax", "relu", "gelu", "logsigmoid")
 

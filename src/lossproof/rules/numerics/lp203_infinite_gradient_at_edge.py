@@ -115,7 +115,6 @@ from lossproof.source.facts import Operation
 from lossproof.source.hazards import exponent_of, hazard
 from lossproof.source.values import T
 
-
 _WORD = {"sqrt": "a square root", "rsqrt": "a reciprocal root", "pow": "a fractional power", "acos": "an arc function"}
 
 

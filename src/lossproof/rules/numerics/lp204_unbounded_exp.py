@@ -110,9 +110,12 @@ from lossproof.source.tensor_ops import as_tensor, same
 from lossproof.source.values import T, alternatives, number
 
 # Names of what is the logarithm of something, or is kept small by custom: reasons to stay silent.
-_LOG_LIKE = re.compile(r"log(?!it)|ln_|_ln|var|sigma|std|scale|(?<!o)rate|beta|lambda|prec|^lp_|temperature|^kl|kld", re.I)
+_LOG_LIKE = re.compile(
+    r"log(?!it)|ln_|_ln|var|sigma|std|scale|(?<!o)rate|beta|lambda|prec|^lp_|temperature|^kl|kld", re.I
+)
 _BOUNDED = {
-    "cosine", "log_softmax", "logsigmoid", "log", "tanh", "sigmoid", "softmax", "normalized", "loss", "probability", "norm",
+    "cosine", "log_softmax", "logsigmoid", "log", "tanh", "sigmoid", "softmax", "normalized", "loss",
+    "probability", "norm",
 }  # fmt: skip
 _LIMIT = {"half": 11.0, "": 88.7}
 
@@ -197,7 +200,8 @@ def _softplus(t: T, op: str) -> T | None:
     via = t.get("via")
     if via is None or via[0] != "add":
         return None
-    for one, other in ((via[1], via[2]), (via[2], via[1])):
+    sides: tuple[T, T] = (via[1], via[2])
+    for one, other in (sides, sides[::-1]):
         if one.lo == one.hi == 1.0 and _exponent(other) is not None:
             return other
     return None
@@ -233,8 +237,10 @@ def _grows(x: T | None, depth: int = 6) -> str | None:
     if via is None or via[0] in ("part", "linear", "conv"):
         if x.act == "affine":
             return "a raw output"
-        return f"`{x.sym}` is not bounded" if x.sym and is_data(x) and not is_target(x) else (
-            "an output is not bounded" if is_data(x) and not is_target(x) else None
+        return (
+            f"`{x.sym}` is not bounded"
+            if x.sym and is_data(x) and not is_target(x)
+            else ("an output is not bounded" if is_data(x) and not is_target(x) else None)
         )
     op = via[0]
     parts = [p for p in via[1:] if isinstance(p, T)]
@@ -280,7 +286,22 @@ def _raw(t: T, depth: int = 6) -> bool:
     parts = [p for p in via[1:] if isinstance(p, T)]
     if any(_logarithmic(p) for p in parts):
         return False
-    if via[0] in ("sub", "add", "mul", "div", "neg", "sum", "mean", "matmul", "part", "max", "min", "pow", "square", "abs"):
+    if via[0] in (
+        "sub",
+        "add",
+        "mul",
+        "div",
+        "neg",
+        "sum",
+        "mean",
+        "matmul",
+        "part",
+        "max",
+        "min",
+        "pow",
+        "square",
+        "abs",
+    ):
         return any(_raw(p, depth - 1) for p in parts)
     return t.act == "affine"
 
@@ -289,7 +310,11 @@ def _logarithmic(p: T) -> bool:
     via = p.get("via")
     if via is not None and via[0] in ("max", "logsumexp", "log_softmax"):
         return True
-    return p.act in ("cosine", "log_softmax", "log", "logsigmoid") or bool(p.sym and _LOG_LIKE.search(p.sym)) or _called_log(p)
+    return (
+        p.act in ("cosine", "log_softmax", "log", "logsigmoid")
+        or bool(p.sym and _LOG_LIKE.search(p.sym))
+        or _called_log(p)
+    )
 
 
 def _called_log(t: T) -> bool:
@@ -311,7 +336,9 @@ def _unbounded(x: T | None) -> bool:
         if any(p.act in _BOUNDED or _logarithmic(p) for p in parts):
             return False
         if via[0] in ("mul", "div", "neg"):
-            return any(_unbounded(p) for p in parts[:1] if via[0] == "div" or True) or any(_unbounded(p) for p in parts[1:])
+            return any(_unbounded(p) for p in parts[:1] if via[0] == "div" or True) or any(
+                _unbounded(p) for p in parts[1:]
+            )
     return not (x.sym and _LOG_LIKE.search(x.sym)) and not _called_log(x)
 
 

@@ -114,7 +114,21 @@ from lossproof.source.values import Ref, T, Value, alternatives, number
 
 _WORD = {"half": "float16", "bf16": "bfloat16", "": "float32"}
 # What autocast computes in float32 whatever comes in.
-_FULL = {"sum", "mean", "pow", "exp", "log", "log1p", "norm", "softmax", "log_softmax", "loss", "logsumexp", "square", "prod"}
+_FULL = {
+    "sum",
+    "mean",
+    "pow",
+    "exp",
+    "log",
+    "log1p",
+    "norm",
+    "softmax",
+    "log_softmax",
+    "loss",
+    "logsumexp",
+    "square",
+    "prod",
+}
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -136,7 +150,8 @@ def check(fact: Operation) -> Iterator[Finding]:
         if format is not None and rounded(left, frozenset({format})) == 1.0:
             yield fact.finding(
                 RULE,
-                f"`1 {'+' if left > 1 else '-'} {abs(left - 1.0):.0e}` is exactly 1 in {_WORD[format]}: the difference is "
+                f"`1 {'+' if left > 1 else '-'} {abs(left - 1.0):.0e}` is exactly 1 in {_WORD[format]}: the difference "
+                "is "
                 "still 0 at p = 1; `(1 - p) + eps` keeps the epsilon",
             )
 

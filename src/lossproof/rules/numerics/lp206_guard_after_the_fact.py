@@ -113,7 +113,6 @@ from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard
 from lossproof.source.tensor_ops import as_tensor
 
-
 _REPLACED = {"where": "`torch.where`", "late": "the replacement", "mask": "the mask", "select": "the selection"}
 
 
@@ -125,7 +124,9 @@ def check(fact: Operation) -> Iterator[Finding]:
         t, reason = found
         if is_target(t) and (inner.op != "div" or is_target(as_tensor(inner.others[0] if inner.others else None))):
             continue  # no gradient runs there: the guarded value is all that counts
-        what = {"div": "division", "log": "logarithm", "log1p": "logarithm", "acos": "arc function"}.get(inner.op, "root")
+        what = {"div": "division", "log": "logarithm", "log1p": "logarithm", "acos": "arc function"}.get(
+            inner.op, "root"
+        )
         word = f"`{fact.word}`" if fact.op == "late" else _REPLACED.get(fact.op, f"`{fact.word}`")
         yield fact.finding(
             RULE,

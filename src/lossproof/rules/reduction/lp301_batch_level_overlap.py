@@ -112,7 +112,6 @@ from lossproof.source.values import T
 _LOSS = re.compile(r"loss|criterion|objective", re.I)
 
 
-
 def check(fact: Operation) -> Iterator[Finding]:
     if fact.op != "div" or not fact.others or not _trained_on(fact):
         return
@@ -189,14 +188,21 @@ def _sums(t: T, depth: int) -> int:
     if via[0] in ("sum", "norm") or (via[0] == "mean" and t.get("reduced") == "all"):
         inner = via[1].get("via")
         if inner is not None and inner[0] in ("add", "sub"):
-            # ``(1 - mask).sum()`` is the sum of one tensor.
-            return sum(not (isinstance(p, T) and p.tags & {"const", "num"}) for p in inner[1:3])
+            return _terms(via[1], depth - 1)
         return max(1, _sums(via[1], depth - 1))
     if via[0] == "dot":
         return 1
     if via[0] in ("add", "sub", "mul", "clamp", "maximum"):
         return sum(_sums(p, depth - 1) for p in via[1:] if isinstance(p, T))
     return 0
+
+
+def _terms(t: T, depth: int) -> int:
+    """How many tensors are added: ``(1 - mask).sum()`` is the sum of one."""
+    via = t.get("via")
+    if via is None or depth == 0 or via[0] not in ("add", "sub"):
+        return 0 if t.tags & {"const", "num"} else 1
+    return sum(_terms(p, depth - 1) for p in via[1:3] if isinstance(p, T))
 
 
 def _pools_batch(t: T) -> bool:

@@ -138,7 +138,6 @@ def _row(t: T) -> bool:
     return t.get("ndim") == 1 or bool(t.get("flat"))
 
 
-
 RULE = Rule(
     code="LP303",
     name="silent-broadcast",

@@ -192,6 +192,8 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
         inner = first.get("via")
         if inner is not None and inner[0] == "mul" and is_data(first) and first.act not in ("softmax", "probability"):
             return "the sum of a product can be 0"
+        if inner is not None and inner[0] == "add" and zero_reason(first, depth - 1) is None:
+            return None  # an epsilon in every element
         if "data" in first.tags and is_data(first):
             return f"the sum of {name_of(first)} can be 0"
         return None

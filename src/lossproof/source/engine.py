@@ -97,7 +97,7 @@ def analyse(
             analysis.unresolved = kept.unresolved
             analysis.files_seen = len(files)
             return _narrowed(analysis, files, targets, show_unresolved)
-    analysis = _fresh(root, files, cache, progress)
+    analysis = _fresh(root, files, cache, progress, jobs)
     return _narrowed(analysis, files, targets, show_unresolved)
 
 
@@ -109,7 +109,11 @@ def _may_matter(file: SourceFile) -> bool:
 
 
 def _fresh(
-    root: str, files: Sequence[SourceFile], cache: Cache | None, progress: Callable[[int, int], None] | None
+    root: str,
+    files: Sequence[SourceFile],
+    cache: Cache | None,
+    progress: Callable[[int, int], None] | None,
+    jobs: int,
 ) -> Analysis:
     from lossproof.source.session import Session
 
@@ -119,7 +123,7 @@ def _fresh(
     gc.disable()  # trees and value graphs live until the end: looking for garbage among them is a third of the time
     try:
         session = Session(root, files)
-        analysis = session.run(progress)
+        analysis = session.run(progress, jobs)
         if cache is not None and not session.stumbled:
             cache.write(files, session.rests_on(), analysis)
         return analysis

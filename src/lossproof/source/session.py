@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 from collections.abc import Callable, Sequence
 
@@ -33,6 +34,16 @@ MEMORY = 7_000_000
 MOST_NAMING = 3
 _CALLED = re.compile(rb"([A-Za-z_]\w*)[ \t]*\(")
 _BASES = re.compile(rb"class[ \t]+\w+[ \t]*\(([^)]*)\)")
+
+
+Share = tuple[list[Finding], list[Location], list[str], set[str], set[str], bool]
+# The session that forked processes find in the memory they were given.
+_shared: Session | None = None
+
+
+def _work(paths: Sequence[str]) -> Share:
+    assert _shared is not None
+    return _shared.share(paths)
 
 
 class Session:
@@ -78,6 +89,7 @@ class Session:
         unknown = "what reaches this loss is unknown"
         for fact in self.investigation.unresolved:
             self._unresolved[location(fact.module, fact.node.at, unknown)] = None
+        self.investigation.unresolved.clear()
 
     def text(self, path: str) -> str:
         data = self.data.get(path)
@@ -118,7 +130,7 @@ class Session:
         """The files that the findings depend on, with their content where it was kept."""
         return {**dict.fromkeys(self._consulted), **self.data}
 
-    def run(self, progress: Callable[[int, int], None] | None) -> Analysis:
+    def run(self, progress: Callable[[int, int], None] | None, jobs: int = 1) -> Analysis:
         size = 0
         others: list[tuple[str, bytes]] = []
         marked: set[str] = set()
@@ -152,7 +164,53 @@ class Session:
             for path in self.relevant:
                 self.load(path)
         self._waiting = list(self.data)
-        for i, path in enumerate(self.relevant):
+        if self.large and jobs > 1 and hasattr(os, "fork"):
+            self._share(jobs, progress)
+        else:
+            self._investigate(self.relevant, progress)
+        self.analysis.files_seen = len(self.files)
+        self._end()
+        self.analysis.files_parsed = len(self.parsed)
+        self.analysis.unresolved = list(self._unresolved)
+        return self.analysis
+
+    def _share(self, jobs: int, progress: Callable[[int, int], None] | None) -> None:
+        """The relevant files among processes, neighbours together: they use the same modules."""
+        import multiprocessing
+
+        global _shared
+        size = max(1, len(self.relevant) // (jobs * 6))
+        parts = [self.relevant[i : i + size] for i in range(0, len(self.relevant), size)]
+        _shared = self
+        done = 0
+        try:
+            with multiprocessing.get_context("fork").Pool(jobs) as pool:
+                for part, result in zip(parts, pool.imap(_work, parts), strict=True):
+                    findings, unresolved, warnings, parsed, consulted, stumbled = result
+                    for finding in findings:
+                        self.add(finding)
+                    self._unresolved.update(dict.fromkeys(unresolved))
+                    self.analysis.warnings.extend(w for w in warnings if w not in self.analysis.warnings)
+                    self.parsed |= parsed
+                    self._consulted |= consulted
+                    self.stumbled = self.stumbled or stumbled
+                    done += len(part)
+                    if progress is not None:
+                        progress(done, len(self.relevant))
+        finally:
+            _shared = None
+
+    def share(self, paths: Sequence[str]) -> Share:
+        """One process's part: what it found and what that rests on."""
+        self.analysis = Analysis()
+        self._seen, self._unresolved = set(), {}
+        self._investigate(paths, None)
+        self._end()
+        found = self.analysis
+        return found.findings, list(self._unresolved), found.warnings, self.parsed, self._consulted, self.stumbled
+
+    def _investigate(self, paths: Sequence[str], progress: Callable[[int, int], None] | None) -> None:
+        for i, path in enumerate(paths):
             if self.large and self.project.size > MEMORY:
                 self._end()
                 self._begin()
@@ -169,12 +227,7 @@ class Session:
                     for step in steps:
                         self.attempt(step, function)
             if progress is not None:
-                progress(i + 1, len(self.relevant))
-        self.analysis.files_seen = len(self.files)
-        self._end()
-        self.analysis.files_parsed = len(self.parsed)
-        self.analysis.unresolved = list(self._unresolved)
-        return self.analysis
+                progress(i + 1, len(paths))
 
     def arithmetic(self, function: Function) -> None:
         """The operations of a function's losses, with the guards that its callers may have put up."""

@@ -59,9 +59,8 @@ class Fact:
     def value(self, node: Node) -> Value:
         return self.ev.value(self.frame, node)
 
-    def written(self, node: Node | None) -> str:
-        """An operand as it stands in the code, where that is short enough to be quoted."""
-        at = node.at if node is not None else None
+    def written(self, at: Any) -> str:
+        """An expression as it stands in the code, where that is short enough to be quoted."""
         if at is None or getattr(at, "end_lineno", None) != getattr(at, "lineno", 0):
             return ""
         line = self.module.line_text(at.lineno).encode("utf-8")
@@ -187,6 +186,13 @@ class LossCall(Fact):
         return bool(options) and all(isinstance(v, T) and (v.act or "detached" in v.tags) for _, v in options)
 
 
+def _first(expression: Any) -> str:
+    """The first name of ``a.b.c``."""
+    while expression.__class__.__name__ == "Attribute":
+        expression = expression.value
+    return getattr(expression, "id", "")
+
+
 def possible(value: Value, atoms: Atoms) -> list[tuple[Atoms, T]]:
     found = []
     for inner, v in alternatives(value):
@@ -277,6 +283,22 @@ class Operation(Fact):
         # Whether the result is a term of the loss itself, not the inside of one.
         self.spine = False
         self.reduced_after = False
+
+    def quoted(self) -> str:
+        """The operand as it is written at this step (its node may be where a name got its value)."""
+        at = self.node.at
+        kind = at.__class__.__name__
+        if kind == "BinOp":
+            return self.written(at.right if self.op == "div" else at.left)
+        if kind == "AugAssign":
+            return self.written(at.value if self.op == "div" else at.target)
+        if kind == "Call":
+            method = at.func.__class__.__name__ == "Attribute" and self.module.imports.get(_first(at.func)) is None
+            if method and self.op != "div":
+                return self.written(at.func.value)
+            if at.args:
+                return self.written(at.args[-1] if self.op == "div" else at.args[0])
+        return ""
 
     def operands(self) -> list[T]:
         return [t for _, t in possible(self.operand, self.atoms)]

@@ -29,7 +29,7 @@ SMALL_PROJECT = 1_000_000
 # Bytes of source. Trees and value graphs take some thirty times as much memory, so a large project is worked
 # through with a memory that is emptied now and then; callers are then looked for by name in the files' text.
 LARGE_PROJECT = 4_000_000
-MEMORY = 7_000_000
+MEMORY = 6_000_000
 # A name that more files than this call is nobody's in particular.
 MOST_NAMING = 3
 _CALLED = re.compile(rb"([A-Za-z_]\w*)[ \t]*\(")

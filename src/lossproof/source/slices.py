@@ -26,9 +26,11 @@ LOSS_FUNCTION_NAME = re.compile(
     r"pinball|mape|smape|sisdr|si_snr|(^|_)sdr|hinge|perceptual|(^|_)gram(_|$)|(^|_)tv_|total_variation|training_step",
     re.I,
 )
+# Whole words of a name, so that ``symmetric_loss`` is no metric and ``log_ratio_loss`` no logging.
 NOT_LOSS = re.compile(
-    r"metric|accuracy|(^|_)acc(_|$)|eval|valid|test|psnr|precision|recall|plot|log_|meter|visual|draw|save|load_|callback|"
-    r"get_.*fn|build|make_|create|reward|schedule|scheme|lr_|weights_init|collate|monitor|report|print|summary",
+    r"(?:^|_)(?:metrics?|accuracy|acc|evals?|evaluate|evaluation|validate|validation|val|test\w*|psnr|precision|recall|plot\w*"
+    r"|meter|visuali[sz]e\w*|draw|save|load|callback|build|make|create|reward\w*|schedule\w*|lr|collate|monitor|report|print"
+    r"|summary|scheme|weights_init|get_\w*fn)(?:_|$)",
     re.I,
 )
 # Calls that a differentiable objective does not make.

@@ -118,7 +118,7 @@ def check(fact: Operation) -> Iterator[Finding]:
     t, reason = found
     if _mean_of_a_mask(fact, t):
         return  # LP304 says it better
-    divisor = fact.written(fact.operand_node) or "a value"
+    divisor = fact.quoted() or "a value"
     yield fact.finding(
         RULE,
         f"division by {divisor}, which data can make zero ({reason}): one such element makes the loss infinite or NaN",

@@ -114,7 +114,7 @@ def check(fact: Operation) -> Iterator[Finding]:
     cost = "a maximum hides the -inf, but not the NaN gradient" if fact.floored else "the loss becomes -inf or NaN"
     yield fact.finding(
         RULE,
-        f"logarithm of a value that can be zero or negative ({reason}): {cost}",
+        f"logarithm of {fact.quoted() or 'a value'}, which can be zero or negative ({reason}): {cost}",
         confidence="proven" if t.lo == 0.0 or t.act == "affine" else "likely",
     )
 

@@ -132,8 +132,8 @@ def check(fact: Operation) -> Iterator[Finding]:
     outside = _epsilon_outside(fact)
     yield fact.finding(
         RULE,
-        f"{_WORD[fact.op]} at the edge of its domain ({reason}): the value is finite, the gradient infinite or NaN"
-        + ("; the epsilon outside the root does not help" if outside else ""),
+        f"{_WORD[fact.op]} of {fact.quoted() or 'a value'} at the edge of its domain ({reason}): the value is finite, "
+        "the gradient infinite or NaN" + ("; the epsilon outside the root does not help" if outside else ""),
         confidence="proven" if t.lo == 0.0 or t.act == "cosine" else "likely",
     )
 

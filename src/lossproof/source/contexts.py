@@ -132,14 +132,18 @@ class Contexts:
                     return None
             elif self.callers(function):
                 return None
-            module = function.module
+            found = self.only_network(function.module)
+            if isinstance(found, Inst) and found.cls.info is not function.cls:
+                return found
+            return None
+
+    def only_network(self, module: ParsedModule) -> Value | None:
+        with self._aside():
             if module not in self._models:
                 self._models[module] = None
                 self._models[module] = self._only_network(module)
             found = self._models[module]
-            if isinstance(found, Cls) and found.info is not function.cls:
-                return self.ev.open_instance(found.info)
-            return None
+            return self.ev.open_instance(found.info) if isinstance(found, Cls) else None
 
     def _only_network(self, module: ParsedModule) -> Value | None:
         own = [Cls(info) for info in module.classes if info.owner is None and self._is_network(Cls(info))]

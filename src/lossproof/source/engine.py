@@ -62,6 +62,8 @@ def matters(data: bytes) -> bool:
         if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
             # A trainer need not import torch to run a loss that somebody hands it.
             return True
+        if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
+            return True  # a snippet without its imports
         return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True

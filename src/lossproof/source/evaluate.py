@@ -75,6 +75,9 @@ class Oracle(Protocol):
     def sole_model(self, function: Function, name: str) -> Value | None:
         """The one network that an unknown callee can only be, or ``None``."""
 
+    def only_network(self, module: ParsedModule) -> Value | None:
+        """The one network that a file defines."""
+
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         """The project's only class or factory of a name (a registry was asked for it)."""
 
@@ -350,7 +353,10 @@ class Evaluator:
                 return Ref(canonical(f"{target}.{name}"))
         if name in library.BUILTINS:
             return Ref("builtins." + name)
-        return UNKNOWN
+        if name in library.CUSTOMARY and not module.star_imports:
+            # A snippet without its imports: everybody means the same by these.
+            return Ref(library.CUSTOMARY[name])
+        return T(sym=name, info={"undefined": module})
 
     def import_value(self, module: ParsedModule, target: str, attr: str | None, level: int) -> Value:
         path = self.project.find(module.path, target, level)
@@ -1494,6 +1500,10 @@ class Evaluator:
             return self.fold(callee, args, frame, node)
         if isinstance(callee, T) and callee.get("param") is not None and self.oracle is not None:
             model = self.oracle.sole_model(*callee.get("param"))
+            if model is not None:
+                return self.call(model, positional, named, frame, node)
+        if isinstance(callee, T) and callee.get("undefined") is not None and self.oracle is not None:
+            model = self.oracle.only_network(callee.get("undefined"))
             if model is not None:
                 return self.call(model, positional, named, frame, node)
         if not isinstance(callee, T):

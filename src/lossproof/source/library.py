@@ -59,6 +59,9 @@ BUILTINS = {
     "frozenset", "object", "property", "staticmethod", "classmethod", "issubclass", "repr", "divmod", "slice", "exec",
 }  # fmt: skip
 
+# What undefined names mean in code that was pasted without its imports.
+CUSTOMARY = {"torch": "torch", "nn": "torch.nn", "F": "torch.nn.functional", "np": "numpy", "torchvision": "torchvision"}
+
 MAP_METHODS = {"get", "items", "keys", "values", "pop", "update", "copy", "setdefault", "to", "cuda"}
 CONTAINERS = {"Sequential": "sequential", "ModuleList": "modulelist", "ParameterList": "modulelist"}
 NAMESPACES = ("Namespace", "SimpleNamespace", "EasyDict", "edict", "AttrDict", "DotMap", "Munch", "Box", "ConfigDict")

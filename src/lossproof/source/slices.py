@@ -187,6 +187,10 @@ class Slices:
         names = {getattr(c.func, "attr", None) or getattr(c.func, "id", "") for c in function.calls}
         lossy = self.is_loss_function(function)
         if not lossy and not names & {"backward", "manual_backward"}:
+            if function is function.module.body and not function.module.imports:
+                # A pasted snippet that stops at the loss.
+                final = lower(function).final
+                return [node for name, node in final.items() if name in ("loss", "total", "total_loss")]
             return []
         found = self.started(function)
         if lossy:

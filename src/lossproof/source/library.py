@@ -60,7 +60,13 @@ BUILTINS = {
 }  # fmt: skip
 
 # What undefined names mean in code that was pasted without its imports.
-CUSTOMARY = {"torch": "torch", "nn": "torch.nn", "F": "torch.nn.functional", "np": "numpy", "torchvision": "torchvision"}
+CUSTOMARY = {
+    "torch": "torch",
+    "nn": "torch.nn",
+    "F": "torch.nn.functional",
+    "np": "numpy",
+    "torchvision": "torchvision",
+}
 
 MAP_METHODS = {"get", "items", "keys", "values", "pop", "update", "copy", "setdefault", "to", "cuda"}
 CONTAINERS = {"Sequential": "sequential", "ModuleList": "modulelist", "ParameterList": "modulelist"}

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lossproof.rules.judge import judge
 from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, analyse
 
@@ -52,7 +53,7 @@ ODD = (
 
 def check(*texts: str) -> Analysis:
     files = [SourceFile(f"/nowhere/file{i}.py", f"file{i}.py", text.encode()) for i, text in enumerate(texts)]
-    return analyse("/nowhere", files, frozenset(f.path for f in files), show_unresolved=True)
+    return analyse("/nowhere", files, frozenset(f.path for f in files), show_unresolved=True, judge=judge)
 
 
 def survives(*texts: str) -> None:

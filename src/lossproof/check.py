@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from lossproof.finding import Finding, Location
     from lossproof.selection import Layer
+    from lossproof.source.facts import Fact
     from lossproof.source.suppress import Suppression
     from lossproof.source.texts import Texts
 
@@ -130,6 +131,7 @@ def check_paths(paths: Sequence[str | os.PathLike[str]], options: Options | None
         jobs=options.jobs,
         show_unresolved=options.show_unresolved,
         progress=options.progress,
+        judge=_judge,
     )
     report.warnings += analysis.warnings
     report.files_seen = analysis.files_seen
@@ -145,6 +147,13 @@ def check_paths(paths: Sequence[str | os.PathLike[str]], options: Options | None
     report.findings = findings
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _judge(fact: Fact) -> list[Finding]:
+    """The rules, imported when there is a first fact to ask them about."""
+    from lossproof.rules.judge import judge
+
+    return judge(fact)
 
 
 def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Discovery:

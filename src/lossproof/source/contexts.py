@@ -13,8 +13,6 @@ from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.values import Atoms, Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
 
 MAX_CALLERS = 12
-# A name that is called in more places than this (``forward``, ``get``) tells nothing about its callers.
-MAX_SITES = 60
 # Nodes looked at to find the callers of one function: a name like ``expand`` has a thousand call sites.
 MAX_SEARCH = 12_000
 _LOSS_NAME = re.compile(r"loss|criterion|target|label|^gt|y_true", re.I)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Sequence
 TYPE_CHECKING = False  # importing typing for it would cost more than most of this
 if TYPE_CHECKING:
     from lossproof.finding import Finding, Location
-    from lossproof.rules.registry import Rule
     from lossproof.source.cache import Cache
     from lossproof.source.discover import SourceFile
     from lossproof.source.facts import Fact
+
+    Judge = Callable[[Fact], list[Finding]]
 
 # Cheap tests first: most files mention none of these, and of those that do most only speak of a loss.
 # The patterns are compiled when a file first gets that far (``re`` keeps them): together they cost as much as a start.
@@ -81,8 +82,9 @@ def analyse(
     jobs: int = 1,
     show_unresolved: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    judge: Judge,
 ) -> Analysis:
-    """Find the faults in ``targets``, resolving names among all ``files``."""
+    """Find the faults in ``targets``, resolving names among all ``files``; ``judge`` says what a fact amounts to."""
     if len(files) <= HANDFUL and not any(map(_may_matter, files)):
         return _narrowed(Analysis(), files, targets, show_unresolved)
     cache = None
@@ -99,7 +101,7 @@ def analyse(
             analysis.unresolved = kept.unresolved
             analysis.files_seen = len(files)
             return _narrowed(analysis, files, targets, show_unresolved)
-    analysis = _fresh(root, files, cache, progress, jobs)
+    analysis = _fresh(root, files, cache, progress, jobs, judge)
     return _narrowed(analysis, files, targets, show_unresolved)
 
 
@@ -116,6 +118,7 @@ def _fresh(
     cache: Cache | None,
     progress: Callable[[int, int], None] | None,
     jobs: int,
+    judge: Judge,
 ) -> Analysis:
     from lossproof.source.session import Session
 
@@ -124,7 +127,7 @@ def _fresh(
     collects = gc.isenabled()
     gc.disable()  # trees and value graphs live until the end: looking for garbage among them is a third of the time
     try:
-        session = Session(root, files)
+        session = Session(root, files, judge)
         analysis = session.run(progress, jobs)
         if cache is not None and not session.stumbled:
             cache.write(files, session.rests_on(), analysis)
@@ -147,27 +150,3 @@ def _narrowed(
     analysis.unresolved = [p for p in analysis.unresolved if p.path in wanted] if show_unresolved else []
     analysis.files_seen = len(files)
     return analysis
-
-
-def judge(fact: Fact, rules: dict[str, list[Rule]]) -> list[Finding]:
-    """What the rules say of a fact."""
-    found: list[Finding] = []
-    for rule in rules.get(fact.sort, ()):
-        if rule.check is not None:
-            found.extend(rule.check(fact))
-    return found
-
-
-def rules_by_fact() -> dict[str, list[Rule]]:
-    """Which rules are asked about which sort of fact."""
-    from lossproof.rules.registry import all_rules
-
-    table: dict[str, list[Rule]] = {}
-    for rule in all_rules().values():
-        if rule.check is not None:
-            for sort in rule.facts.split():
-                table.setdefault(sort, []).append(rule)
-    return table
-
-
-__all__ = ["Analysis", "analyse", "judge", "matters", "rules_by_fact"]

@@ -140,24 +140,6 @@ class Project:
             return None
         return self._at(os.path.join(os.path.dirname(package.path), name))
 
-    def folder_package(self, importer: str, module: str, level: int) -> str | None:
-        """A folder without ``__init__.py`` (a namespace package), as a path, if files lie below it."""
-        folder = os.path.dirname(importer)
-        if level:
-            for _ in range(level - 1):
-                folder = os.path.dirname(folder)
-            return os.path.join(folder, *module.split(".")) if module else folder
-        tail = os.path.join(*module.split(".")) if module else ""
-        place = folder
-        while True:
-            base = os.path.join(place, tail)
-            if any(p.startswith(base + os.sep) for p in self.display):
-                return base
-            parent = os.path.dirname(place)
-            if place == self.root or parent == place:
-                return None
-            place = parent
-
 
 def _stem(path: str) -> str:
     name = os.path.basename(path)

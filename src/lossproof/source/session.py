@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from lossproof.finding import Finding, Location
 from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
-from lossproof.source.engine import Analysis, judge, matters, rules_by_fact
+from lossproof.source.engine import Analysis, matters
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, location
 from lossproof.source.gradient import Gradients
@@ -36,6 +36,7 @@ _CALLED = re.compile(rb"([A-Za-z_]\w*)[ \t]*\(")
 _BASES = re.compile(rb"class[ \t]+\w+[ \t]*\(([^)]*)\)")
 
 
+Judge = Callable[[Fact], list[Finding]]
 Share = tuple[list[Finding], list[Location], list[str], set[str], set[str], bool]
 # The session that forked processes find in the memory they were given.
 _shared: Session | None = None
@@ -47,11 +48,11 @@ def _work(paths: Sequence[str]) -> Share:
 
 
 class Session:
-    def __init__(self, root: str, files: Sequence[SourceFile]) -> None:
+    def __init__(self, root: str, files: Sequence[SourceFile], judge: Judge) -> None:
         self.files = {f.path: f for f in files}
         self.line_maps: dict[str, LineMap] = {}
         self.data: dict[str, bytes] = {}
-        self.rules = rules_by_fact()
+        self.judge = judge
         self.analysis = Analysis()
         self.root = root
         self.relevant: list[str] = []
@@ -232,13 +233,13 @@ class Session:
     def arithmetic(self, function: Function) -> None:
         """The operations of a function's losses, with the guards that its callers may have put up."""
         for fact in self.operations.facts(function):
-            found = judge(fact, self.rules)
+            found = self.judge(fact)
             if not found:
                 continue
             wider = self.operations.again(fact) if fact.op in _GUARDABLE else []
             if wider:
                 rules = {f.rule for f in found}
-                found = [f for other in wider for f in judge(other, self.rules) if f.rule in rules]
+                found = [f for other in wider for f in self.judge(other) if f.rule in rules]
             for finding in found:
                 self.add(finding)
 
@@ -263,7 +264,7 @@ class Session:
             self.emit(fact)
 
     def emit(self, fact: Fact) -> None:
-        for finding in judge(fact, self.rules):
+        for finding in self.judge(fact):
             self.add(finding)
 
     def add(self, finding: Finding) -> None:

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lossproof.source.lower import FuncIR
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-
 
 class ClassInfo:
     """A class statement: its bases as written, its methods, and which of them store which attribute."""

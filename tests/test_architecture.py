@@ -1,0 +1,41 @@
+"""Arrows run one way: an eye gathers facts and knows no rule, and only commands join the two."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "lossproof"
+MAY_NOT = {
+    "source": ("lossproof.rules", "lossproof.cli", "lossproof.report", "lossproof.check", "torch"),
+    "rules": ("lossproof.cli", "lossproof.report", "lossproof.check", "torch"),
+    "report": ("lossproof.cli", "lossproof.check", "torch"),
+}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules that are imported when the code runs (those for the type checker alone are no arrows)."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imports(node)
+
+
+@pytest.mark.parametrize("room", sorted(MAY_NOT))
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        for module in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if any(module == other or module.startswith(other + ".") for other in MAY_NOT[room])
+    ]
+    assert wrong == []

@@ -35,7 +35,8 @@ from lossproof.source.values import (
 )
 
 LOSSISH = re.compile(
-    r"loss|crit|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|ce$|^ce|fn$|func$|^(kl|mse|l1|l2|rec|recon|adv)$",
+    r"loss|crit(?!ic)|cost|objective|entropy|nll|bce|kld|kl_|_kl|focal|dice|(?<![a-z])ce$|^ce(?![a-z])|(?-i:CE)"
+    r"|fn$|func$|^(kl|mse|l1|l2|rec|recon|adv)$",
     re.I,
 )
 LOSS_NAME = re.compile(r"loss|criterion|objective", re.I)
@@ -148,6 +149,8 @@ class Investigation:
         if self._budget <= 0 or self.ev.spent > self._limit:
             return
         self._budget -= 1
+        if not self._may_be_loss(frame, node):
+            return
         possible, atoms = self.surroundings(frame, node)
         if not possible:
             return
@@ -181,6 +184,21 @@ class Investigation:
         if not entered and level < MAX_LEVELS and self._callee_is_unknown(frame, node) and self.contexts.is_open(frame):
             for wider in self.contexts.outer(frame):
                 self.examine(node, wider, level + 1)
+
+    def _may_be_loss(self, frame: Frame, node: Node) -> bool:
+        """Whether what is called is a loss, may hold one or is unknown: a call of anything else is not looked into."""
+        func = node.args[0]
+        owner = func.args[0] if func.op == "attr" and func.args[1] in ("forward", "__call__") else func
+        for _, callee in alternatives(self.ev.value(frame, owner)):
+            if isinstance(callee, (Lib, Ref)):
+                if loss_kind(callee.name) is not None or callee.name.partition(".")[0] in HANDED_OVER:
+                    return True
+            elif isinstance(callee, Func):
+                if self.pending(callee.function):
+                    return True
+            else:
+                return True
+        return False
 
     def _callee_is_unknown(self, frame: Frame, node: Node) -> bool:
         callee = node.args[0]

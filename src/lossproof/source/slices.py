@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from lossproof.source.contexts import Contexts
@@ -43,6 +44,8 @@ _MEASURING_PACKAGE = re.compile(r"metrics$", re.I)
 OVERLAP_CLASS = re.compile(r"iou|jaccard|overlap|dice|tversky|f1|fbeta", re.I)
 MAX_DEPTH = 5
 MAX_NODES = 4_000
+# The calls of one helper that one slice goes into: what its first few contexts do not show, the tenth does not either.
+MAX_ENTRIES = 3
 
 
 NETWORK_CLASS = re.compile(
@@ -145,6 +148,7 @@ class Slices:
     def __init__(self, ev: Evaluator, contexts: Contexts) -> None:
         self.ev = ev
         self.contexts = contexts
+        self._entries: Counter[Function] = Counter()
         root = ev.project.root
         name = os.path.basename(root)
         measures = _MEASURING_PACKAGE.search(name) is not None and os.path.exists(os.path.join(root, "__init__.py"))
@@ -218,6 +222,7 @@ class Slices:
         seen: set[tuple[int, Node]] = set()
         budget = [MAX_NODES]
         cut = below_autograd(frame.function)
+        self._entries.clear()
         for root in self.roots(frame.function):
             yield from self._walk(frame, root, seen, 0, budget, cut)
 
@@ -288,8 +293,11 @@ class Slices:
                 arguments = [] if not self.is_loss_function(function) else arguments
                 if not self.is_loss_function(function):
                     continue
+            if self._entries[function] >= MAX_ENTRIES:
+                continue
             entered = ev.enter(target, positional, named, frame, node)
             if entered is not None and len(into) < 3:
+                self._entries[function] += 1
                 into.append(entered)
         if project:
             return into, arguments

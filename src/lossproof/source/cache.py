@@ -2,7 +2,8 @@
 
 One file a project, JSON, written atomically, in the user's cache folder. A file counts as unchanged if size and
 modification time are those of the last run, or else if its content hashes the same; an edit of a file that no rule
-looks at leaves the answer standing too. Anything unexpected in a cache file is treated as no cache.
+looks at leaves the answer standing too. Beside the answer lies what each file's part of it rests on (``units``), for
+the run after any other edit. Anything unexpected in a cache file is treated as no cache.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import time
 from collections.abc import Sequence
 
 from lossproof.problem import CannotRun
+from lossproof.source.records import finding_of, finding_record, location_of, location_record
 
 # What only some runs need is imported where it is used: an answer without findings reads back in no time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lossproof.finding import Finding, Location
     from lossproof.source.discover import SourceFile
     from lossproof.source.engine import Analysis
+    from lossproof.source.units import Earlier, Record
 
 # Raised whenever the form of the entries changes.
-FORM = 2
+FORM = 3
 # A file changed this shortly before it was read may change again within the clock's resolution.
 RACY_NS = 2_000_000_000
 
@@ -35,11 +37,11 @@ class Kept:
     """An earlier answer that still holds."""
 
     def __init__(self, entry: dict[str, Any], unresolved: bool) -> None:
-        self.findings = [_finding(f) for f in entry["findings"]]
+        self.findings = [finding_of(f) for f in entry["findings"]]
         self.warnings: list[str] = list(entry["warnings"])
         self.marked: set[str] = set(entry["marked"])
         # There can be a lot of it, and hardly anybody asks.
-        self.unresolved = [_location(place) for place in entry["unresolved"]] if unresolved else []
+        self.unresolved = [location_of(place) for place in entry["unresolved"]] if unresolved else []
 
 
 class Cache:
@@ -49,7 +51,9 @@ class Cache:
         name = hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()
         self.path = os.path.join(folder, f"tree-{name}.json")
         self.stamp = [FORM, version, _own_code(), list(sys.version_info[:2]), os.getcwd()]
-        self._stats: dict[str, list[int]] = {}
+        self.units_path = os.path.join(folder, f"units-{name}.json")
+        self._entry: dict[str, Any] | None = None
+        self._changed: set[str] = set()
 
     def read(self, files: Sequence[SourceFile], matters: Any, *, unresolved: bool = True) -> Kept | None:
         """The kept answer, if every file is as it was (or is one that never mattered and still does not)."""
@@ -64,6 +68,7 @@ class Cache:
             if len(known) != len(files):
                 return None
             refreshed = False
+            changed: set[str] = set()
             for file in files:
                 old = known.get(file.path)
                 if old is None:
@@ -72,13 +77,15 @@ class Cache:
                 if old[0] == status.st_size and old[1] == status.st_mtime_ns:
                     continue
                 data = file.read()
-                if old[2] and _hash(data) != old[2]:
-                    return None
-                if not old[2] and matters(data):
-                    return None
+                if (_hash(data) != old[2]) if old[2] else matters(data):
+                    changed.add(file.path)
+                    continue
                 known[file.path] = [status.st_size, status.st_mtime_ns, old[2]]
                 _mark(entry["marked"], file.path, data)
                 refreshed = True
+            if changed:
+                self._entry, self._changed = entry, changed
+                return None
             kept = Kept(entry, unresolved)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None
@@ -86,44 +93,71 @@ class Cache:
             self._write(entry)
         return kept
 
+    def earlier(self, files: Sequence[SourceFile]) -> Earlier | None:
+        """The run before an edit, if ``read`` found that some files changed and none came or went."""
+        entry = self._entry
+        if entry is None:
+            return None
+        from lossproof.source.units import Earlier
+
+        try:
+            with open(self.units_path, "rb") as stream:
+                units = json.load(stream)
+            if units["stamp"] != self.stamp or units["run"] != entry["run"]:
+                return None
+            consulted = {path for path, known in entry["files"].items() if known[2]}
+            displays = {file.path: file.display for file in files}
+            return Earlier(units, self._changed, consulted, entry["marked"], displays)
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return None
+
     def write(
         self,
         files: Sequence[SourceFile],
         consulted: dict[str, bytes | None],
         analysis: Analysis,
+        record: Record,
     ) -> None:
         """Keep an answer. ``consulted`` are the files that it rests on, with their content where it is at hand."""
         if any(f.content is not None for f in files):
             return
         known: dict[str, list[Any]] = {}
+        before = self._entry["files"] if self._entry is not None else {}
         now = time.time_ns()
         try:
             for file in files:
                 status = os.stat(file.path)
                 digest = ""
-                if file.path in consulted:
+                old = before.get(file.path)
+                if old is not None and old[2] and file.path not in self._changed:
+                    digest = old[2]
+                elif file.path in consulted:
                     data = consulted[file.path]
                     digest = _hash(data if data is not None else file.read())
                 modified = status.st_mtime_ns
                 known[file.path] = [status.st_size, modified if now - modified > RACY_NS else 0, digest]
         except OSError:
             return
+        # The two files belong together: both bear the name of the run that wrote them.
+        run = f"{now:x}-{os.getpid():x}"
+        self._write({"stamp": self.stamp, "run": run, **record.entry()}, self.units_path)
         self._write(
             {
                 "stamp": self.stamp,
+                "run": run,
                 "files": known,
-                "findings": [_record(f) for f in analysis.findings],
-                "unresolved": [_place(place) for place in analysis.unresolved],
+                "findings": [finding_record(f) for f in analysis.findings],
+                "unresolved": [location_record(place) for place in analysis.unresolved],
                 "warnings": analysis.warnings,
                 "marked": sorted(analysis.marked or ()),
             }
         )
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, entry: dict[str, Any], path: str = "") -> None:
         from lossproof.atomic import write_atomically
 
         try:
-            write_atomically(self.path, json.dumps(entry, separators=(",", ":")))
+            write_atomically(path or self.path, json.dumps(entry, separators=(",", ":")))
         except (OSError, CannotRun):
             return  # without a cache everything works, only slower
 
@@ -155,45 +189,3 @@ def _mark(marked: list[str], path: str, data: bytes) -> None:
         marked.remove(path)
     if may_hold(data):
         marked.append(path)
-
-
-def _place(place: Location) -> dict[str, Any]:
-    return {name: getattr(place, name) for name in place.__dataclass_fields__}
-
-
-def _location(place: dict[str, Any]) -> Location:
-    from lossproof.finding import Location
-
-    return Location(**place)
-
-
-def _record(finding: Finding) -> dict[str, Any]:
-    return {
-        "rule": finding.rule,
-        "name": finding.name,
-        "severity": finding.severity.value,
-        "message": finding.message,
-        "location": _place(finding.location),
-        "related": [_place(hop) for hop in finding.related],
-        "confidence": finding.confidence,
-        "remedy": [finding.remedy.hint, finding.remedy.fixable],
-        "evidence": finding.evidence,
-        "eye": finding.eye,
-    }
-
-
-def _finding(record: dict[str, Any]) -> Finding:
-    from lossproof.finding import Finding, Remedy, Severity
-
-    return Finding(
-        record["rule"],
-        record["name"],
-        Severity(record["severity"]),
-        record["message"],
-        _location(record["location"]),
-        tuple(_location(hop) for hop in record["related"]),
-        record["confidence"],
-        Remedy(*record["remedy"]),
-        record["evidence"],
-        record["eye"],
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
+from lossproof.source import ledger
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
@@ -23,9 +24,9 @@ Target = tuple[Func, list["Value | Thunk"], dict[str, "Value | Thunk"]]
 class Contexts:
     """Finds the callers of functions and the places where classes are instantiated."""
 
-    def __init__(self, ev: Evaluator, load_naming: Callable[[str], None]) -> None:
+    def __init__(self, ev: Evaluator, load_naming: Callable[[str, str], Collection[str] | None]) -> None:
         self.ev = ev
-        # Makes sure that the files which mention a name are parsed.
+        # Makes sure that the files which mention a name are parsed; says which those are where it is not all of them.
         self.load_naming = load_naming
         self._callers: dict[Function, list[tuple[Frame, Node, Func]]] = {}
         self._sites: dict[ClassInfo, list[tuple[Frame, Node, Cls]]] = {}
@@ -57,6 +58,7 @@ class Contexts:
                 elif isinstance(o, Cls):
                     member = ev.class_member(o, name)
                     if isinstance(member, Func):
+                        ev.ledger.mask |= member.function.rests
                         if "classmethod" in member.function.decorators:
                             yield Func(member.function, member.closure, o), positional, named
                         elif member.function.is_static or not positional:
@@ -76,10 +78,12 @@ class Contexts:
         for atoms, v in alternatives(value):
             self.chosen = atoms
             if isinstance(v, Func):
+                self.ev.ledger.mask |= v.function.rests
                 yield v, positional, named
             elif isinstance(v, Inst):
                 forward = self.ev.forward_of(v)
                 if forward is not None:
+                    self.ev.ledger.mask |= forward.function.rests
                     yield forward, positional, named
             elif isinstance(v, Partial) and depth < 3:
                 yield from self._into(v.func, [*v.args, *positional], {**v.kwargs, **named}, depth + 1)
@@ -90,13 +94,18 @@ class Contexts:
         """Call sites that surely run a function, in the open frames of the functions that hold them."""
         known = self._callers.get(function)
         if known is not None:
+            self.ev.ledger.recall(("callers", function))
             return known
         found: list[tuple[Frame, Node, Func]] = []
         self._callers[function] = found
         if function.name in ("__init__",) or function.name.startswith("<"):
             return found
-        self.load_naming(function.name)
-        sites = self.ev.project.calls_named.get(function.name, ())
+        with self.ev.ledger.entry(("callers", function)):
+            self._look_for_callers(function, found)
+        return found
+
+    def _look_for_callers(self, function: Function, found: list[tuple[Frame, Node, Func]]) -> None:
+        sites = self.sites(function.name, function.module)
         # The function's own file first, then those that import it (or its class, or its module) by name.
         own, name = function.module, function.cls.name if function.cls is not None else function.name
         near: tuple[list[Site], ...] = ([], [], [])
@@ -107,17 +116,27 @@ class Contexts:
         limit = self.ev.spent + MAX_SEARCH
         for _, call, holder in (*near[0], *near[1], *near[2]):
             if len(found) >= MAX_CALLERS or self.ev.spent + self.ev.steps > limit:
-                return found
+                return
+            self.ev.ledger.mask |= holder.rests
             self._match(function, call, holder, found)
-        return found
+
+    def sites(self, name: str, near: ParsedModule) -> list[Site]:
+        """The calls of something by a name, in all the files that are worth looking at from here."""
+        project = self.ev.project
+        project.ledger.mask |= project.ledger.bit(ledger.naming(name))
+        among = self.load_naming(name, near.path)
+        sites: list[Site] = list(project.calls_named(name))
+        return sites if among is None else [site for site in sites if site[0].path in among or site[0] is near]
 
     # ---- what the evaluator asks (it is in the middle of a question: its budget is put back)
 
     def entered(self, function: Function) -> list[Frame]:
         known = self._entered.get(function)
-        if known is None:
+        if known is not None:
+            self.ev.ledger.recall(("entered", function))
+        else:
             self._entered[function] = known = []
-            with self._aside():
+            with self._aside(), self.ev.ledger.entry(("entered", function)):
                 for caller, node, _ in self.callers(function):
                     known.extend(self.enter(caller, node, function))
         return known
@@ -139,7 +158,11 @@ class Contexts:
         with self._aside():
             if module not in self._models:
                 self._models[module] = None
-                self._models[module] = self._only_network(module)
+                with self.ev.ledger.entry(("network", module)):
+                    self.ev.ledger.mask |= module.body.rests
+                    self._models[module] = self._only_network(module)
+            else:
+                self.ev.ledger.recall(("network", module))
             found = self._models[module]
             return self.ev.open_instance(found.info) if isinstance(found, Cls) else None
 
@@ -167,8 +190,9 @@ class Contexts:
 
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         with self._aside():
-            self.load_naming(name)
-            found = [Cls(info) for info in self.ev.project.classes_named.get(name, ())]
+            self.ev.ledger.mask |= self.ev.ledger.bit(ledger.naming(name))
+            self.load_naming(name, module.path)
+            found = [Cls(info) for info in self.ev.project.classes_named(name)]
             return found[0] if len(found) == 1 else None
 
     @contextmanager
@@ -199,15 +223,21 @@ class Contexts:
         """Where objects of a class (or of a class derived from it) are made."""
         known = self._sites.get(info)
         if known is not None:
+            self.ev.ledger.recall(("sites", info))
             return known
         found: list[tuple[Frame, Node, Cls]] = []
         self._sites[info] = found
+        with self.ev.ledger.entry(("sites", info)):
+            self._look_for_instantiations(info, found)
+        return found
+
+    def _look_for_instantiations(self, info: ClassInfo, found: list[tuple[Frame, Node, Cls]]) -> None:
         family = [info, *self.subclasses(info)]
         for member in family:
-            self.load_naming(member.name)
-            for _, call, holder in self.ev.project.calls_named.get(member.name, ()):
+            for _, call, holder in self.sites(member.name, member.module):
                 if len(found) >= MAX_CALLERS:
-                    return found
+                    return
+                self.ev.ledger.mask |= holder.rests
                 node = lower(holder).by_call.get(id(call))
                 if node is None:
                     continue
@@ -216,23 +246,32 @@ class Contexts:
                 for _, v in alternatives(self.ev.value(frame, node.args[0])):
                     if isinstance(v, Cls) and v.info is member:
                         found.append((frame, node, v))
-        return found
 
     def subclasses(self, info: ClassInfo) -> list[ClassInfo]:
         known = self._subclasses.get(info)
         if known is not None:
+            self.ev.ledger.recall(("subclasses", info))
             return known
         found: list[ClassInfo] = []
         self._subclasses[info] = found
-        self.load_naming(info.name)
-        for other in list(self.ev.project.classes_on.get(info.name, ())):
+        with self.ev.ledger.entry(("subclasses", info)):
+            self._look_for_subclasses(info, found)
+        return found
+
+    def _look_for_subclasses(self, info: ClassInfo, found: list[ClassInfo]) -> None:
+        project = self.ev.project
+        project.ledger.mask |= project.ledger.bit(ledger.naming(info.name))
+        among = self.load_naming(info.name, info.module.path)
+        for other in project.classes_on(info.name):
             if other is info or len(found) >= MAX_CALLERS:
                 continue
+            if among is not None and other.module.path not in among and other.module is not info.module:
+                continue
             self.ev.refill()
+            project.ledger.mask |= other.rests
             if any(isinstance(b, Cls) and b.info is info for b in self.ev.bases(Cls(other))):
                 found.append(other)
                 found.extend(s for s in self.subclasses(other) if s not in found)
-        return found
 
     # ---- closing open frames
 

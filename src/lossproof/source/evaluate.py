@@ -85,6 +85,7 @@ class Oracle(Protocol):
 class Evaluator:
     def __init__(self, project: Project) -> None:
         self.project = project
+        self.ledger = project.ledger
         self.steps = 0
         self.nesting = 0
         self.cap = MAX_STEPS
@@ -158,6 +159,7 @@ class Evaluator:
         memo = frame.memo
         known = memo.get(node)
         if known is not None:
+            self.ledger.mask |= frame.rests
             if known is BUSY:
                 self.busy_hits += 1
                 return BOTTOM
@@ -172,11 +174,15 @@ class Evaluator:
         before = self.busy_hits
         mark = len(self.provisional)
         self.nesting += 1
+        ledger = self.ledger
+        outer, ledger.mask = ledger.mask, frame.rests
         try:
             result = handler(self, frame, node)
         finally:
             self.nesting -= 1
             del memo[node]
+            frame.rests = rests = ledger.mask
+            ledger.mask = outer | rests
         if op == "loop":
             # What was found while this loop's value was still open is found again, now that it is known.
             self.busy_hits = before
@@ -211,6 +217,7 @@ class Evaluator:
                 if self.busy_hits != before:
                     self.provisional.append((value, None))
                 return result
+            self.ledger.mask |= value.frame.rests
             return value.value
         return value
 
@@ -309,14 +316,20 @@ class Evaluator:
         cache = module.globals_cache
         if name in cache:
             found = cache[name]
+            self.ledger.mask |= module.globals_rests.get(name, 0)
             return UNKNOWN if found is BUSY else found
         cache[name] = BUSY
         before = self.busy_hits
+        ledger = self.ledger
+        outer, ledger.mask = ledger.mask, module.body.rests
         try:
             result = self._global(module, name)
         except BaseException:
             del cache[name]
             raise
+        finally:
+            module.globals_rests[name] = ledger.mask
+            ledger.mask |= outer
         if self.busy_hits != before or self.steps > self.cap:
             del cache[name]
         else:
@@ -1105,11 +1118,15 @@ class Evaluator:
         known = self._mro.get(cls.info)
         if known is None:
             self._mro[cls.info] = known = [cls]
-            for base in self.bases(cls):
-                if isinstance(base, Cls):
-                    for c in self.mro(base):
-                        if all(c.info is not k.info for k in known):
-                            known.append(c)
+            with self.ledger.entry(("mro", cls.info)):
+                self.ledger.mask |= cls.info.rests
+                for base in self.bases(cls):
+                    if isinstance(base, Cls):
+                        for c in self.mro(base):
+                            if all(c.info is not k.info for k in known):
+                                known.append(c)
+        else:
+            self.ledger.recall(("mro", cls.info))
         return known
 
     def bases(self, cls: Cls) -> list[Value]:
@@ -1218,18 +1235,23 @@ class Evaluator:
     def _stored_once(self, inst: Inst, c: Cls, name: str) -> Value | None:
         known = inst.known
         key = f"{c.info.qualname}.{name}"
+        ledger = self.ledger
         if key in known:
             found = known[key]
+            ledger.mask |= inst.rests
             if found is BUSY:
                 self.busy_hits += 1
                 return BOTTOM
             return found
         known[key] = BUSY
         before = self.busy_hits
+        outer, ledger.mask = ledger.mask, inst.rests
         try:
             value = self._stored(inst, c, name)
         finally:
             del known[key]
+            inst.rests = ledger.mask
+            ledger.mask |= outer
         if value is BOTTOM:
             value = UNKNOWN
         if self.steps <= self.cap:
@@ -1571,6 +1593,7 @@ class Evaluator:
             again = sum(1 for f in frame.chain() if f.function is func.function)
             if again >= 2:
                 return None
+        self.ledger.mask |= func.function.rests
         arguments = self.bind(func.function, list(positional), named, func.me, func.closure)
         site = (frame, node) if frame is not None and node is not None else None
         closure = func.closure

@@ -28,6 +28,7 @@ class Frame:
         "memo",
         "open",
         "override",
+        "rests",
         "site",
         "touched",
     )
@@ -52,6 +53,8 @@ class Frame:
         self.memo: dict[Node, Any] = {}
         self.override: tuple[Frame, int, dict[Node, Any]] | None = None
         self.touched = False
+        # What the values found in this frame so far rest on.
+        self.rests = function.rests
         # Conditions under which it was this function that was called, and not another.
         self.atoms: Atoms = ()
 
@@ -61,6 +64,7 @@ class Frame:
         twin.function, twin.ir, twin.args, twin.open = self.function, self.ir, self.args, self.open
         twin.me, twin.closure, twin.site, twin.depth = self.me, self.closure, self.site, self.depth
         twin.memo, twin.touched, twin.atoms = {}, False, self.atoms
+        twin.rests = self.rests
         twin.override = (self, first_line, values)
         return twin
 

@@ -118,15 +118,18 @@ class Investigation:
         """The calls in a function that say more once the caller is known."""
         known = self._pending.get(function)
         if known is not None:
+            self.ev.ledger.recall(("pending", function))
             return known
         self._pending[function] = []
-        frame = self.ev.open_frame(function)
         found = []
-        for node in self.candidates(function):
-            self.ev.begin()
-            # A lambda is looked at only from where it is called.
-            if function.name == "<lambda>" or not self._settled(node, frame):
-                found.append(node)
+        with self.ev.ledger.entry(("pending", function)):
+            self.ev.ledger.mask |= function.rests
+            frame = self.ev.open_frame(function)
+            for node in self.candidates(function):
+                self.ev.begin()
+                # A lambda is looked at only from where it is called.
+                if function.name == "<lambda>" or not self._settled(node, frame):
+                    found.append(node)
         self._pending[function] = found
         return found
 

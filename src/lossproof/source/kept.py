@@ -7,7 +7,7 @@ the graph of every step in it. Here the sums are found and what is known of thei
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from lossproof.source.contexts import Contexts
@@ -33,22 +33,28 @@ class KeptLosses:
     """Finds the sums of a function that keep losses, and of the meters that it feeds."""
 
     def __init__(
-        self, ev: Evaluator, contexts: Contexts, investigation: Investigation, slices: Slices, gradients: Gradients
+        self,
+        ev: Evaluator,
+        contexts: Contexts,
+        investigation: Investigation,
+        slices: Slices,
+        gradients: Gradients,
+        trainers: Set[str],
     ) -> None:
         self.ev = ev
+        # The names of the functions, in all files, that start a backward pass.
+        self.trainers = trainers
         self.contexts = contexts
         self.investigation = investigation
         self.slices = slices
         self.gradients = gradients
         self._sources: dict[Function, set[int]] = {}
-        self._seen_modules = -1
-        self._names: set[str] = set()
 
     def facts(self, function: Function) -> Iterator[KeptLoss]:
         names = {getattr(c.func, "attr", None) or getattr(c.func, "id", "") for c in function.calls}
         trains = bool(names & {"backward", "manual_backward"}) or function.name == "training_step"
         validates = "eval" in names
-        if not (trains or validates or names & self._trainers()) or self._switched_off(function):
+        if not (trains or validates or names & self.trainers) or self._switched_off(function):
             return
         ir = lower(function)
         frame = self.ev.open_frame(function)
@@ -62,19 +68,6 @@ class KeptLosses:
             for call in ir.calls:
                 if call.args[1] and self._may_keep(call):
                     yield from self._through_meter(frame, call)
-
-    def _trainers(self) -> set[str]:
-        """The names of the functions that start a backward pass."""
-        modules = self.ev.project.loaded()
-        if self._seen_modules != len(modules):
-            self._seen_modules = len(modules)
-            self._names = {
-                holder.name
-                for module in modules
-                for word in ("backward", "manual_backward")
-                for _, holder in module.call_index.get(word, ())
-            }
-        return self._names
 
     # ---- what is kept
 

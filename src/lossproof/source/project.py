@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
+from lossproof.source import ledger, outline
+from lossproof.source.ledger import Ledger
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 
 # Libraries whose meaning is built in: their names are never looked up among the project's files, even
@@ -22,18 +24,20 @@ class Project:
 
     def __init__(self, root: str, paths: Iterable[tuple[str, str]], read: Callable[[str], str]) -> None:
         self.root = root
+        self.ledger = Ledger()
         self.display = dict(paths)
+        self._order = {path: place for place, path in enumerate(self.display)}
         self._read = read
         self._by_stem: dict[str, list[str]] = {}
         for path in self.display:
             self._by_stem.setdefault(_stem(path), []).append(path)
         self._modules: dict[str, ParsedModule | None] = {}
         self._resolved: dict[tuple[str, str], str | None] = {}
-        self.warnings: list[str] = []
+        self.warnings: dict[str, str] = {}
         # Over all parsed files: calls by the last name of the callee, classes by the last name of a base.
-        self.calls_named: dict[str, list[tuple[ParsedModule, ast.Call, Function]]] = {}
-        self.classes_named: dict[str, list[ClassInfo]] = {}
-        self.classes_on: dict[str, list[ClassInfo]] = {}
+        self._calls_named: dict[str, list[tuple[ParsedModule, ast.Call, Function]]] = {}
+        self._classes_named: dict[str, list[ClassInfo]] = {}
+        self._classes_on: dict[str, list[ClassInfo]] = {}
         self.consulted: set[str] = set()
         self.size = 0
 
@@ -41,7 +45,9 @@ class Project:
         """The parsed file, or ``None`` where it cannot be read as Python (a warning says why)."""
         self.consulted.add(path)
         if path in self._modules:
-            return self._modules[path]
+            known = self._modules[path]
+            self.ledger.mask |= known.body.rests if known is not None else self.ledger.bit(ledger.text(path))
+            return known
         module: ParsedModule | None = None
         try:
             text = self._read(path)
@@ -56,13 +62,33 @@ class Project:
         self._modules[path] = module
         if module is not None:
             self.size += len(module.source)
+            outline.enter(module, self.ledger)
+            self.ledger.mask |= module.body.rests
             self._index(module)
+        else:
+            self.ledger.mask |= self.ledger.bit(ledger.text(path))
         return module
+
+    # What was parsed first stands first in the lists below. That depends on what was asked before, so they are
+    # given in the order of the files.
+
+    def calls_named(self, name: str) -> list[tuple[ParsedModule, ast.Call, Function]]:
+        """The calls of something by a name, in the parsed files."""
+        return sorted(self._calls_named.get(name, ()), key=lambda site: self._order[site[0].path])
+
+    def classes_named(self, name: str) -> list[ClassInfo]:
+        return sorted(self._classes_named.get(name, ()), key=lambda info: self._order[info.module.path])
+
+    def classes_on(self, name: str) -> list[ClassInfo]:
+        """The classes with a base of a name, in the parsed files."""
+        return sorted(self._classes_on.get(name, ()), key=lambda info: self._order[info.module.path])
 
     def may_define(self, path: str, name: str) -> bool:
         """Whether a file can bring a name: it has the word, or takes on other modules' names."""
         if path in self._modules:
             return True
+        self.consulted.add(path)
+        self.ledger.mask |= self.ledger.bit(ledger.text(path))
         try:
             text = self._read(path)
         except (OSError, ValueError):
@@ -72,17 +98,17 @@ class Project:
     def _index(self, module: ParsedModule) -> None:
         if not module.is_test:
             for name, calls in module.call_index.items():
-                kept = self.calls_named.setdefault(name, [])
+                kept = self._calls_named.setdefault(name, [])
                 kept.extend((module, call, holder) for call, holder in calls)
         for info in module.classes:
             if info.owner is None:
-                self.classes_named.setdefault(info.name, []).append(info)
+                self._classes_named.setdefault(info.name, []).append(info)
             for base in info.node.bases:
                 value = base.value if isinstance(base, ast.Subscript) else base
-                self.classes_on.setdefault(dotted(value).rpartition(".")[2], []).append(info)
+                self._classes_on.setdefault(dotted(value).rpartition(".")[2], []).append(info)
 
     def _warn(self, path: str, reason: str) -> None:
-        self.warnings.append(f"{self.display.get(path, path)}: {reason}")
+        self.warnings[path] = f"{self.display.get(path, path)}: {reason}"
 
     @property
     def parsed(self) -> int:

@@ -1,13 +1,18 @@
-"""One run over a project: files are read, those that matter are investigated, findings are collected."""
+"""One run over a project: files are read, those that matter are investigated, findings are collected.
+
+Each relevant file is a unit: what was found from its functions, and what that rests on. A later run starts from the
+units of an earlier one and investigates only those that an edit can have touched.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from lossproof.finding import Finding, Location
+from lossproof.source import ledger, outline
 from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
@@ -18,10 +23,12 @@ from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
+from lossproof.source.outline import Outline
 from lossproof.source.project import Project
 from lossproof.source.softmaxes import softmax_calls
-from lossproof.source.syntax import Function
+from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
+from lossproof.source.units import Earlier, Record, Unit
 
 # Steps whose operand a caller may have made safe.
 _GUARDABLE = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp", "mean", "where", "late", "mask", "select")
@@ -30,14 +37,16 @@ SMALL_PROJECT = 1_000_000
 # through with a memory that is emptied now and then; callers are then looked for by name in the files' text.
 LARGE_PROJECT = 4_000_000
 MEMORY = 6_000_000
-# A name that more files than this call is nobody's in particular.
+# In a large project a name that more files than this call is looked for in the nearest of them only.
 MOST_NAMING = 3
 _CALLED = re.compile(rb"([A-Za-z_]\w*)[ \t]*\(")
-_BASES = re.compile(rb"class[ \t]+\w+[ \t]*\(([^)]*)\)")
+_BASES = re.compile(rb"class[ \t]+(\w+)[ \t]*(?:\(([^)]*)\))?")
+_BACKWARD = re.compile(rb"\b(?:manual_)?backward\(")
+_DEF = re.compile(rb"\bdef[ \t]+(\w+)")
 
 
 Judge = Callable[[Fact], list[Finding]]
-Share = tuple[list[Finding], list[Location], list[str], set[str], set[str], bool]
+Share = tuple[dict[str, Unit], dict[str, Outline], dict[str, str], list[str], set[str], set[str], bool]
 # The session that forked processes find in the memory they were given.
 _shared: Session | None = None
 
@@ -48,23 +57,31 @@ def _work(paths: Sequence[str]) -> Share:
 
 
 class Session:
-    def __init__(self, root: str, files: Sequence[SourceFile], judge: Judge) -> None:
+    def __init__(self, root: str, files: Sequence[SourceFile], judge: Judge, earlier: Earlier | None = None) -> None:
         self.files = {f.path: f for f in files}
         self.line_maps: dict[str, LineMap] = {}
         self.data: dict[str, bytes] = {}
         self.judge = judge
+        self.earlier = earlier
         self.analysis = Analysis()
         self.root = root
         self.relevant: list[str] = []
         self.small = True
         self.large = False
         self.stumbled = False
-        # In a large project: which relevant files call or derive from something of a name.
+        # Which files call, derive from or define something of a name; the names by file, for the next run.
         self.names: dict[str, list[str]] = {}
+        self.named_in: dict[str, list[str]] = {}
+        # The functions that start a backward pass, by file.
+        self.starts: dict[str, list[str]] = {}
+        self.trainers: set[str] = set()
+        self.sizes: dict[str, int] = {}
+        self.units: dict[str, Unit] = {}
+        self.outlines: dict[str, Outline] = {}
         self.parsed: set[str] = set()
+        self._warnings: dict[str, str] = {}
+        self._troubles: list[str] = []
         self._consulted: set[str] = set()
-        self._unresolved: dict[Location, None] = {}
-        self._seen: set[tuple[object, ...]] = set()
         self._begin()
 
     def _begin(self) -> None:
@@ -72,25 +89,23 @@ class Session:
         self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text)
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
-        self._named: set[str] = set()
-        # Files that nothing has asked for yet.
-        self._waiting: list[str] = []
+        self._named: dict[tuple[str, str], Collection[str] | None] = {}
         self.investigation = Investigation(self.ev, self.contexts, self.emit)
         self.operations = Operations(self.ev, self.contexts)
         self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
-        self.kept = KeptLosses(self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients)
+        self.kept = KeptLosses(
+            self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients, self.trainers
+        )
+        self._unit = Unit()
 
     def _end(self) -> None:
         """Keep what this memory has told, so that it can be let go."""
-        for warning in self.project.warnings:
-            if warning not in self.analysis.warnings:
-                self.analysis.warnings.append(warning)
+        self._warnings.update(self.project.warnings)
         self._consulted |= self.project.consulted
-        self.parsed.update(module.path for module in self.project.loaded())
-        unknown = "what reaches this loss is unknown"
-        for fact in self.investigation.unresolved:
-            self._unresolved[location(fact.module, fact.node.at, unknown)] = None
-        self.investigation.unresolved.clear()
+        for module in self.project.loaded():
+            self.parsed.add(module.path)
+            if module.path not in self.outlines:
+                self.outlines[module.path] = outline.outline(module)
 
     def text(self, path: str) -> str:
         data = self.data.get(path)
@@ -104,23 +119,27 @@ class Session:
             raise ValueError("contains null bytes; it is not Python source")
         return decode(data)
 
-    def load_naming(self, name: str) -> None:
-        """Parse the relevant files that mention a name: a caller can only be in one of them."""
-        if name in self._named:
-            return
-        self._named.add(name)
+    def load_naming(self, name: str, near: str) -> Collection[str] | None:
+        """Parse the files that call, derive from or define something of a name: a caller can only be in one of them.
+
+        The script that only builds a trainer mentions no loss; in a small project such files are looked at too. In a
+        large one a name that many files have is looked for in the nearest; those are given back.
+        """
+        key = (name, os.path.dirname(near) if self.large else "")
+        if key in self._named:
+            return self._named[key]
+        paths = self.names.get(name, [])
+        chosen: Collection[str] | None = None
         if self.large:
-            paths = self.names.get(name, ())
-            for path in paths if len(paths) <= MOST_NAMING else ():
-                self.load(path)
-        if not self.small or name in ("forward", "__call__", "__init__"):
-            return  # everything that matters is parsed
-        word = name.encode()
-        read = self.project.consulted
-        self._waiting = [path for path in self._waiting if path not in read]
-        for path in self._waiting:
-            if word in self.data[path]:
-                self.load(path)
+            if len(paths) > MOST_NAMING:
+                paths = sorted(paths, key=lambda path: -len(os.path.commonpath([path, near])))[:MOST_NAMING]
+            chosen = frozenset(paths)
+        elif name in ("forward", "__call__", "__init__"):
+            paths = [path for path in paths if path in self.sizes]
+        self._named[key] = chosen
+        for path in paths:
+            self.load(path)
+        return chosen
 
     def load(self, path: str) -> None:
         module = self.project.load(path)
@@ -129,86 +148,170 @@ class Session:
 
     def rests_on(self) -> dict[str, bytes | None]:
         """The files that the findings depend on, with their content where it was kept."""
-        return {**dict.fromkeys(self._consulted), **self.data}
+        return {**dict.fromkeys(self._consulted), **dict.fromkeys(self.named_in), **self.data}
 
     def run(self, progress: Callable[[int, int], None] | None, jobs: int = 1) -> Analysis:
-        size = 0
-        others: list[tuple[str, bytes]] = []
-        marked: set[str] = set()
-        self.analysis.marked = marked
-        for path, file in self.files.items():
-            try:
-                data = file.read()
-            except OSError as error:
-                self.analysis.warnings.append(f"{file.display}: {error.strerror or error}")
-                continue
-            if b"lossproof:" in data or b"noqa" in data:
-                from lossproof.source.suppress import may_hold
-
-                if may_hold(data):
-                    marked.add(path)
-            if matters(data):
-                self.relevant.append(path)
-                self.data[path] = data
-            else:
-                size += len(data)
-                if size <= SMALL_PROJECT:
-                    others.append((path, data))
-        self.small = size <= SMALL_PROJECT
-        if self.small:
-            # The script that only builds a trainer mentions no loss; in a project of this size it is looked at too.
-            self.data.update(others)
-        self.large = sum(len(self.data[path]) for path in self.relevant) > LARGE_PROJECT
-        if self.large:
-            self.names = _names(self.relevant, self.data)
-        else:
-            for path in self.relevant:
+        self._read()
+        todo = self.relevant
+        if self.earlier is not None:
+            todo = self._settled(self.earlier)
+        elif not self.large:
+            for path in todo:
                 self.load(path)
-        self._waiting = list(self.data)
-        if self.large and jobs > 1 and hasattr(os, "fork"):
-            self._share(jobs, progress)
-        else:
-            self._investigate(self.relevant, progress)
-        self.analysis.files_seen = len(self.files)
-        self._end()
-        self.analysis.files_parsed = len(self.parsed)
-        self.analysis.unresolved = list(self._unresolved)
+        self._investigate_all(todo, progress, jobs)
+        self._assemble()
         return self.analysis
 
-    def _share(self, jobs: int, progress: Callable[[int, int], None] | None) -> None:
-        """The relevant files among processes, neighbours together: they use the same modules."""
+    def _read(self) -> None:
+        """Which files matter, how large they are and what they name; all are read, or only those that changed."""
+        earlier = self.earlier
+        others: dict[str, int] = {}
+        marked: set[str] = set(earlier.marked if earlier is not None else ())
+        for path, file in self.files.items():
+            if earlier is not None and path not in earlier.changed:
+                relevant, size = earlier.files.get(path, (False, 0))
+            else:
+                try:
+                    data = file.read()
+                except OSError as error:
+                    self._warnings[path] = f"{file.display}: {error.strerror or error}"
+                    continue
+                marked.discard(path)
+                if b"lossproof:" in data or b"noqa" in data:
+                    from lossproof.source.suppress import may_hold
+
+                    if may_hold(data):
+                        marked.add(path)
+                relevant, size = matters(data), len(data)
+                self.data[path] = data
+            if relevant:
+                self.relevant.append(path)
+                self.sizes[path] = size
+            else:
+                others[path] = size
+        self.analysis.marked = marked
+        self.small = sum(others.values()) <= SMALL_PROJECT
+        self.large = sum(self.sizes.values()) > LARGE_PROJECT
+        for path in others:
+            if not self.small:
+                self.data.pop(path, None)
+        self.others = others
+        for path in [*self.relevant, *(others if self.small else ())]:
+            known = earlier.names.get(path) if earlier is not None and path not in earlier.changed else None
+            if known is None:
+                data = self.data[path] if path in self.data else self.files[path].read()
+                self.named_in[path], self.starts[path] = _names(data), _starts(data)
+            else:
+                assert earlier is not None
+                self.named_in[path], self.starts[path] = known, earlier.starts[path]
+        for path, names in self.named_in.items():
+            for name in names:
+                self.names.setdefault(name, []).append(path)
+        self.trainers.update(name for names in self.starts.values() for name in names)
+
+    def _settled(self, earlier: Earlier) -> list[str]:
+        """Take over what an edit cannot have touched; the files that have to be investigated again."""
+        for path in self.files:
+            if path not in earlier.changed and path in earlier.outlines:
+                self.outlines[path] = earlier.outlines[path]
+        touched: set[str] = set()
+        for path in earlier.changed:
+            self.load(path)
+            module = self.project.load(path)
+            old = earlier.outlines.get(path)
+            if module is not None:
+                self.outlines[path] = outline.outline(module)
+            new = self.outlines.get(path)
+            touched.add(ledger.text(path))
+            if old is not None:
+                touched |= old.changed(path, new) if new is not None else old.every_key(path)
+            elif new is not None:
+                touched |= new.every_key(path)
+            before, now = set(earlier.names.get(path, ())), set(self.named_in.get(path, ()))
+            touched.update(ledger.naming(name) for name in before ^ now)
+        starters = {name for names in earlier.starts.values() for name in names} ^ self.trainers
+        again = {path for name in starters for path in self.names.get(name, ())} | earlier.changed
+        self._consulted |= earlier.consulted
+        self._warnings.update((p, w) for p, w in earlier.warnings.items() if p not in earlier.changed)
+        todo: list[str] = []
+        for path in self.relevant:
+            unit = None if path in again else earlier.unit(path, touched, self.outlines)
+            if unit is None:
+                todo.append(path)
+            else:
+                self.units[path] = unit
+        return todo
+
+    def _investigate_all(self, todo: list[str], progress: Callable[[int, int], None] | None, jobs: int) -> None:
+        if self.large and jobs > 1 and len(todo) > jobs and hasattr(os, "fork"):
+            self._share(todo, jobs, progress)
+        else:
+            self._investigate(todo, progress)
+        self._end()
+
+    def _assemble(self) -> None:
+        """The findings of all units, in the order of the files; what two of them found is said once."""
+        seen: set[tuple[object, ...]] = set()
+        unresolved: dict[Location, None] = {}
+        for path in self.relevant:
+            unit = self.units.get(path, Unit())
+            for finding in unit.findings:
+                where = finding.location
+                key = (finding.rule, where.path, where.cell, where.line, where.column)
+                if key not in seen:
+                    seen.add(key)
+                    self.analysis.findings.append(finding)
+            unresolved.update(unit.unresolved)
+        self.analysis.unresolved = list(unresolved)
+        self.analysis.warnings = [*self._warnings.values(), *self._troubles]
+        self.analysis.files_seen = len(self.files)
+        self.analysis.files_parsed = len(self.parsed)
+
+    def record(self) -> Record:
+        """What the next run may start from."""
+        return Record(
+            {path: (path in self.sizes, size) for path, size in {**self.sizes, **self.others}.items()},
+            self.named_in,
+            self.starts,
+            self.outlines,
+            self.units,
+            self._warnings,
+        )
+
+    def _share(self, todo: list[str], jobs: int, progress: Callable[[int, int], None] | None) -> None:
+        """The files among processes, neighbours together: they use the same modules."""
         import multiprocessing
 
         global _shared
-        size = max(1, len(self.relevant) // (jobs * 6))
-        parts = [self.relevant[i : i + size] for i in range(0, len(self.relevant), size)]
+        size = max(1, len(todo) // (jobs * 6))
+        parts = [todo[i : i + size] for i in range(0, len(todo), size)]
         _shared = self
         done = 0
         try:
             with multiprocessing.get_context("fork").Pool(jobs) as pool:
                 for part, result in zip(parts, pool.imap(_work, parts), strict=True):
-                    findings, unresolved, warnings, parsed, consulted, stumbled = result
-                    for finding in findings:
-                        self.add(finding)
-                    self._unresolved.update(dict.fromkeys(unresolved))
-                    self.analysis.warnings.extend(w for w in warnings if w not in self.analysis.warnings)
+                    units, outlines, warnings, troubles, parsed, consulted, stumbled = result
+                    self.units.update(units)
+                    self.outlines.update(outlines)
+                    self._warnings.update(warnings)
+                    self._troubles.extend(troubles)
                     self.parsed |= parsed
                     self._consulted |= consulted
                     self.stumbled = self.stumbled or stumbled
                     done += len(part)
                     if progress is not None:
-                        progress(done, len(self.relevant))
+                        progress(done, len(todo))
         finally:
             _shared = None
 
     def share(self, paths: Sequence[str]) -> Share:
         """One process's part: what it found and what that rests on."""
-        self.analysis = Analysis()
-        self._seen, self._unresolved = set(), {}
+        self.units, self._troubles = {}, []
+        known = set(self.outlines)
         self._investigate(paths, None)
         self._end()
-        found = self.analysis
-        return found.findings, list(self._unresolved), found.warnings, self.parsed, self._consulted, self.stumbled
+        outlines = {path: found for path, found in self.outlines.items() if path not in known}
+        return self.units, outlines, self._warnings, self._troubles, self.parsed, self._consulted, self.stumbled
 
     def _investigate(self, paths: Sequence[str], progress: Callable[[int, int], None] | None) -> None:
         for i, path in enumerate(paths):
@@ -216,19 +319,30 @@ class Session:
                 self._end()
                 self._begin()
                 gc.collect()
+            self._unit = self.units[path] = Unit()
+            book = self.project.ledger
+            book.mask = 0
             self.load(path)
             module = self.project.load(path)
             if module is not None and not module.is_test:
-                steps = [self.arithmetic, self.bookkeeping]
-                if "oft" in module.source:
-                    steps.append(self.softmaxes)
-                for function in module.functions:
-                    self.attempt(self.investigation.function, function)
-                for function in module.functions:
-                    for step in steps:
-                        self.attempt(step, function)
+                self._module(module)
+            unknown = "what reaches this loss is unknown"
+            for fact in self.investigation.unresolved:
+                self._unit.unresolved[location(fact.module, fact.node.at, unknown)] = None
+            self.investigation.unresolved.clear()
+            self._unit.rests = book.keys(book.mask)
             if progress is not None:
                 progress(i + 1, len(paths))
+
+    def _module(self, module: ParsedModule) -> None:
+        steps = [self.arithmetic, self.bookkeeping]
+        if "oft" in module.source:
+            steps.append(self.softmaxes)
+        for function in module.functions:
+            self.attempt(self.investigation.function, function)
+        for function in module.functions:
+            for step in steps:
+                self.attempt(step, function)
 
     def arithmetic(self, function: Function) -> None:
         """The operations of a function's losses, with the guards that its callers may have put up."""
@@ -241,7 +355,7 @@ class Session:
                 rules = {f.rule for f in found}
                 found = [f for other in wider for f in self.judge(other) if f.rule in rules]
             for finding in found:
-                self.add(finding)
+                self._unit.findings.append(finding)
 
     def attempt(self, step: Callable[[Function], None], function: Function) -> None:
         """One function's share of the work: whatever breaks in it, the others are still looked at."""
@@ -250,7 +364,7 @@ class Session:
         except Exception as error:
             self.stumbled = True
             reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
-            self.analysis.warnings.append(
+            self._troubles.append(
                 f"{function.module.display}: something went wrong inside lossproof in {function.qualname} ({reason}); "
                 "the rest was checked. Please report it"
             )
@@ -264,25 +378,26 @@ class Session:
             self.emit(fact)
 
     def emit(self, fact: Fact) -> None:
-        for finding in self.judge(fact):
-            self.add(finding)
-
-    def add(self, finding: Finding) -> None:
-        where = finding.location
-        key = (finding.rule, where.path, where.cell, where.line, where.column)
-        if key not in self._seen:
-            self._seen.add(key)
-            self.analysis.findings.append(finding)
+        self._unit.findings.extend(self.judge(fact))
 
 
-def _names(paths: Sequence[str], data: dict[str, bytes]) -> dict[str, list[str]]:
-    """Every name that is called or derived from, with the files that do."""
-    index: dict[str, list[str]] = {}
-    for path in paths:
-        text = data[path]
-        words = set(_CALLED.findall(text))
-        for bases in _BASES.findall(text):
-            words.update(part.strip().rpartition(b".")[2] for part in bases.split(b","))
-        for word in words:
-            index.setdefault(word.decode("utf-8", "replace"), []).append(path)
-    return index
+def _names(data: bytes) -> list[str]:
+    """Every name that a file calls, derives from or defines."""
+    words = set(_CALLED.findall(data))
+    for name, bases in _BASES.findall(data):
+        words.add(name)
+        words.update(part.strip().rpartition(b".")[2] for part in bases.split(b","))
+    words.discard(b"")
+    return sorted(word.decode("utf-8", "replace") for word in words)
+
+
+def _starts(data: bytes) -> list[str]:
+    """The functions of a file that start a backward pass."""
+    found: set[bytes] = set()
+    if b"backward(" in data:
+        definitions = [(match.start(), match[1]) for match in _DEF.finditer(data)]
+        for match in _BACKWARD.finditer(data):
+            before = [name for place, name in definitions if place < match.start()]
+            if before and before[-1] not in (b"backward", b"manual_backward"):
+                found.add(before[-1])
+    return sorted(name.decode("utf-8", "replace") for name in found)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ClassInfo:
     """A class statement: its bases as written, its methods, and which of them store which attribute."""
 
-    __slots__ = ("_stores", "body_ir", "methods", "module", "name", "node", "owner", "qualname")
+    __slots__ = ("_stores", "body_ir", "methods", "module", "name", "node", "owner", "qualname", "rests")
 
     def __init__(self, module: ParsedModule, node: ast.ClassDef, qualname: str, owner: Function | None) -> None:
         self.module = module
@@ -32,6 +32,8 @@ class ClassInfo:
         self.methods: dict[str, Function] = {}
         self.body_ir: FuncIR | None = None
         self._stores: dict[str, list[str]] | None = None
+        # What looking at the class rests on, as a mask of the ledger's.
+        self.rests = 0
 
     def stores(self) -> dict[str, list[str]]:
         """Attribute name to the methods that assign it on ``self``, ``__init__`` first."""
@@ -56,7 +58,7 @@ class ClassInfo:
 class Function:
     """A ``def``, a ``lambda``, a class body or a module body, not yet lowered."""
 
-    __slots__ = ("attribute_stores", "calls", "cls", "ir", "module", "name", "node", "parent", "qualname")
+    __slots__ = ("attribute_stores", "calls", "cls", "ir", "module", "name", "node", "parent", "qualname", "rests")
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class Function:
         # ``base.attr = …`` as (base, attr), in the order of the walk.
         self.attribute_stores: list[tuple[str, str]] = []
         self.ir: FuncIR | None = None
+        # The part of the file that it belongs to, as a mask of the ledger's.
+        self.rests: int = parent.rests if parent is not None else 0
 
     @property
     def first_param(self) -> str | None:
@@ -119,6 +123,7 @@ class ParsedModule:
         "display",
         "functions",
         "globals_cache",
+        "globals_rests",
         "imports",
         "line_map",
         "lines",
@@ -149,6 +154,7 @@ class ParsedModule:
         # Last identifier of the callee -> the calls, with the function that holds them.
         self.call_index: dict[str, list[tuple[ast.Call, Function]]] = {}
         self.globals_cache: dict[str, Any] = {}
+        self.globals_rests: dict[str, int] = {}
         self.body = Function(self, self.tree, "<module>", "<module>", None, None)
         self.functions.append(self.body)
         self._index()

@@ -127,7 +127,7 @@ class Inst(Value):
     ``known`` keeps what its attributes were found to be, ``frames`` the frames of the methods that set them.
     """
 
-    __slots__ = ("cls", "ctor", "frames", "known", "over")
+    __slots__ = ("cls", "ctor", "frames", "known", "over", "rests")
 
     def __init__(self, cls: Cls, ctor: Frame | None, over: dict[str, Value] | None = None) -> None:
         self.cls = cls
@@ -135,6 +135,7 @@ class Inst(Value):
         self.over = over
         self.known: dict[str, Value | None] = {}
         self.frames: dict[Function, Frame] = {}
+        self.rests = 0
 
     def __repr__(self) -> str:
         return f"Inst({self.cls.info.qualname})"

@@ -1,0 +1,51 @@
+"""Findings and places as plain data, for the files in the cache folder."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from lossproof.finding import Finding, Location
+
+
+def location_record(place: Location) -> dict[str, Any]:
+    return {name: getattr(place, name) for name in place.__dataclass_fields__}
+
+
+def location_of(place: dict[str, Any]) -> Location:
+    from lossproof.finding import Location
+
+    return Location(**place)
+
+
+def finding_record(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "name": finding.name,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "location": location_record(finding.location),
+        "related": [location_record(hop) for hop in finding.related],
+        "confidence": finding.confidence,
+        "remedy": [finding.remedy.hint, finding.remedy.fixable],
+        "evidence": finding.evidence,
+        "eye": finding.eye,
+    }
+
+
+def finding_of(record: dict[str, Any]) -> Finding:
+    from lossproof.finding import Finding, Remedy, Severity
+
+    return Finding(
+        record["rule"],
+        record["name"],
+        Severity(record["severity"]),
+        record["message"],
+        location_of(record["location"]),
+        tuple(location_of(hop) for hop in record["related"]),
+        record["confidence"],
+        Remedy(*record["remedy"]),
+        record["evidence"],
+        record["eye"],
+    )

@@ -39,7 +39,7 @@ LARGE_PROJECT = 4_000_000
 MEMORY = 6_000_000
 # In a large project a name that more files than this call is looked for in the nearest of them only.
 MOST_NAMING = 3
-_CALLED = re.compile(rb"([A-Za-z_]\w*)[ \t]*\(")
+_CALLED = re.compile(rb"(?<!def )\b([A-Za-z_]\w*)[ \t]*\(")
 _BASES = re.compile(rb"class[ \t]+(\w+)[ \t]*(?:\(([^)]*)\))?")
 _BACKWARD = re.compile(rb"\b(?:manual_)?backward\(")
 _DEF = re.compile(rb"\bdef[ \t]+(\w+)")
@@ -120,7 +120,7 @@ class Session:
         return decode(data)
 
     def load_naming(self, name: str, near: str) -> Collection[str] | None:
-        """Parse the files that call, derive from or define something of a name: a caller can only be in one of them.
+        """Parse the files that call something by a name, or define or derive from such a class: a caller can only be in one of them.
 
         The script that only builds a trainer mentions no loss; in a small project such files are looked at too. In a
         large one a name that many files have is looked for in the nearest; those are given back.
@@ -382,7 +382,7 @@ class Session:
 
 
 def _names(data: bytes) -> list[str]:
-    """Every name that a file calls, derives from or defines."""
+    """Every name that a file calls, every class that it derives from or defines."""
     words = set(_CALLED.findall(data))
     for name, bases in _BASES.findall(data):
         words.add(name)

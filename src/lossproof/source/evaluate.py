@@ -901,7 +901,21 @@ class Evaluator:
 
     def reachable(self, frame: Frame, guard: Guard | None) -> tuple[bool, Atoms]:
         """Whether a guarded place can be reached at all, and under which open conditions."""
+        if guard is None:
+            return True, ()
+        known = frame.reach.get(guard)
+        if known is not None:
+            self.ledger.mask |= frame.rests
+            return known
+        before = self.busy_hits
+        result = self._reachable(frame, guard)
+        if self.busy_hits == before and self.steps <= self.cap:
+            frame.reach[guard] = result
+        return result
+
+    def _reachable(self, frame: Frame, innermost: Guard) -> tuple[bool, Atoms]:
         atoms: Atoms = ()
+        guard: Guard | None = innermost
         for _ in range(MAX_GUARDS):
             if guard is None:
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lossproof.source.lower import FuncIR, Node, lower
+from lossproof.source.lower import FuncIR, Guard, Node, lower
 from lossproof.source.syntax import Function
 from lossproof.source.values import Atoms, Thunk, Value
 
@@ -28,6 +28,7 @@ class Frame:
         "memo",
         "open",
         "override",
+        "reach",
         "rests",
         "site",
         "touched",
@@ -51,6 +52,8 @@ class Frame:
         self.site = site
         self.depth = depth
         self.memo: dict[Node, Any] = {}
+        # Which conditions were found to hold, and under which open ones.
+        self.reach: dict[Guard, tuple[bool, Atoms]] = {}
         self.override: tuple[Frame, int, dict[Node, Any]] | None = None
         self.touched = False
         # What the values found in this frame so far rest on.
@@ -63,7 +66,7 @@ class Frame:
         twin = Frame.__new__(Frame)
         twin.function, twin.ir, twin.args, twin.open = self.function, self.ir, self.args, self.open
         twin.me, twin.closure, twin.site, twin.depth = self.me, self.closure, self.site, self.depth
-        twin.memo, twin.touched, twin.atoms = {}, False, self.atoms
+        twin.memo, twin.reach, twin.touched, twin.atoms = {}, {}, False, self.atoms
         twin.rests = self.rests
         twin.override = (self, first_line, values)
         return twin

@@ -120,7 +120,9 @@ class Session:
         return decode(data)
 
     def load_naming(self, name: str, near: str) -> Collection[str] | None:
-        """Parse the files that call something by a name, or define or derive from such a class: a caller can only be in one of them.
+        """Parse the files that call something by a name, or define such a class or derive from it.
+
+        A caller can only be in one of them.
 
         The script that only builds a trainer mentions no loss; in a small project such files are looked at too. In a
         large one a name that many files have is looked for in the nearest; those are given back.

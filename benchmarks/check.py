@@ -12,6 +12,7 @@ a command and all processes that it started; peak memory is that of the largest 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import importlib.util
 import json
@@ -237,6 +238,19 @@ def append_comment(path: Path) -> None:
         stream.write(b"\n# one more line\n")
 
 
+def edit_a_function(path: Path) -> None:
+    """A statement more at the head of the longest function: an edit that no hash of comments can look through."""
+    text = path.read_text(encoding="utf-8")
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and len(n.body) > 1]
+    if not functions:
+        append_comment(path)
+        return
+    first = max(functions, key=lambda n: (n.end_lineno or 0) - n.lineno).body[1]
+    lines = text.split("\n")
+    lines.insert(first.lineno - 1, " " * first.col_offset + "one_more = 1")
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
 # --- measurements ---
 
 
@@ -265,7 +279,7 @@ def measure_tree(name: str, source: Path, rounds: int, say: Callable[[str], None
             run(cached, here)
             tree.add("warm", run(cached, here))
             with kept_as_they_are([loss, other] if other else [loss]):
-                append_comment(loss)
+                edit_a_function(loss)
                 tree.add("edit", run(cached, here))
                 if other:
                     append_comment(other)

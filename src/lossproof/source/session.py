@@ -37,6 +37,8 @@ SMALL_PROJECT = 1_000_000
 # through with a memory that is emptied now and then; callers are then looked for by name in the files' text.
 LARGE_PROJECT = 4_000_000
 MEMORY = 6_000_000
+# Of these, what files that two memories in a row asked for may take: they stay parsed for the next one.
+STAYING = 3_000_000
 # In a large project a name that more files than this call is looked for in the nearest of them only.
 MOST_NAMING = 3
 _CALLED = re.compile(rb"(?<!def )\b([A-Za-z_]\w*)[ \t]*\(")
@@ -82,11 +84,14 @@ class Session:
         self._warnings: dict[str, str] = {}
         self._troubles: list[str] = []
         self._consulted: set[str] = set()
+        # The files of the last memory, and those of them that stay parsed.
+        self._last: set[str] = set()
+        self._staying: dict[str, ParsedModule] = {}
         self._begin()
 
     def _begin(self) -> None:
         """An empty memory: nothing parsed, nothing evaluated."""
-        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text)
+        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text, self._staying)
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self._named: dict[tuple[str, str], Collection[str] | None] = {}
@@ -102,7 +107,15 @@ class Session:
         """Keep what this memory has told, so that it can be let go."""
         self._warnings.update(self.project.warnings)
         self._consulted |= self.project.consulted
-        for module in self.project.loaded():
+        loaded = self.project.loaded()
+        size = 0
+        self._staying = {}
+        for module in loaded:
+            if module.path in self._last and size + len(module.source) <= STAYING:
+                self._staying[module.path] = module
+                size += len(module.source)
+        self._last = {module.path for module in loaded}
+        for module in loaded:
             self.parsed.add(module.path)
             if module.path not in self.outlines:
                 self.outlines[module.path] = outline.outline(module)

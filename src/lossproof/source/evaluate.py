@@ -181,7 +181,11 @@ class Evaluator:
         finally:
             self.nesting -= 1
             del memo[node]
-            frame.rests = rests = ledger.mask
+            rests = ledger.mask
+            if rests == frame.rests:
+                rests = frame.rests  # one number less in memory
+            else:
+                frame.rests = rests
             ledger.mask = outer | rests
         if op == "loop":
             # What was found while this loop's value was still open is found again, now that it is known.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from lossproof.source import ledger, outline
 from lossproof.source.ledger import Ledger
@@ -27,11 +27,8 @@ class Project:
         root: str,
         paths: Iterable[tuple[str, str]],
         read: Callable[[str], str],
-        parsed: Mapping[str, ParsedModule] | None = None,
     ) -> None:
         self.root = root
-        # Files that were parsed before: they are taken as they were then, with nothing evaluated.
-        self._parsed = parsed or {}
         self.ledger = Ledger()
         self.display = dict(paths)
         self._order = {path: place for place, path in enumerate(self.display)}
@@ -56,13 +53,10 @@ class Project:
             known = self._modules[path]
             self.ledger.mask |= known.body.rests if known is not None else self.ledger.bit(ledger.text(path))
             return known
-        module: ParsedModule | None = self._parsed.get(path)
+        module: ParsedModule | None = None
         try:
-            if module is not None:
-                module.forget()
-            else:
-                text = self._read(path)
-                module = ParsedModule(path, self.display.get(path, path), _stem(path), text)
+            text = self._read(path)
+            module = ParsedModule(path, self.display.get(path, path), _stem(path), text)
         except SyntaxError as error:
             where = f" (line {error.lineno})" if error.lineno else ""
             self._warn(path, f"not Python that this interpreter can read: {error.msg}{where}")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from lossproof.finding import Finding, Location
 from lossproof.source import ledger, outline
@@ -34,28 +36,29 @@ from lossproof.source.units import Earlier, Record, Unit
 _GUARDABLE = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp", "mean", "where", "late", "mask", "select")
 SMALL_PROJECT = 1_000_000
 # Bytes of source. Trees and value graphs take some thirty times as much memory, so a large project is worked
-# through with a memory that is emptied now and then; callers are then looked for by name in the files' text.
+# through in parts, each with an empty memory; callers are then looked for by name in the files' text.
 LARGE_PROJECT = 4_000_000
+PART = 2_000_000
+# With what they import, a part's files can grow beyond that; then the memory is emptied in between.
 MEMORY = 6_000_000
-# Of these, what files that two memories in a row asked for may take: they stay parsed for the next one.
-STAYING = 3_000_000
-# In a large project a name that more files than this call is looked for in the nearest of them only.
+# In a large project a name that more files than this call is nobody's in particular, but for those in one's folder.
 MOST_NAMING = 3
 _CALLED = re.compile(rb"(?<!def )\b([A-Za-z_]\w*)[ \t]*\(")
 _BASES = re.compile(rb"class[ \t]+(\w+)[ \t]*(?:\(([^)]*)\))?")
 _BACKWARD = re.compile(rb"\b(?:manual_)?backward\(")
 _DEF = re.compile(rb"\bdef[ \t]+(\w+)")
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 Judge = Callable[[Fact], list[Finding]]
 Share = tuple[dict[str, Unit], dict[str, Outline], dict[str, str], list[str], set[str], set[str], bool]
-# The session that forked processes find in the memory they were given.
-_shared: Session | None = None
 
 
-def _work(paths: Sequence[str]) -> Share:
-    assert _shared is not None
-    return _shared.share(paths)
+def _work(session: Session, paths: Sequence[str], sender: Connection) -> None:
+    """What a forked process does: its part, and the answer sent back."""
+    sender.send(session.share(paths))
+    sender.close()
 
 
 class Session:
@@ -84,14 +87,11 @@ class Session:
         self._warnings: dict[str, str] = {}
         self._troubles: list[str] = []
         self._consulted: set[str] = set()
-        # The files of the last memory, and those of them that stay parsed.
-        self._last: set[str] = set()
-        self._staying: dict[str, ParsedModule] = {}
         self._begin()
 
     def _begin(self) -> None:
         """An empty memory: nothing parsed, nothing evaluated."""
-        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text, self._staying)
+        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text)
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self._named: dict[tuple[str, str], Collection[str] | None] = {}
@@ -107,15 +107,7 @@ class Session:
         """Keep what this memory has told, so that it can be let go."""
         self._warnings.update(self.project.warnings)
         self._consulted |= self.project.consulted
-        loaded = self.project.loaded()
-        size = 0
-        self._staying = {}
-        for module in loaded:
-            if module.path in self._last and size + len(module.source) <= STAYING:
-                self._staying[module.path] = module
-                size += len(module.source)
-        self._last = {module.path for module in loaded}
-        for module in loaded:
+        for module in self.project.loaded():
             self.parsed.add(module.path)
             if module.path not in self.outlines:
                 self.outlines[module.path] = outline.outline(module)
@@ -138,7 +130,7 @@ class Session:
         A caller can only be in one of them.
 
         The script that only builds a trainer mentions no loss; in a small project such files are looked at too. In a
-        large one a name that many files have is looked for in the nearest; those are given back.
+        large one a name that many files have is looked for in the same folder; those are given back.
         """
         key = (name, os.path.dirname(near) if self.large else "")
         if key in self._named:
@@ -147,7 +139,9 @@ class Session:
         chosen: Collection[str] | None = None
         if self.large:
             if len(paths) > MOST_NAMING:
-                paths = sorted(paths, key=lambda path: -len(os.path.commonpath([path, near])))[:MOST_NAMING]
+                folder = key[1] + os.sep
+                paths = [path for path in paths if path.startswith(folder)]
+                paths = paths if len(paths) <= MOST_NAMING else []
             chosen = frozenset(paths)
         elif name in ("forward", "__call__", "__init__"):
             paths = [path for path in paths if path in self.sizes]
@@ -258,7 +252,7 @@ class Session:
         return todo
 
     def _investigate_all(self, todo: list[str], progress: Callable[[int, int], None] | None, jobs: int) -> None:
-        if self.large and jobs > 1 and len(todo) > jobs and hasattr(os, "fork"):
+        if self.large and hasattr(os, "fork") and sum(self.sizes[path] for path in todo) > PART:
             self._share(todo, jobs, progress)
         else:
             self._investigate(todo, progress)
@@ -294,30 +288,68 @@ class Session:
         )
 
     def _share(self, todo: list[str], jobs: int, progress: Callable[[int, int], None] | None) -> None:
-        """The files among processes, neighbours together: they use the same modules."""
-        import multiprocessing
+        """A process for every few megabytes of source, neighbours together: they use the same modules.
 
-        global _shared
-        size = max(1, len(todo) // (jobs * 6))
-        parts = [todo[i : i + size] for i in range(0, len(todo), size)]
-        _shared = self
+        Also where only one may run at a time: a process that ends gives its memory back at once, while to look for
+        garbage among millions of nodes takes as long as the work itself.
+        """
+        import multiprocessing
+        from multiprocessing.connection import Connection, wait
+        from multiprocessing.process import BaseProcess
+
+        context = multiprocessing.get_context("fork")
+        waiting = self._parts(todo)
+        running: dict[Connection, tuple[BaseProcess, list[str]]] = {}
         done = 0
         try:
-            with multiprocessing.get_context("fork").Pool(jobs) as pool:
-                for part, result in zip(parts, pool.imap(_work, parts), strict=True):
-                    units, outlines, warnings, troubles, parsed, consulted, stumbled = result
-                    self.units.update(units)
-                    self.outlines.update(outlines)
-                    self._warnings.update(warnings)
-                    self._troubles.extend(troubles)
-                    self.parsed |= parsed
-                    self._consulted |= consulted
-                    self.stumbled = self.stumbled or stumbled
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    receiver, sender = context.Pipe(duplex=False)
+                    process: BaseProcess = context.Process(target=_work, args=(self, waiting[0], sender))
+                    process.start()
+                    sender.close()
+                    running[receiver] = (process, waiting.pop(0))
+                for ready in wait(list(running)):
+                    assert isinstance(ready, Connection)
+                    receiver = ready
+                    process, part = running.pop(receiver)
+                    try:
+                        self._take(receiver.recv())
+                    except (EOFError, OSError):
+                        self.stumbled = True
+                        self._troubles.append(
+                            f"{self.files[part[0]].display}: the process that looked at this and the following "
+                            f"{len(part) - 1} files ended too early (out of memory?); the rest was checked"
+                        )
+                    receiver.close()
+                    process.join()
                     done += len(part)
                     if progress is not None:
                         progress(done, len(todo))
         finally:
-            _shared = None
+            for process, _ in running.values():
+                process.terminate()
+
+    def _parts(self, todo: list[str]) -> list[list[str]]:
+        parts: list[list[str]] = []
+        room = 0
+        for path in todo:
+            room -= self.sizes[path]
+            if room < 0:
+                parts.append([])
+                room = PART - self.sizes[path]
+            parts[-1].append(path)
+        return parts
+
+    def _take(self, share: Share) -> None:
+        units, outlines, warnings, troubles, parsed, consulted, stumbled = share
+        self.units.update(units)
+        self.outlines.update(outlines)
+        self._warnings.update(warnings)
+        self._troubles.extend(troubles)
+        self.parsed |= parsed
+        self._consulted |= consulted
+        self.stumbled = self.stumbled or stumbled
 
     def share(self, paths: Sequence[str]) -> Share:
         """One process's part: what it found and what that rests on."""
@@ -403,7 +435,8 @@ def _names(data: bytes) -> list[str]:
         words.add(name)
         words.update(part.strip().rpartition(b".")[2] for part in bases.split(b","))
     words.discard(b"")
-    return sorted(word.decode("utf-8", "replace") for word in words)
+    # Interned: a thousand files use the same words.
+    return sorted(sys.intern(word.decode("utf-8", "replace")) for word in words)
 
 
 def _starts(data: bytes) -> list[str]:

@@ -159,15 +159,6 @@ class ParsedModule:
         self.functions.append(self.body)
         self._index()
 
-    def forget(self) -> None:
-        """Only the tree and the index over it are left: nothing lowered, nothing evaluated."""
-        for function in self.functions:
-            function.ir = None
-        for info in self.classes:
-            info.body_ir = None
-        self.globals_cache.clear()
-        self.globals_rests.clear()
-
     def _index(self) -> None:
         # A work list instead of recursion: nesting as deep as a generated file's cannot overflow it.
         # An entry is a node with the function and class it stands in.

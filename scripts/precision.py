@@ -28,7 +28,7 @@ VERDICTS = ROOT / "docs" / "precision_verdicts.json"
 COMMAND = "python scripts/precision.py"
 WORDS = ("true", "debatable", "wrong")
 JUDGED = ("error", "warning")
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lossproof.cli import main; sys.exit(main())"
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lossproof.cli import program; program()"
 PER_LINES = 40_000
 MOST_WRONG = 1.0
 """So many wrong findings in ``PER_LINES`` lines are too many."""

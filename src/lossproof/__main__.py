@@ -1,6 +1,6 @@
 """``python -m lossproof``."""
 
-from lossproof.cli import main
+from lossproof.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

@@ -56,6 +56,7 @@ class Options:
         show_unresolved: bool = False,
         stdin: tuple[str, bytes] | None = None,
         progress: Progress | None = None,
+        one_shot: bool = False,
     ) -> None:
         _must_be("min-severity", min_severity, SEVERITIES)
         _must_be("min-confidence", min_confidence, CONFIDENCES)
@@ -78,6 +79,8 @@ class Options:
         self.show_unresolved = show_unresolved
         self.stdin = stdin
         self.progress = progress
+        # The process ends after this check: what it built need not be freed.
+        self.one_shot = one_shot
 
 
 _NO_CONFIG = config.Config()
@@ -132,6 +135,7 @@ def check_paths(paths: Sequence[str | os.PathLike[str]], options: Options | None
         show_unresolved=options.show_unresolved,
         progress=options.progress,
         judge=_judge,
+        one_shot=options.one_shot,
     )
     report.warnings += analysis.warnings
     report.files_seen = analysis.files_seen

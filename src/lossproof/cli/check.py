@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         show_unresolved=args.show_unresolved,
         stdin=stdin,
         progress=bar,
+        one_shot=args.one_shot,
     )
     if args.show_files:
         output.show_files(find_files(paths, options))

@@ -83,8 +83,12 @@ def analyse(
     show_unresolved: bool = False,
     progress: Callable[[int, int], None] | None = None,
     judge: Judge,
+    one_shot: bool = False,
 ) -> Analysis:
-    """Find the faults in ``targets``, resolving names among all ``files``; ``judge`` says what a fact amounts to."""
+    """Find the faults in ``targets``, resolving names among all ``files``; ``judge`` says what a fact amounts to.
+
+    ``one_shot``: the process is about to end, so nothing of what was built is freed.
+    """
     if len(files) <= HANDFUL and not any(map(_may_matter, files)):
         return _narrowed(Analysis(), files, targets, show_unresolved)
     cache = None
@@ -101,7 +105,7 @@ def analyse(
             analysis.unresolved = kept.unresolved
             analysis.files_seen = len(files)
             return _narrowed(analysis, files, targets, show_unresolved)
-    analysis = _fresh(root, files, cache, progress, jobs, judge)
+    analysis = _fresh(root, files, cache, progress, jobs, judge, one_shot)
     return _narrowed(analysis, files, targets, show_unresolved)
 
 
@@ -119,6 +123,7 @@ def _fresh(
     progress: Callable[[int, int], None] | None,
     jobs: int,
     judge: Judge,
+    one_shot: bool,
 ) -> Analysis:
     from lossproof.source.session import Session
 
@@ -131,11 +136,16 @@ def _fresh(
         analysis = session.run(progress, jobs)
         if cache is not None and not session.stumbled:
             cache.write(files, session.rests_on(), analysis, session.record())
+        if one_shot:
+            _never_freed.append(session)
         return analysis
     finally:
         sys.setrecursionlimit(limit)
-        if collects:
+        if collects and not one_shot:
             gc.enable()
+
+
+_never_freed: list[object] = []
 
 
 def _narrowed(

@@ -54,7 +54,7 @@ _MAKES = re.compile(r"(build|create|make|get|load|init|construct|instantiate|fro
 
 MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
-MAX_STEPS = 6_000  # nodes for one question
+MAX_STEPS = 2_000  # nodes for one question
 MAX_UNROLL = 32
 MAX_STARS = 40
 MAX_GUARDS = 60  # conditions around one place

@@ -316,11 +316,16 @@ class Session:
                     try:
                         self._take(receiver.recv())
                     except (EOFError, OSError):
-                        self.stumbled = True
-                        self._troubles.append(
-                            f"{self.files[part[0]].display}: the process that looked at this and the following "
-                            f"{len(part) - 1} files ended too early (out of memory?); the rest was checked"
-                        )
+                        # It died, most likely of too little memory: its files are tried again in smaller parts.
+                        if len(part) > 1:
+                            waiting.extend((part[: len(part) // 2], part[len(part) // 2 :]))
+                            part = []
+                        else:
+                            self.stumbled = True
+                            self._troubles.append(
+                                f"{self.files[part[0]].display}: the process that looked at this file ended too early "
+                                "(out of memory?); the rest was checked"
+                            )
                     receiver.close()
                     process.join()
                     done += len(part)

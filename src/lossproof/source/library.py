@@ -202,6 +202,8 @@ def call(
         return args[0]
     if name == "torch.cuda.amp.custom_fwd" and args:
         return args[0]
+    if name == "types.MethodType" and len(args) == 2 and isinstance(args[0], Func):
+        return Func(args[0].function, args[0].closure, args[1])
     if name == "torch.autograd.grad":
         return Seq("tuple", (), T(tags=_OUTPUT))
     if name == "operator.itemgetter":
@@ -661,9 +663,26 @@ def attribute(ev: Evaluator, obj: Lib, name: str) -> Value:
         return Const(True)
     if obj.name.startswith("torch.distributions.") and name in ("scale", "loc", "stddev", "mean"):
         return obj.arg(1, "scale") or UNKNOWN if name in ("scale", "stddev") else obj.arg(0, "loc") or UNKNOWN
+    if name == "probs" and obj.name.startswith("torch.distributions."):
+        return _probabilities(obj)
     if name == "dataset" and obj.name.endswith("DataLoader"):
         return obj.arg(0, "dataset") or UNKNOWN
     return T(sym=name)
+
+
+def _probabilities(obj: Lib) -> Value:
+    """The probabilities of a distribution: those that it was given, or made of its logits."""
+    given = obj.arg(0, "probs")
+    if given is not None and not (isinstance(given, Const) and given.v is None):
+        return given
+    act = {"Categorical": "softmax", "OneHotCategorical": "softmax", "Bernoulli": "sigmoid"}.get(
+        obj.name.rpartition(".")[2], ""
+    )
+    logits = obj.arg(1, "logits")
+    if not act or logits is None or obj.module is None:
+        return T(sym="probs")
+    place = Hop(obj.module, obj.at, "`probs` of this distribution")
+    return tensor_ops.apply(act, logits, [], {}, lambda _: place) or T(sym="probs")
 
 
 def tensor_attribute(t: T, name: str) -> Value:
@@ -761,7 +780,17 @@ def _method_operation(name: str) -> str:
 
 
 def _string_method(obj: Const, name: str, args: list[Value]) -> Value:
+    open_one = next((i for i, a in enumerate(args) if isinstance(a, Union)), None)
+    if name == "format" and open_one is not None:
+        rest = args[open_one + 1 :]
+        options = alternatives(args[open_one])
+        return join([(atoms, _string_method(obj, name, [*args[:open_one], v, *rest])) for atoms, v in options])
+    if name == "join" and len(args) == 1 and isinstance(args[0], Seq) and args[0].rest is None:
+        parts = [constant(v) for v in args[0].every()]
+        return Const(str(obj.v).join(parts)) if all(isinstance(p, str) for p in parts) else UNKNOWN
     values = [constant(a) for a in args]
+    if name == "format" and any(v is None for v in values):
+        return UNKNOWN
     if isinstance(obj.v, str) and name in (
         "lower", "upper", "strip", "startswith", "endswith", "replace", "split", "title", "capitalize", "removesuffix",
     ):  # fmt: skip
@@ -800,6 +829,8 @@ def _map_method(ev: Evaluator, obj: Map, name: str, args: list[Value], frame: Fr
         return Seq("list", tuple(Const(k) for k in obj.items), T() if obj.rest is not None else None)
     if name in ("copy", "to", "cuda", "train", "eval", "float", "half"):
         return obj
+    if isinstance(obj.rest, T) and obj.rest.get("entries") is not None:
+        return call_method(ev, obj.rest.get("entries"), name, args, {}, frame, node)
     return UNKNOWN
 
 

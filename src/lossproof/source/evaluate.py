@@ -19,6 +19,7 @@ from lossproof.source.project import BUILT_IN, Project
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule
 from lossproof.source.torch_names import RETURNS_SELF, canonical
 from lossproof.source.values import (
+    MAX_ALTERNATIVES,
     NONE,
     UNKNOWN,
     Atom,
@@ -594,7 +595,22 @@ class Evaluator:
 
     def _iter(self, frame: Frame, node: Node) -> Value:
         source = self.value(frame, node.args[0])
-        return over(source, self.element_of)
+        turns = self._turns(frame, node, source)
+        return turns if turns is not None else over(source, self.element_of)
+
+    def _turns(self, frame: Frame, node: Node, source: Value) -> Value | None:
+        """The items of a short known sequence, each under its turn: what a turn brings belongs together.
+
+        ``for net, criterion in pairs`` never gives the criterion of one pair to the network of another.
+        """
+        sequence = self.as_sequence(source) if isinstance(source, (Seq, Map)) else None
+        if sequence is None or sequence.rest is not None:
+            return None
+        items = sequence.head + sequence.tail
+        if not 1 < len(items) <= MAX_ALTERNATIVES:
+            return None
+        key = f"turn {frame.function.module.display}:{node.at.lineno}:{node.at.col_offset}"
+        return join([((Atom(key, "==", i, True, True),), item) for i, item in enumerate(items)])
 
     def element_of(self, source: Value) -> Value:
         """What iterating over a value gives, when it does not matter which turn it is."""
@@ -907,8 +923,8 @@ class Evaluator:
             sides: dict[bool | None, list[Atoms]] = {}
             for atoms, option in value.alts:
                 sides.setdefault(truth_of(option), []).append(atoms)
-            if set(sides) == {True, False} and all(len(found) == 1 for found in sides.values()):
-                return None, sides[True][0], sides[False][0]
+            if set(sides) == {True, False}:
+                return None, _either(sides[True], sides[False]), _either(sides[False], sides[True])
         if isinstance(value, T):
             cond = value.get("cond")
             if cond is not None:
@@ -998,6 +1014,11 @@ class Evaluator:
             decided = compare(ops[0], a, b)
             if decided is not None:
                 return Const(decided)
+            if isinstance(a, Union) and isinstance(b, Const):
+                # One of several settings: each alternative answers for itself.
+                answers = [(atoms, compare(ops[0], v, b)) for atoms, v in a.alts]
+                if all(answer is not None for _, answer in answers):
+                    return join([(atoms, Const(answer)) for atoms, answer in answers])
             if ops[0] in ("is", "is not", "in", "not in"):
                 sym = a.sym if isinstance(a, T) else ""
                 const: Any = constant(b)

@@ -458,9 +458,15 @@ def builtin(
         return Seq("list", (), Seq("tuple", (T(lo=0.0, tags=frozenset({"num"})), ev_element(ev, first))))
     if name == "zip":
         inners = [ev.as_sequence(a) for a in args]
-        if inners and all(s is not None and s.rest is None for s in inners):
-            rows = zip(*[s.head + s.tail for s in inners if s is not None], strict=False)
-            return Seq("list", tuple(Seq("tuple", tuple(row)) for row in rows))
+        rows = [s.head + s.tail for s in inners if s is not None and s.rest is None]
+        if rows:
+            # Beside a sequence of known length an unknown one gives an unknown item a row: the pairs stay pairs.
+            length = min(len(row) for row in rows)
+            columns = [
+                s.head + s.tail if s is not None and s.rest is None else (ev_element(ev, a),) * length
+                for s, a in zip(inners, args, strict=True)
+            ]
+            return Seq("list", tuple(Seq("tuple", row) for row in zip(*columns, strict=False)))
         return Seq("list", (), Seq("tuple", tuple(ev_element(ev, a) for a in args)))
     if name in ("list", "tuple", "sorted", "reversed", "set", "frozenset", "iter"):
         if not args:

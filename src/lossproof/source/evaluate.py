@@ -54,6 +54,9 @@ BOTTOM = T(info={"bottom": True})
 
 _MAKES = re.compile(r"(build|create|make|get|load|init|construct|instantiate|from_|new|resolve|lookup)", re.I)
 
+# What a configuration names the class under that a registry is to build.
+_KIND_KEYS = ("type", "_target_", "name", "target", "class_name", "class", "arch", "NAME", "TYPE")
+
 MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
 MAX_STEPS = 6_000  # nodes for one question
@@ -80,8 +83,11 @@ class Oracle(Protocol):
     def only_network(self, module: ParsedModule) -> Value | None:
         """The one network that a file defines."""
 
+    def default_of(self, module: ParsedModule, option: str) -> str | None:
+        """The default of a command line option that names something."""
+
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
-        """The project's only class or factory of a name (a registry was asked for it)."""
+        """The project's only class or factory of a name, or that was registered under it."""
 
 
 class Evaluator:
@@ -814,11 +820,25 @@ class Evaluator:
             return tensor_ops.indexed(obj, index)
         if isinstance(obj, Lib):
             return library.subscript(self, obj, index)
-        if isinstance(obj, (Ref, Mod)) and isinstance(name, str) and frame is not None and node is not None:
-            return self.attribute(frame, obj, name, node)
+        if isinstance(obj, (Ref, Mod)) and frame is not None and node is not None:
+            if isinstance(name, str):
+                return self.attribute(frame, obj, name, node)
+            usual = self.usual(frame.function.module, index)
+            if usual is not None:
+                return self.item(obj, usual, frame, node)
         if isinstance(obj, (Ref, Cls)):
             return obj  # a subscripted generic
         return UNKNOWN
+
+    def usual(self, module: ParsedModule, option: Value) -> Value | None:
+        """What a command line option is unless somebody says otherwise: its default, or anything else."""
+        name = option.get("option") if isinstance(option, T) else None
+        if not isinstance(name, str) or self.oracle is None:
+            return None
+        default = self.oracle.default_of(module, name)
+        if default is None:
+            return None
+        return join([((Atom(name, "==", default, p, True),), Const(default) if p else UNKNOWN) for p in (True, False)])
 
     # ---- control
 
@@ -1303,7 +1323,10 @@ class Evaluator:
         options: list[tuple[Atoms, Value]] = []
         for c in self.mro(inst.cls):
             init = c.info.methods.get("__init__")
-            if init is None or not lower(init).computed:
+            if init is None:
+                continue
+            self.ledger.mask |= init.rests
+            if not lower(init).computed:
                 continue
             frame = self.init_frame(inst, c)
             for _, key, item in frame.ir.computed:
@@ -1551,12 +1574,23 @@ class Evaluator:
         if not isinstance(word, str) or not _MAKES.match(word):
             return result
         for given in [*positional[:2], *named.values()]:
-            name = constant(self.force(given))
-            if isinstance(name, str) and name.isidentifier():
-                found = self.oracle.class_named(frame.function.module, name)
-                if isinstance(found, Cls):
-                    rest = {k: v for k, v in named.items() if v is not given}
-                    return self.construct(found, [], rest, frame, node)
+            value = self.force(given)
+            usual = self.usual(frame.function.module, value)
+            value = usual.alts[0][1] if isinstance(usual, Union) else value
+            extra: dict[str, Value | Thunk] = {}
+            if isinstance(value, Map):
+                key = next((k for k in _KIND_KEYS if isinstance(constant(value.items.get(k)), str)), None)
+                name = constant(value.items.get(key)) if key is not None else None
+                extra = _settings_of(value, key)
+            else:
+                name = constant(value)
+            if not isinstance(name, str):
+                continue
+            found = self.oracle.class_named(frame.function.module, name)
+            if found is not None:
+                rest = {**{k: v for k, v in named.items() if v is not given}, **extra}
+                after = [v for v in positional if v is not given] if not isinstance(found, Cls) or not extra else []
+                return self.call(found, after, rest, frame, node)
         return result
 
     def _super(self, frame: Frame, positional: list[Value | Thunk]) -> Value:

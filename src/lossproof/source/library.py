@@ -35,6 +35,7 @@ from lossproof.source.values import (
     Lib,
     Map,
     Meth,
+    Mod,
     Partial,
     Ref,
     Seq,
@@ -605,6 +606,11 @@ def _getattr(ev: Evaluator, args: list[Value], frame: Frame, node: Node) -> Valu
         if isinstance(obj, T) and len(args) > 2 and not obj.act:
             return args[2] if isinstance(args[2], Const) and isinstance(args[2].v, bool) else T(sym=name)
         return join([(a, ev.attribute(frame, o, name, node)) for a, o in alternatives(obj)])
+    if isinstance(obj, Inst):
+        return ev.computed_attribute(obj, None) or UNKNOWN
+    if isinstance(obj, (Ref, Mod)):
+        usual = ev.usual(frame.function.module, key)
+        return _getattr(ev, [obj, usual, *args[2:]], frame, node) if usual is not None else UNKNOWN
     return UNKNOWN
 
 
@@ -692,6 +698,8 @@ def _probabilities(obj: Lib) -> Value:
 
 
 def tensor_attribute(t: T, name: str) -> Value:
+    if t.get("options"):
+        return T(sym=name, info={"option": name})
     if name in ("T", "mT", "real", "H"):
         return tensor_ops.shape_change("transpose", t, [])
     if name == "data":
@@ -773,8 +781,9 @@ def call_method(
             return args[0] if len(args) == 1 else Seq("tuple", tuple(args))
         if name in ("scale", "reduce", "gather", "unwrap_model", "gather_for_metrics") and args:
             return args[0]
-        if name == "parse_args" or name == "parse_known_args":
-            return T(sym="args")
+        if name in ("parse_args", "parse_known_args"):
+            options = T(sym="args", info={"options": True})
+            return options if name == "parse_args" else Seq("tuple", (options, UNKNOWN))
         return T(info={"called": Meth(obj, name)})
     return UNKNOWN
 
@@ -799,13 +808,14 @@ def _string_method(obj: Const, name: str, args: list[Value]) -> Value:
         return UNKNOWN
     if isinstance(obj.v, str) and name in (
         "lower", "upper", "strip", "startswith", "endswith", "replace", "split", "title", "capitalize", "removesuffix",
+        "removeprefix", "partition", "rpartition", "rsplit", "format",
     ):  # fmt: skip
         try:
             result = getattr(obj.v, name)(*values)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, LookupError):
             return UNKNOWN
-        if isinstance(result, list):
-            return Seq("list", tuple(Const(r) for r in result))
+        if isinstance(result, (list, tuple)):
+            return Seq("list" if isinstance(result, list) else "tuple", tuple(Const(r) for r in result))
         return Const(result)
     return UNKNOWN
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -35,6 +37,9 @@ class Contexts:
         self.chosen: Atoms = ()
         self._entered: dict[Function, list[Frame]] = {}
         self._models: dict[ParsedModule, Value | None] = {}
+        # Classes and factories by the name they were registered under, of the first so many modules.
+        self._by_key: dict[str, list[tuple[ParsedModule, Value]]] = {}
+        self._searched = 0
         ev.oracle = self
 
     # ---- what a call node calls
@@ -188,12 +193,38 @@ class Contexts:
         lossy = any(_LOSS_NAME.search(n) for n in (cls.info.name, *params))
         return not lossy and not base.endswith("Loss")
 
+    def default_of(self, module: ParsedModule, option: str) -> str | None:
+        found = set()
+        with self._aside():
+            for _, call, holder in self.sites("add_argument", module):
+                self.ev.ledger.mask |= holder.rests
+                if isinstance(call, ast.Call) and _option(call) == option:
+                    default = next((k.value for k in call.keywords if k.arg == "default"), None)
+                    found.add(default.value if isinstance(default, ast.Constant) else None)
+        only = found.pop() if len(found) == 1 else None
+        return only if isinstance(only, str) else None
+
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         with self._aside():
+            name = name.rpartition(".")[2]
+            if not name:
+                return None
             self.ev.ledger.mask |= self.ev.ledger.bit(ledger.naming(name))
-            self.load_naming(name, module.path)
-            found = [Cls(info) for info in self.ev.project.classes_named(name)]
-            return found[0] if len(found) == 1 else None
+            among = self.load_naming(name, module.path)
+            found: list[Value] = [Cls(info) for info in self.ev.project.classes_named(name)]
+            return _nearest(found or self._registered(name, module, among), module)
+
+    def _registered(self, name: str, near: ParsedModule, among: Collection[str] | None) -> list[Value]:
+        """What ``@register("name")``, ``class X(Base, key="name")`` or ``@register_model def name`` made known."""
+        modules = self.ev.project.loaded()
+        for module in modules[self._searched :]:
+            for member in module.top.values():
+                value = Func(member) if isinstance(member, Function) else Cls(member)
+                for key in _registered_as(member):
+                    self._by_key.setdefault(key, []).append((module, value))
+        self._searched = len(modules)
+        found = self._by_key.get(name, ())
+        return [value for module, value in found if among is None or module.path in among or module is near]
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -355,6 +386,50 @@ class Contexts:
                 return True
         closure = root.closure
         return closure is not None and closure.open and closure.touched
+
+
+def _option(call: ast.Call) -> str:
+    """The attribute that ``add_argument("-a", "--arch")`` makes: ``arch``."""
+    flags = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    long = next((f for f in flags if f.startswith("--")), flags[0] if flags else "")
+    return long.lstrip("-").replace("-", "_")
+
+
+def _nearest(found: list[Value], module: ParsedModule) -> Value | None:
+    """The one candidate, or of several the one that lies nearest to who asks: a tree may hold many projects."""
+    if len(found) < 2:
+        return found[0] if found else None
+    folder = os.path.dirname(module.path)
+    near: dict[int, list[Value]] = {}
+    for value in found:
+        place = (
+            value.function.module
+            if isinstance(value, Func)
+            else value.info.module
+            if isinstance(value, Cls)
+            else module
+        )
+        near.setdefault(len(os.path.commonpath([place.path, folder])), []).append(value)
+    closest = near[max(near)]
+    return closest[0] if len(closest) == 1 else None
+
+
+def _registered_as(member: Function | ClassInfo) -> set[str]:
+    """The names under which a decorator or the class statement itself registers a class or a factory."""
+    found = set()
+    for decorator in member.node.decorator_list:
+        # One line each: so they are found in a file's text too, before anything is parsed.
+        if "regist" in dotted(decorator.func if isinstance(decorator, ast.Call) else decorator).lower():
+            found.add(member.name)
+        if not isinstance(decorator, ast.Call):
+            continue
+        for given in [*decorator.args[:1], *(k.value for k in decorator.keywords)]:
+            if isinstance(given, ast.Constant) and isinstance(given.value, str) and given.lineno == decorator.lineno:
+                found.add(given.value.rpartition(".")[2])
+    for keyword in getattr(member.node, "keywords", ()):
+        if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
+            found.add(keyword.value.value.rpartition(".")[2])
+    return found
 
 
 def _mentions(info: ClassInfo, name: str) -> bool:

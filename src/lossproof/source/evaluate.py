@@ -19,6 +19,7 @@ from lossproof.source.project import BUILT_IN, Project
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule
 from lossproof.source.torch_names import RETURNS_SELF, canonical
 from lossproof.source.values import (
+    MAX_ALTERNATIVES,
     NONE,
     UNKNOWN,
     Atom,
@@ -42,6 +43,7 @@ from lossproof.source.values import (
     Value,
     alternatives,
     combine,
+    consistent,
     constant,
     join,
 )
@@ -51,6 +53,9 @@ BUSY: Any = object()
 BOTTOM = T(info={"bottom": True})
 
 _MAKES = re.compile(r"(build|create|make|get|load|init|construct|instantiate|from_|new|resolve|lookup)", re.I)
+
+# What a configuration names the class under that a registry is to build.
+_KIND_KEYS = ("type", "_target_", "name", "target", "class_name", "class", "arch", "NAME", "TYPE")
 
 MAX_DEPTH = 24  # calls inside calls
 MAX_NESTING = 260  # nodes inside nodes
@@ -78,8 +83,11 @@ class Oracle(Protocol):
     def only_network(self, module: ParsedModule) -> Value | None:
         """The one network that a file defines."""
 
+    def default_of(self, module: ParsedModule, option: str) -> str | None:
+        """The default of a command line option that names something."""
+
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
-        """The project's only class or factory of a name (a registry was asked for it)."""
+        """The project's only class or factory of a name, or that was registered under it."""
 
 
 class Evaluator:
@@ -484,6 +492,8 @@ class Evaluator:
                 return Map({**o.items, **more.items}, o.rest or more.rest)
             if isinstance(o, Map):
                 return Map(o.items, UNKNOWN)
+            if isinstance(o, T) and isinstance(more, Map) and not o.act:
+                return Map(more.items, more.rest or _entries(o))
             base = o if isinstance(o, Seq) else Seq("list", ()) if o is BOTTOM else None
             if base is not None:
                 return tensor_ops.concatenate(base, other or Seq("list", (), UNKNOWN))
@@ -495,6 +505,13 @@ class Evaluator:
         obj = self.value(frame, node.args[0])
         key = self.value(frame, node.args[1])
         value = self.value(frame, node.args[2])
+        if obj is BOTTOM:
+            # ``outputs[t] = step`` in a loop: what it writes into is what stood there before the loop.
+            before = node.args[0]
+            while before.op == "loop":
+                before = before.args[0]
+            blank = self.value(frame, before) if before is not node.args[0] else obj
+            obj = blank if _is_fresh(blank) else obj
 
         def stored(o: Value) -> Value:
             if isinstance(o, Map) or o is BOTTOM:
@@ -514,6 +531,12 @@ class Evaluator:
                         return Seq(o.kind, tuple(flat))
                 return Seq(o.kind, (), join([((), v) for v in [*o.every(), value]]))
             if isinstance(o, T):
+                name = constant(key)
+                if isinstance(name, str) and not o.act and not str(o.get("from", "")).startswith("pandas."):
+                    return Map({name: value}, _entries(o))
+                if isinstance(name, int) and name != 0 and isinstance(value, (Lib, Inst, Seq)) and not o.act:
+                    # ``net.classifier[6] = nn.Linear(…)``: the last layer of an unknown sequence is known now.
+                    return Seq("sequential", (), UNKNOWN, (value,))
                 return tensor_ops_setitem(o, key, value)
             return o
 
@@ -544,6 +567,10 @@ class Evaluator:
                 return Map({**o.items, name: self.value(frame, item)}, o.rest)
             if isinstance(o, Lib):
                 return Lib(o.name, o.args, {**o.kwargs, "." + name: self.value(frame, item)}, o.module, o.at)
+            if isinstance(o, T) and not o.act and name not in ("data", "grad", "requires_grad"):
+                stored = self.value(frame, item)
+                if isinstance(stored, T) and stored.act and stored.act != "loss":
+                    return Map({name: stored}, _entries(o))  # ``batch.score = model(batch.x)``
             return o
 
         return over(obj, replaced)
@@ -574,7 +601,22 @@ class Evaluator:
 
     def _iter(self, frame: Frame, node: Node) -> Value:
         source = self.value(frame, node.args[0])
-        return over(source, self.element_of)
+        turns = self._turns(frame, node, source)
+        return turns if turns is not None else over(source, self.element_of)
+
+    def _turns(self, frame: Frame, node: Node, source: Value) -> Value | None:
+        """The items of a short known sequence, each under its turn: what a turn brings belongs together.
+
+        ``for net, criterion in pairs`` never gives the criterion of one pair to the network of another.
+        """
+        sequence = self.as_sequence(source) if isinstance(source, (Seq, Map)) else None
+        if sequence is None or sequence.rest is not None:
+            return None
+        items = sequence.head + sequence.tail
+        if not 1 < len(items) <= MAX_ALTERNATIVES:
+            return None
+        key = f"turn {frame.function.module.display}:{node.at.lineno}:{node.at.col_offset}"
+        return join([((Atom(key, "==", i, True, True),), item) for i, item in enumerate(items)])
 
     def element_of(self, source: Value) -> Value:
         """What iterating over a value gives, when it does not matter which turn it is."""
@@ -759,6 +801,8 @@ class Evaluator:
             if isinstance(name, (str, int)) and name in obj.items:
                 return obj.items[name]
             if isinstance(name, (str, int)):
+                if isinstance(obj.rest, T) and obj.rest.get("entries") is not None:
+                    return self.item(obj.rest.get("entries"), index, frame, node)
                 return obj.rest if obj.rest is not None else UNKNOWN
             # An unknown key: one of the entries, chosen by whatever the key is.
             key = index.sym if isinstance(index, T) else ""
@@ -776,11 +820,25 @@ class Evaluator:
             return tensor_ops.indexed(obj, index)
         if isinstance(obj, Lib):
             return library.subscript(self, obj, index)
-        if isinstance(obj, (Ref, Mod)) and isinstance(name, str) and frame is not None and node is not None:
-            return self.attribute(frame, obj, name, node)
+        if isinstance(obj, (Ref, Mod)) and frame is not None and node is not None:
+            if isinstance(name, str):
+                return self.attribute(frame, obj, name, node)
+            usual = self.usual(frame.function.module, index)
+            if usual is not None:
+                return self.item(obj, usual, frame, node)
         if isinstance(obj, (Ref, Cls)):
             return obj  # a subscripted generic
         return UNKNOWN
+
+    def usual(self, module: ParsedModule, option: Value) -> Value | None:
+        """What a command line option is unless somebody says otherwise: its default, or anything else."""
+        name = option.get("option") if isinstance(option, T) else None
+        if not isinstance(name, str) or self.oracle is None:
+            return None
+        default = self.oracle.default_of(module, name)
+        if default is None:
+            return None
+        return join([((Atom(name, "==", default, p, True),), Const(default) if p else UNKNOWN) for p in (True, False)])
 
     # ---- control
 
@@ -824,6 +882,8 @@ class Evaluator:
         options: list[tuple[Atoms, Value]] = [((), self.value(frame, entry))]
         for back in backs:
             options.append(((), self.value(frame, back)))
+        if _is_fresh(options[0][1]) and any(_is_fresh(v) and v.act for _, v in options[1:] if isinstance(v, T)):
+            del options[0]  # made to be filled: what is written into it is what it holds
         if isinstance(options[0][1], Seq) and len(options) > 1:
             return _grown([v for _, v in options])
         return join_ignoring_bottom(options)
@@ -883,8 +943,8 @@ class Evaluator:
             sides: dict[bool | None, list[Atoms]] = {}
             for atoms, option in value.alts:
                 sides.setdefault(truth_of(option), []).append(atoms)
-            if set(sides) == {True, False} and all(len(found) == 1 for found in sides.values()):
-                return None, sides[True][0], sides[False][0]
+            if set(sides) == {True, False}:
+                return None, _either(sides[True], sides[False]), _either(sides[False], sides[True])
         if isinstance(value, T):
             cond = value.get("cond")
             if cond is not None:
@@ -974,6 +1034,11 @@ class Evaluator:
             decided = compare(ops[0], a, b)
             if decided is not None:
                 return Const(decided)
+            if isinstance(a, Union) and isinstance(b, Const):
+                # One of several settings: each alternative answers for itself.
+                answers = [(atoms, compare(ops[0], v, b)) for atoms, v in a.alts]
+                if all(answer is not None for _, answer in answers):
+                    return join([(atoms, Const(answer)) for atoms, answer in answers])
             if ops[0] in ("is", "is not", "in", "not in"):
                 sym = a.sym if isinstance(a, T) else ""
                 const: Any = constant(b)
@@ -1014,10 +1079,11 @@ class Evaluator:
         return join(options) if options else UNKNOWN
 
     def _fstr(self, frame: Frame, node: Node) -> Value:
-        parts = [constant(self.value(frame, p)) for p in node.args]
-        if all(isinstance(p, (str, int)) for p in parts):
-            return Const("".join(str(p) for p in parts))
-        return UNKNOWN
+        values = [self.value(frame, p) for p in node.args]
+        several = [v for v in values if isinstance(v, Union)]
+        if len(several) == 1:
+            return over(several[0], lambda one: _text([one if v is several[0] else v for v in values]))
+        return _text(values)
 
     def _func(self, frame: Frame, node: Node) -> Value:
         made = self._function_for(frame, node.args[0])
@@ -1097,6 +1163,8 @@ class Evaluator:
                 return obj.items[name]
             if name in library.MAP_METHODS:
                 return Meth(obj, name)
+            if isinstance(obj.rest, T) and obj.rest.get("entries") is not None:
+                return library.tensor_attribute(obj.rest.get("entries"), name)
             return obj.rest if obj.rest is not None else T(sym=name)
         if isinstance(obj, Lib):
             return library.attribute(self, obj, name)
@@ -1248,7 +1316,29 @@ class Evaluator:
             container = self.as_library_container(inst) if not self.class_member(inst.cls, "forward") else None
             if container is not None:
                 return self.attribute(frame, container, name, node or Node("attr", (), None, None))
-        return None
+        return self.computed_attribute(inst, name)
+
+    def computed_attribute(self, inst: Inst, name: str | None) -> Value | None:
+        """An attribute that ``setattr`` or ``add_module`` set by a computed name; any such where ``name`` is open."""
+        options: list[tuple[Atoms, Value]] = []
+        for c in self.mro(inst.cls):
+            init = c.info.methods.get("__init__")
+            if init is None:
+                continue
+            self.ledger.mask |= init.rests
+            if not lower(init).computed:
+                continue
+            frame = self.init_frame(inst, c)
+            for _, key, item in frame.ir.computed:
+                keys = alternatives(self.glance(Thunk(frame, key)))
+                value = self.value(frame, item)
+                if name is None or not all(isinstance(k, Const) for _, k in keys):
+                    options.append(((), value))
+                    continue
+                for atoms, k in keys:
+                    if constant(k) == name:
+                        options.extend((inner, v) for inner, v in alternatives(value) if consistent(inner, atoms))
+        return _without_turns(join(options)) if options else None
 
     def _stored_once(self, inst: Inst, c: Cls, name: str) -> Value | None:
         known = inst.known
@@ -1484,12 +1574,23 @@ class Evaluator:
         if not isinstance(word, str) or not _MAKES.match(word):
             return result
         for given in [*positional[:2], *named.values()]:
-            name = constant(self.force(given))
-            if isinstance(name, str) and name.isidentifier():
-                found = self.oracle.class_named(frame.function.module, name)
-                if isinstance(found, Cls):
-                    rest = {k: v for k, v in named.items() if v is not given}
-                    return self.construct(found, [], rest, frame, node)
+            value = self.force(given)
+            usual = self.usual(frame.function.module, value)
+            value = usual.alts[0][1] if isinstance(usual, Union) else value
+            extra: dict[str, Value | Thunk] = {}
+            if isinstance(value, Map):
+                key = next((k for k in _KIND_KEYS if isinstance(constant(value.items.get(k)), str)), None)
+                name = constant(value.items.get(key)) if key is not None else None
+                extra = _settings_of(value, key)
+            else:
+                name = constant(value)
+            if not isinstance(name, str):
+                continue
+            found = self.oracle.class_named(frame.function.module, name)
+            if found is not None:
+                rest = {**{k: v for k, v in named.items() if v is not given}, **extra}
+                after = [v for v in positional if v is not given] if not isinstance(found, Cls) or not extra else []
+                return self.call(found, after, rest, frame, node)
         return result
 
     def _super(self, frame: Frame, positional: list[Value | Thunk]) -> Value:
@@ -1874,6 +1975,22 @@ def over(value: Value, function: Callable[[Value], Value]) -> Value:
     return function(value)
 
 
+def _either(these: list[Atoms], others: list[Atoms]) -> Atoms:
+    """The condition of one side of a test: its own, or that it is not the other side's."""
+    if len(these) == 1 and these[0]:
+        return these[0]
+    if len(others) == 1 and len(others[0]) == 1:
+        only = others[0][0]
+        return (Atom(only.key, only.op, only.const, not only.polarity, only.choice),)
+    return ()
+
+
+def _without_turns(value: Value) -> Value:
+    """What a loop left behind is there for everybody: the turn that made it says nothing any more."""
+    options = [(tuple(x for x in atoms if not x.key.startswith("turn ")), v) for atoms, v in alternatives(value)]
+    return join(options)
+
+
 def _narrowed(value: Value, tested: T, truth: bool) -> Value:
     return tensor_ops.narrowed(value, tested, truth) if isinstance(value, T) and value is not BOTTOM else value
 
@@ -1969,6 +2086,11 @@ def _is_blank(value: Value) -> bool:
     return isinstance(value, T) and not value.act and value.lo is None and not value.trace and "num" not in value.tags
 
 
+def _is_fresh(value: Value) -> bool:
+    """A tensor of zeros, ones or noise that the code itself just made."""
+    return isinstance(value, T) and "fresh" in value.tags
+
+
 def _is_none(value: Value) -> bool:
     return isinstance(value, Const) and value.v is None
 
@@ -1987,6 +2109,11 @@ def _grown(options: list[Value]) -> Value:
     return Seq(entry.kind, entry.head + (entry.tail if entry.rest is None else ()), join([((), v) for v in items]))
 
 
+def _entries(t: T) -> T:
+    """What is not known of an unknown mapping once an entry of it is."""
+    return T(tags=t.tags & tensor_ops.INHERITED, info={"entries": t})
+
+
 def _refers_to_itself(node: Node, name: str) -> bool:
     """``self.x = f(self.x)`` in a later method says nothing new of ``x`` before it."""
     stack, seen = [node], 0
@@ -1997,6 +2124,22 @@ def _refers_to_itself(node: Node, name: str) -> bool:
             return True
         stack.extend(children(n))
     return False
+
+
+def _settings_of(config: Map, kind: Any) -> dict[str, Value | Thunk]:
+    """What a configuration gives to the class that it names: its other entries, or those it keeps together."""
+    for key in ("args", "kwargs", "params", "init_args"):
+        inner = config.items.get(key)
+        if isinstance(inner, Map):
+            return {k: v for k, v in inner.items.items() if isinstance(k, str)}
+    return {k: v for k, v in config.items.items() if isinstance(k, str) and k != kind}
+
+
+def _text(values: list[Value]) -> Value:
+    parts = [constant(v) for v in values]
+    if all(isinstance(p, (str, int)) for p in parts):
+        return Const("".join(str(p) for p in parts))
+    return UNKNOWN
 
 
 def _class_function(info: ClassInfo) -> Function:

@@ -35,6 +35,7 @@ from lossproof.source.values import (
     Lib,
     Map,
     Meth,
+    Mod,
     Partial,
     Ref,
     Seq,
@@ -202,6 +203,8 @@ def call(
         return args[0]
     if name == "torch.cuda.amp.custom_fwd" and args:
         return args[0]
+    if name == "types.MethodType" and len(args) == 2 and isinstance(args[0], Func):
+        return Func(args[0].function, args[0].closure, args[1])
     if name == "torch.autograd.grad":
         return Seq("tuple", (), T(tags=_OUTPUT))
     if name == "operator.itemgetter":
@@ -456,9 +459,15 @@ def builtin(
         return Seq("list", (), Seq("tuple", (T(lo=0.0, tags=frozenset({"num"})), ev_element(ev, first))))
     if name == "zip":
         inners = [ev.as_sequence(a) for a in args]
-        if inners and all(s is not None and s.rest is None for s in inners):
-            rows = zip(*[s.head + s.tail for s in inners if s is not None], strict=False)
-            return Seq("list", tuple(Seq("tuple", tuple(row)) for row in rows))
+        rows = [s.head + s.tail for s in inners if s is not None and s.rest is None]
+        if rows:
+            # Beside a sequence of known length an unknown one gives an unknown item a row: the pairs stay pairs.
+            length = min(len(row) for row in rows)
+            columns = [
+                s.head + s.tail if s is not None and s.rest is None else (ev_element(ev, a),) * length
+                for s, a in zip(inners, args, strict=True)
+            ]
+            return Seq("list", tuple(Seq("tuple", row) for row in zip(*columns, strict=False)))
         return Seq("list", (), Seq("tuple", tuple(ev_element(ev, a) for a in args)))
     if name in ("list", "tuple", "sorted", "reversed", "set", "frozenset", "iter"):
         if not args:
@@ -597,6 +606,11 @@ def _getattr(ev: Evaluator, args: list[Value], frame: Frame, node: Node) -> Valu
         if isinstance(obj, T) and len(args) > 2 and not obj.act:
             return args[2] if isinstance(args[2], Const) and isinstance(args[2].v, bool) else T(sym=name)
         return join([(a, ev.attribute(frame, o, name, node)) for a, o in alternatives(obj)])
+    if isinstance(obj, Inst):
+        return ev.computed_attribute(obj, None) or UNKNOWN
+    if isinstance(obj, (Ref, Mod)):
+        usual = ev.usual(frame.function.module, key)
+        return _getattr(ev, [obj, usual, *args[2:]], frame, node) if usual is not None else UNKNOWN
     return UNKNOWN
 
 
@@ -661,12 +675,31 @@ def attribute(ev: Evaluator, obj: Lib, name: str) -> Value:
         return Const(True)
     if obj.name.startswith("torch.distributions.") and name in ("scale", "loc", "stddev", "mean"):
         return obj.arg(1, "scale") or UNKNOWN if name in ("scale", "stddev") else obj.arg(0, "loc") or UNKNOWN
+    if name == "probs" and obj.name.startswith("torch.distributions."):
+        return _probabilities(obj)
     if name == "dataset" and obj.name.endswith("DataLoader"):
         return obj.arg(0, "dataset") or UNKNOWN
     return T(sym=name)
 
 
+def _probabilities(obj: Lib) -> Value:
+    """The probabilities of a distribution: those that it was given, or made of its logits."""
+    given = obj.arg(0, "probs")
+    if given is not None and not (isinstance(given, Const) and given.v is None):
+        return given
+    act = {"Categorical": "softmax", "OneHotCategorical": "softmax", "Bernoulli": "sigmoid"}.get(
+        obj.name.rpartition(".")[2], ""
+    )
+    logits = obj.arg(1, "logits")
+    if not act or logits is None or obj.module is None:
+        return T(sym="probs")
+    place = Hop(obj.module, obj.at, "`probs` of this distribution")
+    return tensor_ops.apply(act, logits, [], {}, lambda _: place) or T(sym="probs")
+
+
 def tensor_attribute(t: T, name: str) -> Value:
+    if t.get("options"):
+        return T(sym=name, info={"option": name})
     if name in ("T", "mT", "real", "H"):
         return tensor_ops.shape_change("transpose", t, [])
     if name == "data":
@@ -748,8 +781,9 @@ def call_method(
             return args[0] if len(args) == 1 else Seq("tuple", tuple(args))
         if name in ("scale", "reduce", "gather", "unwrap_model", "gather_for_metrics") and args:
             return args[0]
-        if name == "parse_args" or name == "parse_known_args":
-            return T(sym="args")
+        if name in ("parse_args", "parse_known_args"):
+            options = T(sym="args", info={"options": True})
+            return options if name == "parse_args" else Seq("tuple", (options, UNKNOWN))
         return T(info={"called": Meth(obj, name)})
     return UNKNOWN
 
@@ -761,16 +795,27 @@ def _method_operation(name: str) -> str:
 
 
 def _string_method(obj: Const, name: str, args: list[Value]) -> Value:
+    open_one = next((i for i, a in enumerate(args) if isinstance(a, Union)), None)
+    if name == "format" and open_one is not None:
+        rest = args[open_one + 1 :]
+        options = alternatives(args[open_one])
+        return join([(atoms, _string_method(obj, name, [*args[:open_one], v, *rest])) for atoms, v in options])
+    if name == "join" and len(args) == 1 and isinstance(args[0], Seq) and args[0].rest is None:
+        parts = [constant(v) for v in args[0].every()]
+        return Const(str(obj.v).join(parts)) if all(isinstance(p, str) for p in parts) else UNKNOWN
     values = [constant(a) for a in args]
+    if name == "format" and any(v is None for v in values):
+        return UNKNOWN
     if isinstance(obj.v, str) and name in (
         "lower", "upper", "strip", "startswith", "endswith", "replace", "split", "title", "capitalize", "removesuffix",
+        "removeprefix", "partition", "rpartition", "rsplit", "format",
     ):  # fmt: skip
         try:
             result = getattr(obj.v, name)(*values)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, LookupError):
             return UNKNOWN
-        if isinstance(result, list):
-            return Seq("list", tuple(Const(r) for r in result))
+        if isinstance(result, (list, tuple)):
+            return Seq("list" if isinstance(result, list) else "tuple", tuple(Const(r) for r in result))
         return Const(result)
     return UNKNOWN
 
@@ -800,6 +845,8 @@ def _map_method(ev: Evaluator, obj: Map, name: str, args: list[Value], frame: Fr
         return Seq("list", tuple(Const(k) for k in obj.items), T() if obj.rest is not None else None)
     if name in ("copy", "to", "cuda", "train", "eval", "float", "half"):
         return obj
+    if isinstance(obj.rest, T) and obj.rest.get("entries") is not None:
+        return call_method(ev, obj.rest.get("entries"), name, args, {}, frame, node)
     return UNKNOWN
 
 

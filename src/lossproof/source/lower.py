@@ -105,6 +105,7 @@ class FuncIR:
         "accumulations",
         "by_call",
         "calls",
+        "computed",
         "final",
         "function",
         "loops",
@@ -126,6 +127,8 @@ class FuncIR:
         self.by_call: dict[int, Node] = {}
         self.ops: list[Node] = []
         self.stores: list[Store] = []
+        # Attributes of ``self`` whose name is computed: (object, name, value).
+        self.computed: list[tuple[Node, Node, Node]] = []
         self.accumulations: list[Accumulation] = []
         self.final: dict[str, Node] = {}
         self.loops: dict[Any, Loop] = {}
@@ -261,41 +264,65 @@ class _Lower:
                     self._call_node(value, self.node("attr", (old, name), value.func), (place, item), ())
                     self._rebind(path, self.node("insert", (old, place, item), value), value.func.value)
                     return
-                if name in _REGISTER and len(value.args) >= 2 and isinstance(value.args[0], ast.Constant):
-                    key, item = value.args[0].value, self.expr(value.args[1])
+                if name in _REGISTER and len(value.args) >= 2:
+                    key, item = value.args[0], self.expr(value.args[1])
                     obj = self.expr(value.func.value)
-                    if isinstance(key, str):
-                        self._set_attribute(value.func.value, obj, key, item, value)
-                        if name in ("add_module", "register_module") and path != self.me:
-                            self._rebind(path, self.node("append", (self._lookup(path, obj), item), value), None)
+                    known = isinstance(key, ast.Constant) and isinstance(key.value, str)
+                    if known:
+                        self._set_attribute(value.func.value, obj, key.value, item, value)  # type: ignore[attr-defined]
+                    elif path == self.me:
+                        self.ir.computed.append((obj, self.expr(key), item))
+                    if name in ("add_module", "register_module") and path != self.me:
+                        self._rebind(path, self.node("append", (self._lookup(path, obj), item), value), None)
+                    if known or path == self.me or name in ("add_module", "register_module"):
                         return
                 if name.endswith("_") and not name.endswith("__"):
+                    given = _path(value.args[0]) if value.args else None
+                    if given is not None and path not in self.env and self._is_torch(path):
+                        # ``torch.sigmoid_(x)``: it is the argument that changes.
+                        old, call = self.expr(value.args[0]), self._call(value)
+                        self._rebind(given, self.node("inplace", (old, call), value), value.args[0])
+                        return
                     old = self.expr(value.func.value)
                     call = self._call(value)
                     self._rebind(path, self.node("inplace", (old, call), value), value.func.value)
                     return
-                if name == "update" and len(value.args) == 1 and not value.keywords:
+                if name == "update" and len(value.args) + len(value.keywords) > 0 and len(value.args) < 2:
                     old = self.expr(value.func.value)
-                    new = self.expr(value.args[0])
-                    self._call_node(value, self.node("attr", (old, name), value.func), (new,), ())
-                    self._rebind(path, self.node("extend", (old, new), value), value.func.value)
+                    given_items = tuple(self.expr(a) for a in value.args)
+                    named = tuple((k.arg, self.expr(k.value)) for k in value.keywords)
+                    self._call_node(value, self.node("attr", (old, name), value.func), given_items, named)
+                    changed = old
+                    for new in given_items:
+                        changed = self.node("extend", (changed, new), value)
+                    if named:
+                        keys = tuple(self.node("const", (k,), value) if k is not None else None for k, _ in named)
+                        more = self.node("dict", (keys, tuple(v for _, v in named)), value)
+                        changed = self.node("extend", (changed, more), value)
+                    self._rebind(path, changed, value.func.value)
                     return
         elif (
             isinstance(value, ast.Call)
             and isinstance(value.func, ast.Name)
             and value.func.id == "setattr"
             and len(value.args) == 3
-            and isinstance(value.args[1], ast.Constant)
-            and isinstance(value.args[1].value, str)
         ):
-            obj, item = self.expr(value.args[0]), self.expr(value.args[2])
-            self._set_attribute(value.args[0], obj, value.args[1].value, item, value)
-            return
+            obj, item, key = self.expr(value.args[0]), self.expr(value.args[2]), value.args[1]
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                self._set_attribute(value.args[0], obj, key.value, item, value)
+                return
+            if _path(value.args[0]) == self.me:
+                self.ir.computed.append((obj, self.expr(key), item))
+                return
         called = self.expr(value)
         for keyword in value.keywords if isinstance(value, ast.Call) else ():
             path = _path(keyword.value) if keyword.arg == "out" else None
             if path is not None:  # ``torch.amax(x, dim=1, out=peak)``
                 self._rebind(path, self.node("inplace", (self.expr(keyword.value), called), value), keyword.value)
+
+    def _is_torch(self, name: str) -> bool:
+        target, attr, _ = self.function.module.imports.get(name, ("", None, 0))
+        return (target, attr) in (("torch", None), ("torch.nn.functional", None), ("torch.nn", "functional"))
 
     def _lookup(self, path: str, default: Node) -> Node:
         return self.env.get(path, default)
@@ -353,6 +380,10 @@ class _Lower:
             node = self.node("setitem", (obj, key, value), target)
             if path is not None:
                 self._rebind(path, node, base)
+                head, _, attr = path.partition(".")
+                if attr and head != self.me and head in self.env:
+                    # ``net.classifier[6] = …``: passing the network on must carry the replaced layer with it.
+                    self.env[head] = self.node("setattr", (self.env[head], attr, node), target)
 
     def _set_attribute(self, base: ast.AST, obj: Node, attr: str, value: Node, at: ast.AST) -> None:
         path = _path(base)

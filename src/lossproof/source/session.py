@@ -46,6 +46,13 @@ MOST_NAMING = 3
 _CALLED = re.compile(rb"(?<!def )\b([A-Za-z_]\w*)[ \t]*\(")
 _BASES = re.compile(rb"class[ \t]+(\w+)[ \t]*(?:\(([^)]*)\))?")
 _BACKWARD = re.compile(rb"\b(?:manual_)?backward\(")
+# What a decorator, or the class statement itself, registers something under.
+_DECORATOR = re.compile(rb"^[ \t]*@[^\n]*", re.M)
+_QUOTED = re.compile(rb"""["']([\w.-]+)["']""")
+_KEYWORD = re.compile(rb"""=[ \t]*["']([\w.-]+)["']""")
+_REGISTERED = re.compile(
+    rb"^[ \t]*@[^\n]*regist[^\n]*\n(?:[ \t]*@[^\n]*\n)*[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.M | re.I
+)
 _DEF = re.compile(rb"\bdef[ \t]+(\w+)")
 
 if TYPE_CHECKING:
@@ -434,11 +441,16 @@ class Session:
 
 
 def _names(data: bytes) -> list[str]:
-    """Every name that a file calls, every class that it derives from or defines."""
+    """Every name that a file calls, every class that it derives from or defines, what it registers those under."""
     words = set(_CALLED.findall(data))
     for name, bases in _BASES.findall(data):
         words.add(name)
         words.update(part.strip().rpartition(b".")[2] for part in bases.split(b","))
+        words.update(key.rpartition(b".")[2] for key in _KEYWORD.findall(bases))
+    if b"@" in data:
+        for decorator in _DECORATOR.findall(data):
+            words.update(key.rpartition(b".")[2] for key in _QUOTED.findall(decorator))
+        words.update(_REGISTERED.findall(data))
     words.discard(b"")
     # Interned: a thousand files use the same words.
     return sorted(sys.intern(word.decode("utf-8", "replace")) for word in words)

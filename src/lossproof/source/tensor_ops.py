@@ -248,10 +248,10 @@ def _shape_of(a: T, b: T) -> dict[str, Any]:
 def _add(a: T, b: T, hop: HopMaker) -> T:
     lo = None if a.lo is None or b.lo is None else a.lo + b.lo
     hi = None if a.hi is None or b.hi is None else a.hi + b.hi
-    act, trace = "", a.trace or b.trace
+    act, trace, axis = "", a.trace or b.trace, None
     for one, two in ((a, b), (b, a)):
         if two.lo is not None and two.lo == two.hi and abs(two.lo) <= SMALL:
-            act, trace = one.act, one.trace
+            act, trace, axis = one.act, one.trace, one.get("dim")
             break
         if one.act in PROBABILITIES and two.act in PROBABILITIES:
             act = "probability_sum"
@@ -263,6 +263,8 @@ def _add(a: T, b: T, hop: HopMaker) -> T:
             act, trace = one.act, one.trace
             break
     info: dict[str, Any] = {"via": ("add", a, b), **_shape_of(a, b)}
+    if axis is not None:
+        info["dim"] = axis
     if act == "affine" and a.get("width") != b.get("width") and not ("const" in a.tags or "const" in b.tags):
         info.pop("width", None)
     tags = inherit(a, b)
@@ -600,7 +602,8 @@ def _elementwise(name: str, t: T) -> T | None:
         return T("", 0.0 if t.nonnegative else -1.0, None, False, False, tags, info=info)
     if name in ("log", "log2", "log10", "log_"):
         if t.act == "softmax":
-            return T("log_softmax", None, 0.0, False, False, tags, t.trace, info={**info, "via": ("log", t)})
+            info = {**info, "via": ("log", t), "dim": t.get("dim")}
+            return T("log_softmax", None, 0.0, False, False, tags, t.trace, info=info)
         if t.act == "sigmoid":
             return T("logsigmoid", None, 0.0, False, False, tags, t.trace, info={**info, "via": ("log", t)})
         lo = math.log(t.lo) if t.lo is not None and t.lo > 0 else None

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from lossproof.source import ledger
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
+from lossproof.source.layers import builds_layers
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.values import Atoms, Cls, Func, Inst, Lib, Partial, T, Thunk, Value, alternatives
@@ -21,6 +22,9 @@ MAX_SEARCH = 12_000
 _LOSS_NAME = re.compile(r"loss|criterion|target|label|^gt|y_true", re.I)
 Site = tuple[ParsedModule, object, Function]
 Target = tuple[Func, list["Value | Thunk"], dict[str, "Value | Thunk"]]
+
+
+_TRIED_OUT = re.compile(r"(?:^|/)(?:tests?|examples?|demos?|benchmarks?)/|(?:^|/)test_|_test\.py$")
 
 
 class Contexts:
@@ -36,6 +40,7 @@ class Contexts:
         # The conditions of the target that ``targets`` gave last.
         self.chosen: Atoms = ()
         self._entered: dict[Function, list[Frame]] = {}
+        self._applied: dict[Function, list[tuple[Frame, Node]]] = {}
         self._models: dict[ParsedModule, Value | None] = {}
         # Classes and factories by the name they were registered under, of the first so many modules.
         self._by_key: dict[str, list[tuple[ParsedModule, Value]]] = {}
@@ -111,6 +116,8 @@ class Contexts:
 
     def _look_for_callers(self, function: Function, found: list[tuple[Frame, Node, Func]]) -> None:
         sites = self.sites(function.name, function.module)
+        for attribute in _stored_as(function):
+            sites.extend(s for s in self.ev.project.calls_named(attribute) if s[0] is function.module)
         # The function's own file first, then those that import it (or its class, or its module) by name.
         own, name = function.module, function.cls.name if function.cls is not None else function.name
         near: tuple[list[Site], ...] = ([], [], [])
@@ -188,6 +195,8 @@ class Contexts:
             return False
         if not isinstance(forward, Func):
             return base == "torch.nn.Sequential"
+        if base == "torch.nn.Module" and not any(builds_layers(c.info) for c in self.ev.mro(cls)):
+            return False
         # A criterion is a module too, but it is no network.
         params = [p.name for p in lower(forward.function).params[1:]]
         lossy = any(_LOSS_NAME.search(n) for n in (cls.info.name, *params))
@@ -304,6 +313,73 @@ class Contexts:
                 found.append(other)
                 found.extend(s for s in self.subclasses(other) if s not in found)
 
+    def applications(self, function: Function) -> list[tuple[Frame, Node]]:
+        """Where a criterion of a ``forward`` is applied: objects are called by the names that hold them."""
+        known = self._applied.get(function)
+        if known is not None:
+            self.ev.ledger.recall(("applied", function))
+            return known
+        found: list[tuple[Frame, Node]] = []
+        self._applied[function] = found
+        with self.ev.ledger.entry(("applied", function)):
+            self._look_for_applications(function, found)
+        return found
+
+    def _look_for_applications(self, function: Function, found: list[tuple[Frame, Node]]) -> None:
+        attributes: dict[str, None] = {}
+        for frame, made, _ in self.instantiations(function.cls) if function.cls is not None else ():
+            ir = lower(frame.function)
+            attributes.update({s.attr: None for s in ir.stores if _is_or_may_be(s.value, made)})
+            for call in ir.calls:
+                if _is_or_may_be(call.args[0], made):
+                    self._apply(function, frame, call, found)
+                elif any(_is_or_may_be(a, made) for a in (*call.args[1], *(v for _, v in call.args[2]))):
+                    for target, positional, named in self.targets(frame, call):
+                        inside = self.ev.enter(target, positional, named, frame, call)
+                        for inner in inside.ir.calls if inside is not None else ():
+                            if inside is not None and inner.args[0].op == "param":
+                                self._apply(function, inside, inner, found)
+                    attributes.update(self._attributes_of(frame, call, made))
+        for attribute in attributes:
+            for _, at, holder in self.sites(attribute, function.module)[:MAX_CALLERS]:
+                self.ev.ledger.mask |= holder.rests
+                node = lower(holder).by_call.get(id(at))
+                if node is None or len(found) >= MAX_CALLERS:
+                    continue
+                open_frame = self.ev.open_frame(holder)
+                if not self._apply(function, open_frame, node, found):
+                    for known_object in self.expand(open_frame):
+                        if self._apply(function, known_object, node, found):
+                            break
+
+    def _apply(self, function: Function, frame: Frame, node: Node, found: list[tuple[Frame, Node]]) -> bool:
+        if self._tried_out(frame.function) and not self._tried_out(function):
+            return False  # what a test or an example hands over says nothing of training
+        self.ev.refill()
+        applied = any(func.function is function for func, _, _ in self.targets(frame, node))
+        if applied and len(found) < MAX_CALLERS:
+            found.append((frame, node))
+        return applied
+
+    def _tried_out(self, function: Function) -> bool:
+        path, root = function.module.path, self.ev.project.root
+        return _TRIED_OUT.search(path.removeprefix(root).replace("\\", "/")) is not None
+
+    def _attributes_of(self, frame: Frame, call: Node, made: Node) -> dict[str, None]:
+        """The attributes in which an object keeps a criterion that it is built with."""
+        found: dict[str, None] = {}
+        for _, v in alternatives(self.ev.value(frame, call.args[0])):
+            init = self.ev.class_member(v, "__init__") if isinstance(v, Cls) else None
+            if not isinstance(init, Func):
+                continue
+            names = [p.name for p in lower(init.function).params[1:]]
+            given = dict(zip(names, call.args[1], strict=False)) | dict(call.args[2])
+            for store in lower(init.function).stores:
+                held = given.get(store.value.args[0]) if store.value.op == "param" else None
+                if held is not None and _is_or_may_be(held, made):
+                    found[store.attr] = None
+        return found
+
     # ---- closing open frames
 
     def expand(self, frame: Frame) -> list[Frame]:
@@ -351,12 +427,19 @@ class Contexts:
                     frames.append(entered)
         return frames
 
-    def outer(self, frame: Frame) -> list[Frame]:
-        """The frame again, once for every way of closing what is open around it."""
+    def outer(self, frame: Frame, applied: bool = False) -> list[Frame]:
+        """The frame again, once for every way of closing what is open around it.
+
+        ``applied``: a criterion's ``forward`` is looked for where its objects are called.
+        """
         chain = frame.chain()
         root = chain[-1]
         results: list[Frame] = []
-        for closed in self.expand(root):
+        closings: list[Frame] = []
+        if applied and root.open and root.function.name in ("forward", "__call__"):
+            for caller, node in self.applications(root.function):
+                closings.extend(self.enter(caller, node, root.function))
+        for closed in closings or self.expand(root):
             frames = [closed]
             for inner in reversed(chain[:-1]):
                 assert inner.site is not None
@@ -438,3 +521,20 @@ def _mentions(info: ClassInfo, name: str) -> bool:
         for method in info.methods.values()
         for call in method.calls
     ) or any(dotted(b) == name for b in info.node.bases)
+
+
+def _is_or_may_be(node: Node, made: Node) -> bool:
+    return node is made or (node.op == "phi" and any(_is_or_may_be(n, made) for n in node.args[1:]))
+
+
+def _stored_as(function: Function) -> list[str]:
+    """The attributes that the classes of its file keep a function in: ``self.neg_loss = _neg_loss``."""
+    if function.cls is not None or function.parent is not function.module.body:
+        return []
+    found: list[str] = []
+    for cls in function.module.classes:
+        init = cls.methods.get("__init__")
+        for store in lower(init).stores if init is not None else ():
+            if store.value.op == "name" and store.value.args[0] == function.name and store.attr != function.name:
+                found.append(store.attr)
+    return found

@@ -10,7 +10,7 @@ import ast
 import re
 
 from lossproof.source.syntax import Function, dotted
-from lossproof.source.tensor_ops import same
+from lossproof.source.tensor_ops import PROBABILITIES, same
 from lossproof.source.values import Meth, T
 
 # Names that say "this is a setting or a count": used to stay silent, never to accuse.
@@ -30,6 +30,7 @@ _TENSOR_METHOD = {
     "norm", "std", "var",
     "cpu", "cuda", "requires_grad", "expand", "repeat", "gather", "ndim", "T", "masked_fill", "nelement",
 }  # fmt: skip
+_PRODUCTS = {"matmul", "mm", "bmm", "einsum", "dot", "mv", "tensordot", "outer"}
 _NOT_A_TENSOR = {"ndarray", "float", "int", "bool", "str", "dict", "list", "Callable", "None"}
 
 
@@ -269,12 +270,12 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
     return None
 
 
-def _product(t: T, depth: int = 5) -> bool:
+def _product(t: T, depth: int = 10) -> bool:
     """Whether a value is made with a product of matrices, whose sign says nothing."""
     via = t.get("via")
     if via is None or depth == 0:
         return False
-    if via[0] in ("matmul", "mm", "bmm", "einsum", "dot", "mv", "tensordot", "outer"):
+    if via[0] in _PRODUCTS:
         return True
     return any(isinstance(p, T) and _product(p, depth - 1) for p in via[1:])
 
@@ -304,7 +305,15 @@ def _width(t: object) -> bool:
     via = t.get("via") if isinstance(t, T) else None
     if via is None or via[0] not in ("clamp", "maximum"):
         return False
-    return any(isinstance(p, T) and _is_reduction(p, "sub") for p in via[1:])
+    return any(isinstance(p, T) and _is_reduction(_less_a_constant(p), "sub") for p in via[1:])
+
+
+def _less_a_constant(t: T) -> T:
+    """``x2 - x1`` in ``x2 - x1 + 1``: boxes that count their last pixel."""
+    via = t.get("via")
+    if via is None or via[0] != "add":
+        return t
+    return next((a for a, b in ((via[1], via[2]), (via[2], via[1])) if "const" in b.tags), t)
 
 
 def _overlap_sum(t: T) -> bool:
@@ -324,6 +333,8 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
     if t.act in ("sigmoid", "softmax", "exp", "softplus", "norm"):
         return None
     if t.act == "affine" and (via is None or via[0] not in ("add", "sub", "mul", "div")):
+        if via is not None and via[0] in _PRODUCTS and not any(can_be_negative(p) for p in via[1:] if isinstance(p, T)):
+            return None  # a filter bank times magnitudes
         return "a raw output can be zero or negative"
     if t.act == "relu":
         return "a ReLU gives exact zeros"
@@ -361,6 +372,8 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
                 return "it reaches zero at the end of its range"
             if b.hi is None and b.act == "affine":
                 return "the difference can be negative"
+            if b.act == "loss" and a.lo > 1 and _of_probabilities(b):
+                return None  # an error of probabilities is at most 1
             return "nothing keeps it above zero" if is_data(b) else None
         if t.lo is not None and t.lo == 0.0 and not t.lo_open and is_data(t):
             return "the difference can be zero"
@@ -393,6 +406,7 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
         "softmax",
         "prod",
         "neg",
+        "cumsum",
     ):
         if op == "clamp":
             if t.lo is not None and t.lo == 0.0 and not t.lo_open:
@@ -410,6 +424,11 @@ def nonpositive_reason(t: T, depth: int = 6) -> str | None:
     if t.lo == 0.0 and not t.lo_open and is_data(t):
         return "it can be exactly 0"
     return None
+
+
+def _of_probabilities(loss: T) -> bool:
+    via = loss.get("via")
+    return via is not None and isinstance(via[1], T) and via[1].act in PROBABILITIES
 
 
 def _share(a: T, b: T) -> bool:

@@ -27,7 +27,7 @@ _LOSS = (
 # A hand-written objective need not say "loss".
 _OBJECTIVE = (
     rb"(?:def|class)[ \t]+\w*(?:(?<![a-z])[dD]ice|IoU|_iou|iou_|[jJ]accard|[tT]versky|diverg|Diverg"
-    rb"|elbo|ELBO|penalt|Penalt|[rR]egulari|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL])"
+    rb"|elbo|ELBO|penalt|Penalt|[rR]egulari|_kl\b|kl_|[sS]sim|SSIM|hinge|[tT]riplet|[cC]ontrastive|charbonnier|rmse|[eE]ntropy|[nN][lL][lL]|[oO]bjective)"
 )
 # What comes down to one number is an objective or a metric, whatever it is called.
 _NUMBER = rb"return [^\n]*(?:\.(?:mean|sum)\(\)|torch\.(?:mean|sum)\(|\bloss\b)"

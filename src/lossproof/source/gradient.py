@@ -210,7 +210,7 @@ class Gradients:
         cut = alive[0]
         if flow.opens:
             # What is left uncut must be the target: the prediction is what was activated and then decided.
-            if not cut.of.grad or cut.how not in HARD:
+            if cut.how not in HARD or not (cut.of.grad or _only_predicted(cut.of)):
                 return None
             if any(o.startswith("self.") or _PREDICTED.search(o) for o in flow.opens):
                 return None
@@ -220,6 +220,8 @@ class Gradients:
         if whole:
             return cut
         if cut.how in HARD or cut.how in ("numpy", "rewrap"):
+            return cut
+        if cut.how == "item" and _averaged(cut.node):
             return cut
         # A constant beside the loss (a maximum that was subtracted, a straight-through step) is no term of it.
         return cut if self._of_loss(cut) or self._loss_node(frame, node) else None
@@ -333,7 +335,7 @@ class Gradients:
         return found[:4]
 
     def _learns(self, me: Value | None) -> bool:
-        return isinstance(me, Inst) and bool(self.ev.library_base(me.cls))
+        return isinstance(me, Inst) and bool(self.ev.library_base(me.cls)) and self.slices.has_layers(me)
 
     # ---- the flow of one node
 
@@ -657,6 +659,19 @@ class Gradients:
             if not named or not all(_GIVEN.search(n) for n in named):
                 return Flow(False, frozenset(), prediction.cuts)
         return union([prediction, target])
+
+
+def _only_predicted(flow: Flow) -> bool:
+    """Whether what was decided is the prediction, as far as its names and its place say."""
+    named = bool(flow.opens) and all(_PREDICTED.search(o) and not _GIVEN.search(o) for o in flow.opens)
+    return named and len(flow.opens) == 1
+
+
+def _averaged(node: Node) -> bool:
+    """``float((z ** 2).mean())``, ``penalty.sum().item()``: a term, not a factor that keeps numbers small."""
+    func = node.args[0]
+    operand = func.args[0] if func.op == "attr" and not node.args[1] else (node.args[1] or (None,))[0]
+    return operand is not None and operand.op == "call" and _word(operand.args[0]) in ("mean", "sum")
 
 
 def _taken_out(root: Node) -> set[int]:

@@ -25,22 +25,36 @@ def hazard(fact: Operation) -> tuple[T, str] | None:
         "log": domain.nonpositive_reason,
         "log1p": below_minus_one,
         "sqrt": domain.root_reason,
-        "rsqrt": domain.nonpositive_reason,
+        "rsqrt": inverse_root_reason,
         "acos": at_the_end_of_the_arc,
     }.get(fact.op)
     if fact.op == "pow":
         check = power_check(fact.others[0] if fact.others else None)
     if check is None:
         return None
-    for t in fact.operands():
+    operands = fact.operands()
+    guarded = len(operands) > 1 and any("clamped" in t.tags and check(t) is None for t in operands)
+    for t in operands:
+        if guarded and t.get("via") is None:
+            continue  # a flag chooses between the bare value and its guarded self, and may choose the loss too
         reason = check(t) if not t.get("lost") else None  # an epsilon that vanished is LP205's
         if reason is None:
+            continue
+        if _chosen_elsewhere(t):
             continue
         if fact.op == "div" and (_python_only(t) or (t.get("via") is None and _named_setting(fact))):
             continue
         if not tested(fact, t) and not frozen(fact):
             return t, reason
     return None
+
+
+def _chosen_elsewhere(t: T) -> bool:
+    """Targets picked by a mask that the caller made: it most likely says which of them are valid."""
+    mask = t.get("masked")
+    if not isinstance(mask, T) or mask.get("compare") is not None or mask.get("via") is not None:
+        return False
+    return domain.is_target(t)
 
 
 def _named_setting(fact: Operation) -> bool:
@@ -77,7 +91,7 @@ def power_check(exponent: Value | None) -> Any:
     if e is None or e == int(e):
         return domain.zero_reason if e is not None and e < 0 else None
     if e < 0:
-        return domain.nonpositive_reason
+        return inverse_root_reason
     if e < 1:
         return root_or_negative
     return negative_reason
@@ -99,6 +113,14 @@ def exponent_of(exponent: Value | None) -> float | None:
     if len(known) == 1 or all(0.0 < n < 1.0 for n in known):
         return known[0]
     return None
+
+
+def inverse_root_reason(t: T) -> str | None:
+    """A variance is no argument of a logarithm, but people do divide by its root."""
+    via = t.get("via")
+    if via is not None and via[0] == "var":
+        return domain.root_reason(t)
+    return domain.nonpositive_reason(t)
 
 
 def root_or_negative(t: T) -> str | None:
@@ -205,11 +227,21 @@ def is_mask(t: T) -> bool:
     """A tensor of zeros and ones that selects elements by the data (not by what was predicted)."""
     if "bool" in t.tags:
         compare = t.get("compare")
-        if compare is not None and any(p.act or "pred" in p.tags or "detached" in p.tags for p in compare[1:]):
+        if compare is not None and any(
+            p.act or "pred" in p.tags or "detached" in p.tags or _confidence(p) for p in compare[1:]
+        ):
             return False
         return "detached" not in t.tags and "pred" not in t.tags and "num" not in t.tags
     name = t.sym.rpartition(".")[2]
     return bool(name) and MASK_NAME.search(name) is not None and not t.act
+
+
+def _confidence(t: T, depth: int = 4) -> bool:
+    """What is made of a probability: a mask of it chooses by what was predicted."""
+    via = t.get("via")
+    if t.act in PROBABILITIES:
+        return True
+    return via is not None and depth > 0 and any(isinstance(p, T) and _confidence(p, depth - 1) for p in via[1:])
 
 
 def mask_in(t: T, through_sums: bool = True) -> T | None:

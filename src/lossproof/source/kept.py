@@ -165,6 +165,9 @@ class KeptLosses:
         roots = list(self.slices.started(function))
         if self.slices.is_loss_function(function):
             roots.extend(n for n, _ in lower(function).returns)
+        for call in lower(function).calls:
+            if call.args[0].op == "attr" and call.args[0].args[1] in ("step", "grad"):
+                roots.extend(call.args[1])  # ``inner.step(loss)``, ``autograd.grad(loss, …)``
         attribute = _attribute(target)
         if _reaches(roots, node, attribute):
             return True

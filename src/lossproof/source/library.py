@@ -700,8 +700,11 @@ def _probabilities(obj: Lib) -> Value:
 def tensor_attribute(t: T, name: str) -> Value:
     if t.get("options"):
         return T(sym=name, info={"option": name})
-    if name in ("T", "mT", "real", "H"):
+    if name in ("T", "mT", "H"):
         return tensor_ops.shape_change("transpose", t, [])
+    if name in ("real", "imag"):
+        spectrum = (t.get("via") or ("",))[0] in ("stft", "fft")
+        return T(tags=tensor_ops.inherit(t), info={"via": ("fft", t)}) if spectrum or name == "imag" else t
     if name == "data":
         return t.tagged("detached", "data_attr")
     if name == "shape":

@@ -301,6 +301,8 @@ class _Lower:
                         changed = self.node("extend", (changed, more), value)
                     self._rebind(path, changed, value.func.value)
                     return
+            elif name == "append" and len(value.args) == 1 and not value.keywords and self._grow_entry(value):
+                return
         elif (
             isinstance(value, ast.Call)
             and isinstance(value.func, ast.Name)
@@ -323,6 +325,23 @@ class _Lower:
     def _is_torch(self, name: str) -> bool:
         target, attr, _ = self.function.module.imports.get(name, ("", None, 0))
         return (target, attr) in (("torch", None), ("torch.nn.functional", None), ("torch.nn", "functional"))
+
+    def _grow_entry(self, value: ast.Call) -> bool:
+        """``history["loss"].append(loss)``: a list in a dictionary grows as one of its own does."""
+        entry = value.func.value  # type: ignore[attr-defined]
+        path = _path(entry.value) if isinstance(entry, ast.Subscript) else None
+        if path is None:
+            return False
+        old = self.expr(entry)
+        item = self.expr(value.args[0])
+        call = self._call_node(value, self.node("attr", (old, "append"), value.func), (item,), ())
+        if self.loop_depth or (self.me is not None and path.startswith(self.me + ".")):
+            self.ir.accumulations.append(Accumulation(call, entry, item))
+        grown = self.node("append", (old, item), value)
+        self._rebind(
+            path, self.node("setitem", (self.expr(entry.value), self.expr(entry.slice), grown), value), entry.value
+        )
+        return True
 
     def _lookup(self, path: str, default: Node) -> Node:
         return self.env.get(path, default)
@@ -858,7 +877,8 @@ def _assigned(body: Sequence[ast.stmt]) -> list[str]:
         elif kind is ast.Call and node.func.__class__ is ast.Attribute:
             name = node.func.attr
             if name in _MUTATORS or (name.endswith("_") and not name.endswith("__")):
-                path = _path(node.func.value)
+                owner = node.func.value
+                path = _path(owner.value if name == "append" and owner.__class__ is ast.Subscript else owner)
                 if path is not None:
                     found[path] = None
         for field in node._fields:

@@ -28,6 +28,7 @@ from lossproof.source.values import (
     Thunk,
     Value,
     alternatives,
+    combine,
     number,
 )
 
@@ -115,20 +116,35 @@ class Operations:
             if self._demonstration(frame):
                 continue
             step = Step(frame, fact.node)
+            chosen = self._chosen(frame)
             for wider in self._facts(step):
                 if wider.op == fact.op:
+                    wider.atoms = combine(wider.atoms, chosen)
                     wider.behind = self._behind(step) if wider.op in _GUARDS else []
+                    for inner in wider.behind:
+                        inner.atoms = combine(inner.atoms, chosen)
                     wider.cut, wider.floored = fact.cut, fact.floored
                     found.append(wider)
         return found
 
+    def _chosen(self, frame: Frame) -> Atoms:
+        """The conditions under which the calls that lead here run these functions and no others."""
+        found: Atoms = ()
+        for inner in frame.chain():
+            site = inner.site
+            for target, _, _ in self.contexts.targets(*site) if site is not None else ():
+                if target.function is inner.function:
+                    found = combine(found, self.contexts.chosen)
+                    break
+        return found
+
     def _outermost(self, frame: Frame) -> list[Frame]:
         """The contexts of the callers, and of theirs (a guard may stand a few calls away)."""
-        frames = self.contexts.outer(frame)[:MAX_OUTER]
+        frames = self.contexts.outer(frame, True)[:MAX_OUTER]
         for _ in range(2):
             following: list[Frame] = []
             for inner in frames:
-                wider = self.contexts.outer(inner) if inner.chain()[-1].open else []
+                wider = self.contexts.outer(inner, True) if inner.chain()[-1].open else []
                 following.extend(wider or [inner])
             if len(following) > MAX_OUTER or all(a is b for a, b in zip(following, frames, strict=False)):
                 break
@@ -192,7 +208,9 @@ class Operations:
     def _binary(self, frame: Frame, node: Node, atoms: Atoms) -> Iterator[Operation]:
         op, left, right = node.args
         if op == "/":
-            yield self._make(frame, node, atoms, "div", "/", right, (left,))
+            made = self._make(frame, node, atoms, "div", "/", right, (left,))
+            if not any(isinstance(v, Lib) and v.name.startswith("pathlib.") for _, v in alternatives(made.others[0])):
+                yield made
         elif op == "**":
             yield self._make(frame, node, atoms, "pow", "**", left, (right,))
         elif op == "*":
@@ -233,6 +251,8 @@ class Operations:
                 yield Operation(self.ev, frame, node, atoms, "div", name, rest[0], args[0], (value,))
             else:
                 yield Operation(self.ev, frame, node, atoms, "pow", name, value, operand, tuple(rest))
+        elif name == "sub" and len(args) == 1 and not node.args[2]:
+            yield Operation(self.ev, frame, node, atoms, "sub", name, value, operand, tuple(rest))
         elif name in LATE:
             if name == "where":
                 if len(args) >= 2:

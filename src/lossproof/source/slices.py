@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
+from lossproof.source.layers import builds_layers, holds_loss
 from lossproof.source.lower import Node, lower
-from lossproof.source.syntax import Function, dotted
-from lossproof.source.torch_names import LOSS_FUNCTION
+from lossproof.source.syntax import ClassInfo, Function, dotted
+from lossproof.source.torch_names import LOSS_FUNCTION, LOSS_LAYER
 from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, alternatives
 
 LOSS_FUNCTION_NAME = re.compile(
@@ -35,7 +36,7 @@ NOT_LOSS = re.compile(
     re.I,
 )
 # Calls that a differentiable objective does not make.
-_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "no_grad"}
+_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "no_grad", "backward", "zero_grad"}
 _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", re.I)
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 _LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
@@ -153,6 +154,8 @@ class Slices:
         name = os.path.basename(root)
         measures = _MEASURING_PACKAGE.search(name) is not None and os.path.exists(os.path.join(root, "__init__.py"))
         self._package = "metrics" if measures else ""
+        self._layers: dict[ClassInfo, bool] = {}
+        self._trains = False
 
     def is_loss_function(self, function: Function) -> bool:
         """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
@@ -167,7 +170,7 @@ class Slices:
                 return False
             if OVERLAP_CLASS.search(cls.name) is not None and returns_complement(function):
                 return True
-            return is_loss_class(cls.name) or returns_one_number(function)
+            return is_loss_class(cls.name) or returns_one_number(function) or self._criterion(function, cls)
         if name.startswith("__") or NOT_LOSS.search(name):
             return False
         if "metric" in self.path_of(function).lower() and "loss" not in name.lower():
@@ -176,6 +179,15 @@ class Slices:
             return cls is None or METRIC_CLASS.search(cls.name) is None
         # A helper of a criterion counts where the criterion uses it; the slice tells.
         return cls is None and function.parent is function.module.body and returns_one_number(function)
+
+    def _criterion(self, function: Function, cls: ClassInfo) -> bool:
+        """A module that only computes, and computes a library's loss, whatever it is called."""
+        called = {getattr(c.func, "attr", None) or getattr(c.func, "id", "") for c in function.calls}
+        if not any(
+            name in LOSS_FUNCTION or (name in cls.stores() and holds_loss(cls, name, LOSS_LAYER)) for name in called
+        ):
+            return False
+        return NETWORK_CLASS.search(cls.name) is None and not self.has_layers(self.ev.open_instance(cls))
 
     def path_of(self, function: Function) -> str:
         """Where a function is in its project: what lies above the project says nothing of it."""
@@ -198,7 +210,8 @@ class Slices:
             return []
         found = self.started(function)
         if lossy:
-            found.extend(node for node, _ in lower(function).returns)
+            for node, _ in lower(function).returns:
+                found.extend(_trained_on(node))
         return found
 
     def started(self, function: Function) -> list[Node]:
@@ -223,6 +236,8 @@ class Slices:
         budget = [MAX_NODES]
         cut = below_autograd(frame.function)
         self._entries.clear()
+        # What a loss made of modules calls may be anything; what a training step calls on the way to its loss is loss.
+        self._trains = frame.function.name == "training_step" or bool(self.started(frame.function))
         for root in self.roots(frame.function):
             yield from self._walk(frame, root, seen, 0, budget, cut)
 
@@ -232,8 +247,8 @@ class Slices:
         cut = cut or below_autograd(frame.function)
         for node, guard in frame.ir.returns:
             possible, _ = self.ev.reachable(frame, guard)
-            if possible:
-                yield from self._walk(frame, node, seen, depth, budget, cut)
+            for part in _trained_on(node) if possible else ():
+                yield from self._walk(frame, part, seen, depth, budget, cut)
         for node in frame.ir.yields:
             yield from self._walk(frame, node, seen, depth, budget, cut)
 
@@ -320,12 +335,40 @@ class Slices:
             return into, arguments
         return into, []
 
+    def has_layers(self, me: Inst) -> bool:
+        """Whether an object holds what learns. Without it, a module is arithmetic, whatever its class is called."""
+        known = self._layers.get(me.cls.info)
+        if known is None:
+            bases = self.ev.mro(me.cls)
+            known = self.ev.library_base(me.cls) != "torch.nn.Module" or any(builds_layers(c.info) for c in bases)
+            self._layers[me.cls.info] = known
+        return known
+
     def _network(self, target: Func) -> bool:
         function = target.function
         if function.name not in ("forward", "__call__") or not isinstance(target.me, Inst):
             return False
+        if self._trains and not self.has_layers(target.me):
+            return False
         # A margin head is handed the labels: it is part of the objective.
         return not any(_LABELS.search(p.name) for p in lower(function).params[2:])
+
+
+def _trained_on(node: Node) -> list[Node]:
+    """What a function returns, less the numbers beside it that only a report wants."""
+    if node.op != "tuple":
+        return [node]
+    return [part for i, part in enumerate(node.args) if i == 0 or not _reported(part)]
+
+
+def _reported(node: Node) -> bool:
+    """A number, or a table of numbers, that is returned beside a loss: ``epe.mean().item()``."""
+    if node.op == "dict":
+        return bool(node.args[1]) and all(isinstance(v, Node) and _reported(v) for v in node.args[1])
+    if node.op != "call":
+        return node.op == "const"
+    func = node.args[0]
+    return func.op == "attr" and func.args[1] in ("item", "tolist", "numpy") and not node.args[1]
 
 
 def _ends_gradient(node: Node) -> bool:

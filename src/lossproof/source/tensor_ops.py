@@ -167,7 +167,7 @@ def binary(op: str, left: Value, right: Value, hop: HopMaker) -> Value:
         return T(tags=inherit(a, b))
     result = handler(a, b, hop)
     if "num" in a.tags and "num" in b.tags:
-        result.tags = result.tags | {"num"}
+        result.tags = result.tags | {"num"} | ((a.tags & b.tags) & {"size"})
     return result
 
 
@@ -633,7 +633,7 @@ def _elementwise(name: str, t: T) -> T | None:
     if name in ("isnan", "isinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "isclose"):
         return T("", 0.0, 1.0, False, False, tags | {"bool"}, info=info)
     if name == "reciprocal":
-        return T("", 0.0 if t.nonnegative else None, None, t.positive, False, tags, info=info)
+        return T("", 0.0 if t.nonnegative else None, None, t.nonnegative, False, tags, info=info)
     if name in ("norm_layer", "layer_norm", "batch_norm", "instance_norm", "group_norm"):
         return T("affine", None, None, False, False, tags, info={"width": t.get("width"), "ndim": t.get("ndim")})
     if name == "dropout_alpha":
@@ -675,7 +675,9 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     if dim is not None and constant(dim) is not None:
         reduced = (constant(dim),)
     elif isinstance(dim, Seq):
-        reduced = tuple(constant(d) for d in dim.every()) if dim.rest is None else "some"
+        reduced = tuple(constant(d) for d in dim.every())
+        if dim.rest is not None and 0 not in reduced:
+            reduced = "some"  # (0, 2, 3) and on, as many as the rank has, is known to hold the batch
     elif dim is not None and not (isinstance(dim, Const) and dim.v is None):
         reduced = "some"
     tags = inherit(t) | (t.tags & {"loss", "weighted", "numpy"})
@@ -817,9 +819,9 @@ def shape_change(name: str, t: T, args: list[Value]) -> T:
         t = t.but(info={**(t.info or {}), "dim": None})
     if name in ("squeeze", "squeeze_"):
         if width == 1 and (first is None or first in (-1, 1)):
-            return _with(
-                t, width=None, ndim=None if rank is None and first is None else 1 if rank in (None, 2) else rank - 1
-            )
+            if rank is None and first is None:
+                return _with(t, width=None, ndim=None, flat=True)  # the last axis is gone, whatever else is
+            return _with(t, width=None, ndim=1 if rank in (None, 2) else rank - 1)
         return t
     if name in ("unsqueeze", "unsqueeze_"):
         if first == -1 or (first == 1 and rank in (None, 1)):
@@ -984,6 +986,9 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         count = constant(args[0]) if args and op == "chunk" else None
         if isinstance(count, int) and 0 < count <= 16:
             return Seq("tuple", (receiver,) * count)
+        along = kw.get("dim", args[0] if args else None)
+        if op == "unbind" and (along is None or constant(along) == 0):
+            return Seq("tuple", (), distribute(lambda t: t.but(info={**(t.info or {}), "element": True}), receiver))
         return Seq("tuple", (), receiver)
     if op == "where":
         if len(args) >= 2:
@@ -1065,6 +1070,8 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         if op == "size" and not args and not kw:
             return Seq("tuple", (), T(lo=0.0, tags=frozenset({"num", "size"})))
         return T(lo=0.0, tags=frozenset({"num", "size"}))
+    if op in ("stft", "fft", "cov", "diff"):
+        return T(tags=inherit(as_tensor(receiver)), info={"via": (op, as_tensor(receiver))})
     if op == "xlogy":
         return T(tags=inherit(as_tensor(receiver)))
     if op in ("nonzero", "bincount", "unique", "searchsorted", "histc"):
@@ -1282,9 +1289,35 @@ def terms_of(t: T) -> tuple[str, ...]:
         known = terms_of(inner)
         if known:
             return known
-        kind = _distance(inner)
+        kind = _distance(inner) or _likelihood(t)
+        return (kind,) if kind else ()
+    if via[0] == "neg":
+        kind = _likelihood(t)
         return (kind,) if kind else ()
     return ()
+
+
+def _likelihood(t: T) -> str:
+    """``nll`` for the negated mean of a picked log-softmax."""
+    negated = False
+    for _ in range(6):
+        via = t.get("via")
+        if via is None or via[0] not in ("neg", "mean", "sum") or not isinstance(via[1], T):
+            break
+        negated ^= via[0] == "neg"
+        t = via[1]
+    if not negated:
+        return ""
+    via = t.get("via")
+    if via is not None and via[0] == "add" and all(_log_times(p) for p in via[1:]):
+        return "bce"
+    return "nll" if t.act == "log_softmax" else ""
+
+
+def _log_times(t: T) -> bool:
+    """``y * log(p)``"""
+    via = t.get("via")
+    return via is not None and via[0] == "mul" and any(p.act in ("log", "logsigmoid") for p in via[1:])
 
 
 def _distance(t: T) -> str:

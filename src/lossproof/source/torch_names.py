@@ -11,6 +11,7 @@ FUNCTION_HOMES = (
     "torch.nn.functional.",
     "torch.special.",
     "torch.linalg.",
+    "torch.fft.",
     "torch.functional.",
     "torch._C._nn.",
     "torch.Tensor.",
@@ -41,6 +42,7 @@ SAME_OPERATION = {
     "log_sigmoid": "logsigmoid",
     "float_power": "pow",
     "logsumexp_": "logsumexp",
+    **{f"{kind}fft{n}": "fft" for kind in ("", "r") for n in ("", "2", "n")},
     **{f"{kind}avg_pool{n}d": "avg_pool" for kind in ("", "adaptive_") for n in (1, 2, 3)},
     **{f"{kind}max_pool{n}d": "max_pool" for kind in ("", "adaptive_") for n in (1, 2, 3)},
 }

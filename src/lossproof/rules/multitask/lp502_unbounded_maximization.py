@@ -198,6 +198,8 @@ def _unbounded(t: T, depth: int = 6) -> str | None:
         inner = via[1].get("via")
         if inner is not None and inner[0] in ("mean", "sum"):
             return None
+        if via[1].act == "affine" and (inner is None or inner[0] in ("linear", "conv")):
+            return "a squared output"
         return "a squared distance" if inner is not None and inner[0] == "sub" else None
     if via[0] in ("mean", "sum", "sqrt", "neg_neg"):
         return _unbounded(via[1], depth - 1)

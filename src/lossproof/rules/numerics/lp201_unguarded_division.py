@@ -103,6 +103,7 @@ from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.domain import is_target
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard, mask_in
 from lossproof.source.tensor_ops import as_tensor, same
@@ -110,7 +111,7 @@ from lossproof.source.values import T, number
 
 
 def check(fact: Operation) -> Iterator[Finding]:
-    if fact.op != "div" and not (fact.op == "pow" and fact.others and (number(fact.others[0]) or 0) < 0):
+    if fact.op != "div" and not (fact.op == "pow" and _whole_and_negative(fact)):
         return
     found = hazard(fact)
     if found is None:
@@ -118,6 +119,8 @@ def check(fact: Operation) -> Iterator[Finding]:
     t, reason = found
     if _mean_of_a_mask(fact, t):
         return  # LP304 says it better
+    if _share_of(fact, t):
+        return
     divisor = fact.quoted() or "a value"
     yield fact.finding(
         RULE,
@@ -127,23 +130,28 @@ def check(fact: Operation) -> Iterator[Finding]:
     )
 
 
+def _whole_and_negative(fact: Operation) -> bool:
+    """``x ** -1``, ``x ** -2``; of a fraction LP203 speaks."""
+    exponent = number(fact.others[0]) if fact.others else None
+    return exponent is not None and exponent < 0 and exponent == int(exponent)
+
+
+def _share_of(fact: Operation, t: T) -> bool:
+    """``p / p.sum(-1, keepdim=True)``: who writes this of a prediction has one that sums to something."""
+    via = t.get("via")
+    if via is None or via[0] != "sum" or not fact.others or not isinstance(via[1], T):
+        return False
+    known = via[1].act or via[1].get("via") is not None or is_target(via[1])
+    return not known and same(as_tensor(fact.others[0]), via[1])
+
+
 def _mean_of_a_mask(fact: Operation, denominator: T) -> bool:
     """``(x * mask).sum() / mask.sum()``"""
     via = denominator.get("via")
     if via is None or via[0] != "sum" or not fact.others:
         return False
     mask = mask_in(as_tensor(fact.others[0]))
-    return (mask is not None and same(mask, via[1])) or _multiplied(as_tensor(fact.others[0]), via[1])
-
-
-def _multiplied(t: T, mask: T, depth: int = 4) -> bool:
-    """Whether a sum is one of products with this mask (a comparison of whatever kind)."""
-    via = t.get("via")
-    if via is None or depth == 0 or "bool" not in mask.tags:
-        return False
-    if via[0] == "mul" and any(same(p, mask) for p in via[1:]):
-        return True
-    return any(isinstance(p, T) and _multiplied(p, mask, depth - 1) for p in via[1:])
+    return mask is not None and same(mask, via[1])
 
 
 RULE = Rule(

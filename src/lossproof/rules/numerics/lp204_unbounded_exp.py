@@ -111,7 +111,7 @@ from lossproof.source.values import T, alternatives, number
 
 # Names of what is the logarithm of something, or is kept small by custom: reasons to stay silent.
 _LOG_LIKE = re.compile(
-    r"log(?!it)|ln_|_ln|var|sigma|std|scale|(?<!o)rate|beta|lambda|prec|^lp_|temperature|^kl|kld", re.I
+    r"log(?!it)|ln_|_ln|^lv|_lv|var|sigma|std|scale|(?<!o)rate|beta|lambda|prec|^lp_|temperature|^kl|kld", re.I
 )
 _BOUNDED = {
     "cosine", "log_softmax", "logsigmoid", "log", "tanh", "sigmoid", "softmax", "normalized", "loss",
@@ -125,6 +125,8 @@ def check(fact: Operation) -> Iterator[Finding]:
         return
     if fact.op in ("exp", "pow"):
         powers = fact.operands() if fact.op == "exp" else _of_e(fact)
+        if any(x.act == "log_softmax" for x in powers):
+            return  # normalized in a loop, or under a flag
         for x in powers:
             reason = _grows(x)
             if reason is not None and not _named_logarithm(fact):

@@ -104,22 +104,25 @@ from itertools import product
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.evaluate import children
 from lossproof.source.facts import Operation, possible
 from lossproof.source.slices import returns_complement
 from lossproof.source.syntax import Function
-from lossproof.source.values import T
+from lossproof.source.values import Seq, T, constant
 
 _LOSS = re.compile(r"loss|criterion|objective", re.I)
 
 
 def check(fact: Operation) -> Iterator[Finding]:
-    if fact.op != "div" or not fact.others or not _trained_on(fact):
+    if fact.op != "div" or not fact.others:
         return
     overlaps = [_overlap(n) for _, n in possible(fact.others[0], fact.atoms)]
+    if not any(overlaps) or not _trained_on(fact) or _mapped(fact):
+        return
     for overlap, t in product(overlaps, fact.operands()):
         if overlap is None or not _union(t) or not _pools_batch(overlap) or _of_one_sample(overlap):
             continue
-        if any("batch" in atom.key.lower() for atom in fact.atoms):
+        if any("batch" in atom.key.lower() for atom in fact.atoms) or _optional_axes(fact):
             return  # somebody chose it
         yield fact.finding(
             RULE,
@@ -133,6 +136,33 @@ def _trained_on(fact: Operation) -> bool:
     """Whether the ratio is surely a loss: a Dice of which nobody is seen to train on it may be a metric."""
     # Any of the functions that lead here may show it; the outermost is often just ``main``.
     return any(_trains(frame.function) for frame in fact.frame.chain())
+
+
+def _optional_axes(fact: Operation) -> bool:
+    """Whether a test decides if the batch is one of the axes that are summed over."""
+    stack, seen = children(fact.node), 0
+    while stack and seen < 80:
+        node = stack.pop()
+        seen += 1
+        stack.extend(children(node))
+        if node.op != "phi":
+            continue
+        axes = [fact.value(n) for n in node.args[1:]]
+        if all(isinstance(a, Seq) and a.every() for a in axes):
+            held = {any(constant(i) == 0 for i in a.every()) for a in axes if isinstance(a, Seq)}
+            if len(held) == 2:
+                return True
+    return False
+
+
+def _mapped(fact: Operation) -> bool:
+    """``torch.vmap(one)(probs, masks)``: what looks like a batch is one sample of it."""
+    for frame in fact.frame.chain():
+        site = frame.base().site
+        called = site[1].args[0] if site is not None and site[1].op == "call" else None
+        if called is not None and called.op == "call" and getattr(called.args[0].at, "attr", "") == "vmap":
+            return True
+    return False
 
 
 def _trains(root: Function) -> bool:
@@ -187,7 +217,7 @@ def _sums(t: T, depth: int) -> int:
         return 0
     if via[0] in ("sum", "norm") or (via[0] == "mean" and t.get("reduced") == "all"):
         inner = via[1].get("via")
-        if inner is not None and inner[0] in ("add", "sub"):
+        if inner is not None and inner[0] in ("add", "sub", "maximum"):
             return _terms(via[1], depth - 1)
         return max(1, _sums(via[1], depth - 1))
     if via[0] == "dot":
@@ -200,7 +230,7 @@ def _sums(t: T, depth: int) -> int:
 def _terms(t: T, depth: int) -> int:
     """How many tensors are added: ``(1 - mask).sum()`` is the sum of one."""
     via = t.get("via")
-    if via is None or depth == 0 or via[0] not in ("add", "sub"):
+    if via is None or depth == 0 or via[0] not in ("add", "sub", "maximum"):
         return 0 if t.tags & {"const", "num"} else 1
     return sum(_terms(p, depth - 1) for p in via[1:3] if isinstance(p, T))
 

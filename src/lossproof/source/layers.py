@@ -50,11 +50,18 @@ def _harmless(word: str, cls: ClassInfo) -> bool:
 
 def holds_loss(cls: ClassInfo, attribute: str, words: Collection[str] = ()) -> bool:
     """``self.ce = nn.CrossEntropyLoss()``, ``self.act = nn.Sigmoid()``"""
-    for method in cls.methods.values():
-        for statement in ast.walk(method.node):
-            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
-                named = any(isinstance(t, ast.Attribute) and t.attr == attribute for t in statement.targets)
-                word = dotted(statement.value.func).rpartition(".")[2]
-                if named and (word in words if words else _harmless(word, cls)):
-                    return True
-    return False
+    return any((word in words) if words else _harmless(word, cls) for word in _built(cls).get(attribute, ()))
+
+
+def _built(cls: ClassInfo) -> dict[str, list[str]]:
+    """What the methods of a class store under each attribute: the last name of what is called to make it."""
+    if cls.built is None:
+        cls.built = {}
+        for method in cls.methods.values():
+            for statement in ast.walk(method.node):
+                if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
+                    word = dotted(statement.value.func).rpartition(".")[2]
+                    for target in statement.targets:
+                        if isinstance(target, ast.Attribute):
+                            cls.built.setdefault(target.attr, []).append(word)
+    return cls.built

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ClassInfo:
     """A class statement: its bases as written, its methods, and which of them store which attribute."""
 
-    __slots__ = ("_stores", "body_ir", "methods", "module", "name", "node", "owner", "qualname", "rests")
+    __slots__ = ("_stores", "body_ir", "built", "methods", "module", "name", "node", "owner", "qualname", "rests")
 
     def __init__(self, module: ParsedModule, node: ast.ClassDef, qualname: str, owner: Function | None) -> None:
         self.module = module
@@ -32,6 +32,7 @@ class ClassInfo:
         self.methods: dict[str, Function] = {}
         self.body_ir: FuncIR | None = None
         self._stores: dict[str, list[str]] | None = None
+        self.built: dict[str, list[str]] | None = None
         # What looking at the class rests on, as a mask of the ledger's.
         self.rests = 0
 

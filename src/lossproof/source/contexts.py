@@ -326,10 +326,12 @@ class Contexts:
         return found
 
     def _look_for_applications(self, function: Function, found: list[tuple[Frame, Node]]) -> None:
-        attributes: dict[str, None] = {}
+        # An attribute, and the file of the class that holds it.
+        attributes: dict[tuple[str, ParsedModule], None] = {}
         for frame, made, _ in self.instantiations(function.cls) if function.cls is not None else ():
             ir = lower(frame.function)
-            attributes.update({s.attr: None for s in ir.stores if _is_or_may_be(s.value, made)})
+            module = frame.function.module
+            attributes.update({(s.attr, module): None for s in ir.stores if _is_or_may_be(s.value, made)})
             for call in ir.calls:
                 if _is_or_may_be(call.args[0], made):
                     self._apply(function, frame, call, found)
@@ -340,11 +342,13 @@ class Contexts:
                             if inside is not None and inner.args[0].op == "param":
                                 self._apply(function, inside, inner, found)
                     attributes.update(self._attributes_of(frame, call, made))
-        for attribute in attributes:
-            for _, at, holder in self.sites(attribute, function.module)[:MAX_CALLERS]:
+        for attribute, module in attributes:
+            for there, at, holder in self.sites(attribute, module):
+                if there is not module or len(found) >= MAX_CALLERS:
+                    continue
                 self.ev.ledger.mask |= holder.rests
                 node = lower(holder).by_call.get(id(at))
-                if node is None or len(found) >= MAX_CALLERS:
+                if node is None:
                     continue
                 open_frame = self.ev.open_frame(holder)
                 if not self._apply(function, open_frame, node, found):
@@ -365,9 +369,9 @@ class Contexts:
         path, root = function.module.path, self.ev.project.root
         return _TRIED_OUT.search(path.removeprefix(root).replace("\\", "/")) is not None
 
-    def _attributes_of(self, frame: Frame, call: Node, made: Node) -> dict[str, None]:
+    def _attributes_of(self, frame: Frame, call: Node, made: Node) -> dict[tuple[str, ParsedModule], None]:
         """The attributes in which an object keeps a criterion that it is built with."""
-        found: dict[str, None] = {}
+        found: dict[tuple[str, ParsedModule], None] = {}
         for _, v in alternatives(self.ev.value(frame, call.args[0])):
             init = self.ev.class_member(v, "__init__") if isinstance(v, Cls) else None
             if not isinstance(init, Func):
@@ -377,7 +381,7 @@ class Contexts:
             for store in lower(init.function).stores:
                 held = given.get(store.value.args[0]) if store.value.op == "param" else None
                 if held is not None and _is_or_may_be(held, made):
-                    found[store.attr] = None
+                    found[store.attr, init.function.module] = None
         return found
 
     # ---- closing open frames

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from lossproof.check import Options, Report, check_paths
+from lossproof.source import cache as kept_answer
+from lossproof.source import session
 
 ROOT = Path(__file__).parent.parent
 CASES = (
@@ -162,6 +164,35 @@ def test_a_notebook(project: Path, tmp_path: Path) -> None:
     cells.insert(0, {"cell_type": "code", "source": "x = 1\n"})
     notebook.write_text(json.dumps({"cells": cells, "nbformat": 4, "metadata": {}}))
     assert said(check(project, cache)) == said(check(project, None))
+
+
+def test_a_file_that_is_edited_during_the_run_is_not_taken_for_what_was_read(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    assemble = session.Session._assemble
+
+    def edited_meanwhile(self: session.Session) -> None:
+        assemble(self)
+        rewrite(project / "alone.py", "dim=1", "dim=2 - 3")
+        rewrite(project / "model.py", "torch.sigmoid(self.fc(x))", "self.fc(x)")
+
+    monkeypatch.setattr(session.Session, "_assemble", edited_meanwhile)
+    monkeypatch.setattr(kept_answer, "RACY_NS", 0)  # as if the run had taken long
+    assert [f.rule for f in check(project, cache).findings] == ["LP102", "LP101"]
+    monkeypatch.setattr(session.Session, "_assemble", assemble)
+    assert [f.rule for f in check(project, cache).findings] == ["LP102"]
+
+
+def test_a_project_that_outgrows_a_small_one(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "SMALL_PROJECT", 1_000)
+    (project / "start.py").write_text("import train\nfrom model import Net\ntrain.train([], Net())\n")
+    (project / "table.py").write_text("x = 1\n")
+    cache = tmp_path / "cache"
+    check(project, cache)
+    for text in ("x = 1\n" * 1_000, "x = 1\n"):
+        (project / "table.py").write_text(text)
+        assert said(check(project, cache)) == said(check(project, None))
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"stamp": 1}', "null"])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Raised whenever the form of the entries changes.
 FORM = 3
-# A file changed this shortly before it was read may change again within the clock's resolution.
+# A file changed this shortly before a run began may change again within the clock's resolution.
 RACY_NS = 2_000_000_000
 
 
@@ -52,6 +52,8 @@ class Cache:
         self.path = os.path.join(folder, f"tree-{name}.json")
         self.stamp = [FORM, version, _own_code(), list(sys.version_info[:2]), os.getcwd()]
         self.units_path = os.path.join(folder, f"units-{name}.json")
+        # What changes while the run is under way must not pass for what was read.
+        self._began = time.time_ns()
         self._entry: dict[str, Any] | None = None
         self._changed: set[str] = set()
 
@@ -123,7 +125,6 @@ class Cache:
             return
         known: dict[str, list[Any]] = {}
         before = self._entry["files"] if self._entry is not None else {}
-        now = time.time_ns()
         try:
             for file in files:
                 status = os.stat(file.path)
@@ -135,11 +136,11 @@ class Cache:
                     data = consulted[file.path]
                     digest = _hash(data if data is not None else file.read())
                 modified = status.st_mtime_ns
-                known[file.path] = [status.st_size, modified if now - modified > RACY_NS else 0, digest]
+                known[file.path] = [status.st_size, modified if self._began - modified > RACY_NS else 0, digest]
         except OSError:
             return
         # The two files belong together: both bear the name of the run that wrote them.
-        run = f"{now:x}-{os.getpid():x}"
+        run = f"{self._began:x}-{os.getpid():x}"
         self._write({"stamp": self.stamp, "run": run, **record.entry()}, self.units_path)
         self._write(
             {

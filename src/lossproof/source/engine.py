@@ -132,7 +132,8 @@ def _fresh(
     collects = gc.isenabled()
     gc.disable()  # trees and value graphs live until the end: looking for garbage among them is a third of the time
     try:
-        session = Session(root, files, judge, cache.earlier(files) if cache is not None else None)
+        earlier = cache.earlier(files) if cache is not None else None
+        session = Session(root, files, judge, cache is not None, earlier)
         analysis = session.run(progress, jobs)
         if cache is not None and not session.stumbled:
             cache.write(files, session.rests_on(), analysis, session.record())

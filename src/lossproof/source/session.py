@@ -69,11 +69,16 @@ def _work(session: Session, paths: Sequence[str], sender: Connection) -> None:
 
 
 class Session:
-    def __init__(self, root: str, files: Sequence[SourceFile], judge: Judge, earlier: Earlier | None = None) -> None:
+    """``keep``: whether the next run wants to start from this one; ``earlier`` is the one that this starts from."""
+
+    def __init__(
+        self, root: str, files: Sequence[SourceFile], judge: Judge, keep: bool, earlier: Earlier | None
+    ) -> None:
         self.files = {f.path: f for f in files}
         self.line_maps: dict[str, LineMap] = {}
         self.data: dict[str, bytes] = {}
         self.judge = judge
+        self.keep = keep
         self.earlier = earlier
         self.analysis = Analysis()
         self.root = root
@@ -87,7 +92,9 @@ class Session:
         # The functions that start a backward pass, by file.
         self.starts: dict[str, list[str]] = {}
         self.trainers: set[str] = set()
+        # Bytes, of the files that matter and of the others.
         self.sizes: dict[str, int] = {}
+        self.others: dict[str, int] = {}
         self.units: dict[str, Unit] = {}
         self.outlines: dict[str, Outline] = {}
         self.parsed: set[str] = set()
@@ -116,7 +123,7 @@ class Session:
         self._consulted |= self.project.consulted
         for module in self.project.loaded():
             self.parsed.add(module.path)
-            if module.path not in self.outlines:
+            if self.keep and module.path not in self.outlines:
                 self.outlines[module.path] = outline.outline(module)
 
     def text(self, path: str) -> str:
@@ -134,10 +141,9 @@ class Session:
     def load_naming(self, name: str, near: str) -> Collection[str] | None:
         """Parse the files that call something by a name, or define such a class or derive from it.
 
-        A caller can only be in one of them.
-
-        The script that only builds a trainer mentions no loss; in a small project such files are looked at too. In a
-        large one a name that many files have is looked for in the same folder; those are given back.
+        A caller can only be in one of them. The script that only builds a trainer mentions no loss; in a small project
+        such files are looked at too. In a large one a name that many files have is looked for in the same folder; those
+        are given back.
         """
         key = (name, os.path.dirname(near) if self.large else "")
         if key in self._named:
@@ -181,7 +187,6 @@ class Session:
     def _read(self) -> None:
         """Which files matter, how large they are and what they name; all are read, or only those that changed."""
         earlier = self.earlier
-        others: dict[str, int] = {}
         marked: set[str] = set(earlier.marked if earlier is not None else ())
         for path, file in self.files.items():
             if earlier is not None and path not in earlier.changed:
@@ -204,15 +209,14 @@ class Session:
                 self.relevant.append(path)
                 self.sizes[path] = size
             else:
-                others[path] = size
+                self.others[path] = size
         self.analysis.marked = marked
-        self.small = sum(others.values()) <= SMALL_PROJECT
+        self.small = sum(self.others.values()) <= SMALL_PROJECT
         self.large = sum(self.sizes.values()) > LARGE_PROJECT
-        for path in others:
-            if not self.small:
+        if not self.small:
+            for path in self.others:
                 self.data.pop(path, None)
-        self.others = others
-        for path in [*self.relevant, *(others if self.small else ())]:
+        for path in [*self.relevant, *(self.others if self.small else ())]:
             known = earlier.names.get(path) if earlier is not None and path not in earlier.changed else None
             if known is None:
                 data = self.data[path] if path in self.data else self.files[path].read()
@@ -230,6 +234,11 @@ class Session:
         for path in self.files:
             if path not in earlier.changed and path in earlier.outlines:
                 self.outlines[path] = earlier.outlines[path]
+        if (self.small, self.large) != (
+            earlier.bytes(relevant=False) <= SMALL_PROJECT,
+            earlier.bytes(relevant=True) > LARGE_PROJECT,
+        ):
+            return self.relevant  # names are looked up in other ways now
         touched: set[str] = set()
         for path in earlier.changed:
             self.load(path)

@@ -90,6 +90,10 @@ class Earlier:
         self._moved = {displays[path]: path for path in changed if path in displays}
         self._touched: set[int] | None = None
 
+    def bytes(self, *, relevant: bool) -> int:
+        """The size of the files that mattered, or of the others."""
+        return sum(size for matters, size in self.files.values() if matters is relevant)
+
     def unit(self, path: str, touched: set[str], outlines: Mapping[str, Outline]) -> Unit | None:
         """A file's findings as they stand now, or ``None`` where they have to be looked for again."""
         known = self._units.get(path)

@@ -71,7 +71,7 @@ class Operations:
         behind = {id(step.node): self._behind(step) for step in steps}
         covered = {id(fact.node) for facts in behind.values() for fact in facts}
         spine = self._spine(function)
-        partial_sums = {id(p) for step in steps for p in inner_sums(step.node)}
+        partial_sums = _partial_sums([step.node for step in steps])
         floored = {id(n) for step in steps for n in self._floored(step)}
         for step in steps:
             if _METRICS.search(self.slices.path_of(step.frame.function)):
@@ -472,10 +472,27 @@ def summands(node: Node) -> list[Node]:
     return [node]
 
 
-def inner_sums(node: Node) -> list[Node]:
-    if node.op == "bin" and node.args[0] in ("+", "-"):
-        return [n for n in (node.args[1], node.args[2]) if n.op == "bin" and n.args[0] in ("+", "-")]
-    return []
+def _partial_sums(nodes: list[Node]) -> set[int]:
+    """The sums that are a part of another: in its expression, or of some of its terms once more (for a report)."""
+    sums = [node for node in nodes if _is_sum(node)]
+    found = {id(part) for node in sums for part in node.args[1:] if _is_sum(part)}
+    whole = [(node, frozenset(_terms(node))) for node in sums if id(node) not in found]
+    found.update(id(node) for node, terms in whole if any(terms < others for _, others in whole))
+    return found
+
+
+def _is_sum(node: Node) -> bool:
+    return node.op == "bin" and node.args[0] in ("+", "-")
+
+
+def _terms(node: Node) -> Iterator[int]:
+    stack = [node]
+    while stack:
+        part = stack.pop()
+        if _is_sum(part):
+            stack.extend(part.args[1:])
+        else:
+            yield id(part)
 
 
 def late_operands(operations: Operations, step: Step) -> list[Node]:

@@ -10,6 +10,11 @@ from lossproof.problem import CannotRun
 
 def write_atomically(path: str, content: str) -> None:
     """Write beside the file, then put it in its place. A file keeps its permissions; a link is written through."""
+    write_bytes_atomically(path, content.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes_atomically(path: str, content: bytes) -> None:
+    """The same for what has its encoding already."""
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a device has no "half of one"
         _write_through(path, target, content)
@@ -17,7 +22,7 @@ def write_atomically(path: str, content: str) -> None:
     temporary = ""
     try:
         descriptor, temporary = _beside(target)
-        with open(descriptor, "w", encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
+        with open(descriptor, "wb") as stream:
             stream.write(content)
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
@@ -36,9 +41,9 @@ def _beside(target: str) -> tuple[int, str]:
     return os.open(path, flags, 0o600), path
 
 
-def _write_through(path: str, target: str, content: str) -> None:
+def _write_through(path: str, target: str, content: bytes) -> None:
     try:
-        with open(target, "w", encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
+        with open(target, "wb") as stream:
             stream.write(content)
     except OSError as error:
         raise CannotRun(f"{path}: cannot write: {(error.strerror or str(error)).lower()}") from None

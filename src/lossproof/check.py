@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 
 from lossproof import cachedir, config
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from lossproof.finding import Finding, Location
     from lossproof.selection import Layer
+    from lossproof.source.discover import SourceFile
     from lossproof.source.facts import Fact
     from lossproof.source.suppress import Suppression
     from lossproof.source.texts import Texts
@@ -57,6 +58,7 @@ class Options:
         stdin: tuple[str, bytes] | None = None,
         progress: Progress | None = None,
         one_shot: bool = False,
+        overlay: Mapping[str, bytes] | None = None,
     ) -> None:
         _must_be("min-severity", min_severity, SEVERITIES)
         _must_be("min-confidence", min_confidence, CONFIDENCES)
@@ -81,6 +83,8 @@ class Options:
         self.progress = progress
         # The process ends after this check: what it built need not be freed.
         self.one_shot = one_shot
+        # Contents by absolute path that stand in for what is on disk: an editor's buffers, a fix on trial.
+        self.overlay: Mapping[str, bytes] = overlay or {}
 
 
 _NO_CONFIG = config.Config()
@@ -91,6 +95,7 @@ class Report:
 
     def __init__(self, found: Discovery, texts: Texts) -> None:
         self.root = found.root
+        self.files: list[SourceFile] = found.files
         self.texts = texts
         self.findings: list[Finding] = []
         self.unresolved: list[Location] = []
@@ -176,12 +181,16 @@ def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Dis
         excludes.append((settings.folder, Patterns(settings.extend_exclude)))
     if options.extend_exclude:
         excludes.append((here, Patterns(options.extend_exclude)))
-    return discover(
+    found = discover(
         [os.fspath(path) for path in paths],
         filter=Filter(names, excludes, options.respect_gitignore),
         force_exclude=options.force_exclude,
         stdin=options.stdin,
     )
+    if options.overlay:
+        for file in found.files:
+            file.content = options.overlay.get(file.path, file.content)
+    return found
 
 
 def _must_be(name: str, value: str | None, choices: Sequence[str]) -> None:

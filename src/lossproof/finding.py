@@ -51,11 +51,26 @@ class Location:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """New text for a stretch of source, as ``Location`` counts it; where the stretch is empty it is an insertion."""
+
+    location: Location
+    text: str
+
+
+@dataclass(frozen=True)
 class Remedy:
-    """How a finding is mended: one line for a person, and whether a command can do it."""
+    """How a finding is mended: one line for a person, and whether a command can do it.
+
+    ``fixable`` is ``safe`` where what the program computes on moderate values is unchanged and its other callers are
+    served, ``unsafe`` where the objective changes for the better, else ``no``. ``edits`` belong together: all of them
+    or none. ``note`` says what they change, or why there are none.
+    """
 
     hint: str = ""
-    fixable: str = "no"  # "safe" | "unsafe" | "no"
+    fixable: str = "no"
+    edits: tuple[Edit, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,24 @@ class Finding:
         }
         if where.cell is not None:
             record["cell"] = where.cell
+        if self.remedy.note or self.remedy.edits:
+            record["fix"] = {"note": self.remedy.note, "edits": [_edit(edit) for edit in self.remedy.edits]}
         return record
+
+
+def _edit(edit: Edit) -> dict[str, Any]:
+    where = edit.location
+    record: dict[str, Any] = {
+        "path": where.path,
+        "line": where.line,
+        "column": where.column,
+        "end_line": where.end_line,
+        "end_column": where.end_column,
+        "text": edit.text,
+    }
+    if where.cell is not None:
+        record["cell"] = where.cell
+    return record
 
 
 def _related(hop: Location) -> dict[str, Any]:

@@ -6,11 +6,13 @@ exit codes: 0 nothing found, 1 findings, 2 could not run
 from __future__ import annotations
 
 import argparse
+import os
 
 from lossproof import config
 from lossproof.check import Options, check_paths, find_files
 from lossproof.cli import output
 from lossproof.cli.progress import Bar
+from lossproof.problem import CannotRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", action="append", metavar="RULES", help=help)
     group.add_argument("--min-severity", choices=config.SEVERITIES, help="leave out what is less grave")
     group.add_argument("--min-confidence", choices=config.CONFIDENCES, help="leave out what is less certain")
+
+    group = parser.add_argument_group("fixes", "a safe fix keeps what the program computes; an unsafe one improves it")
+    group.add_argument("--fix", action="store_true", help="mend what can be mended safely")
+    group.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: the unsafe fixes too")
+    group.add_argument("--diff", action="store_true", help="print what --fix would change, and change nothing")
+    group.add_argument("--show-fixes", action="store_true", help="list each fix that was made")
 
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=config.FORMATS, help="how to report (default: text)")
@@ -99,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         output.show_files(find_files(paths, options))
         return 0
     name = output.format_name(args, settings)
+    if args.fix or args.diff:
+        return _mend(args, paths, options, name, bar)
     try:
         report = check_paths(paths, options)
     finally:
@@ -106,6 +116,23 @@ def run(args: argparse.Namespace) -> int:
             bar.close()
     output.show(report, name, args, settings)
     return 1 if report.findings and not args.exit_zero else 0
+
+
+def _mend(args: argparse.Namespace, paths: list[str], options: Options, name: str, bar: Bar | None) -> int:
+    """Mend, or show what would be: 0 nothing (left) to do, 1 findings (or changes) left."""
+    from lossproof.cli import fixes
+    from lossproof.mend import mend
+
+    if options.update_baseline:
+        raise CannotRun("--update-baseline does not go with --fix or --diff: mend first, then accept what is left")
+    try:
+        mended = mend(paths, options, unsafe=args.unsafe_fixes)
+    finally:
+        if bar is not None:
+            bar.close()
+    piped = (os.path.abspath(options.stdin[0]), options.stdin[1]) if options.stdin is not None else None
+    left = fixes.show(mended, name, args, options.config, piped)
+    return 1 if left and not args.exit_zero else 0
 
 
 def _listed(values: list[str] | None) -> list[str] | None:

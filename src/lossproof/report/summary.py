@@ -38,6 +38,10 @@ def remarks(report: Report) -> list[str]:
         hidden.append(f"{report.known} known to the baseline")
     if hidden:
         said.append(f"Not shown: {', '.join(hidden)}.")
+    safe, unsafe = (sum(f.remedy.fixable == kind for f in report.findings) for kind in ("safe", "unsafe"))
+    if safe or unsafe:
+        more = f" ({unsafe} more with --unsafe-fixes)" if unsafe and safe else ""
+        said.append(f"--fix mends {safe or unsafe}{more}." if safe else f"--fix --unsafe-fixes mends {unsafe}.")
     if report.show_unresolved:
         if report.unresolved:
             values = plural(len(report.unresolved), "value")

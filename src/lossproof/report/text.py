@@ -85,6 +85,12 @@ def _finding(finding: Finding, texts: Texts, bar: str) -> Iterator[Line]:
     yield []
     if finding.remedy.hint:
         yield [("  help: ", "bold green"), (finding.remedy.hint, "")]
+    remedy = finding.remedy
+    if remedy.edits:
+        flags = "--fix" if remedy.fixable == "safe" else "--fix --unsafe-fixes"
+        yield [("  fix:  ", "bold green"), (f"{flags}: {remedy.note}" if remedy.note else flags, "")]
+    elif remedy.note:
+        yield [("  fix:  ", "bold"), (remedy.note, "dim")]
     yield [("  more: ", "bold"), (f"lossproof explain {finding.rule}", "")]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lossproof.source.units import Earlier, Record
 
 # Raised whenever the form of the entries changes.
-FORM = 3
+FORM = 4
 # A file changed this shortly before a run began may change again within the clock's resolution.
 RACY_NS = 2_000_000_000
 
@@ -59,8 +59,6 @@ class Cache:
 
     def read(self, files: Sequence[SourceFile], matters: Any, *, unresolved: bool = True) -> Kept | None:
         """The kept answer, if every file is as it was (or is one that never mattered and still does not)."""
-        if any(f.content is not None for f in files):
-            return None
         try:
             with open(self.path, "rb") as stream:
                 entry = json.load(stream)
@@ -75,6 +73,11 @@ class Cache:
                 old = known.get(file.path)
                 if old is None:
                     return None
+                if file.content is not None:  # an editor's buffer, standard input, a fix on trial
+                    if (_hash(file.content) != old[2]) if old[2] else matters(file.content):
+                        changed.add(file.path)
+                    _mark(entry["marked"], file.path, file.content)
+                    continue
                 status = os.stat(file.path)
                 if old[0] == status.st_size and old[1] == status.st_mtime_ns:
                     continue
@@ -91,7 +94,7 @@ class Cache:
             kept = Kept(entry, unresolved)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None
-        if refreshed:
+        if refreshed and all(f.content is None for f in files):
             self._write(entry)
         return kept
 
@@ -122,7 +125,7 @@ class Cache:
     ) -> None:
         """Keep an answer. ``consulted`` are the files that it rests on, with their content where it is at hand."""
         if any(f.content is not None for f in files):
-            return
+            return  # not what is on disk
         known: dict[str, list[Any]] = {}
         before = self._entry["files"] if self._entry is not None else {}
         try:

@@ -6,9 +6,11 @@ A ``LossCall`` is one call of a loss function, in one context, with what is know
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lossproof.finding import Finding, Location, Remedy, Severity
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.values import Atoms, Hop, T, Thunk, Union, Value, alternatives, combine, consistent
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
     from lossproof.source.syntax import ParsedModule
+
+
+Fix = Callable[[Patch], tuple[str, str]]
+"""Puts edits into a patch; gives ``safe`` or ``unsafe`` and, in a line, what changes. May raise ``Unfixable``."""
 
 
 def location(module: ParsedModule, at: Any, message: str = "") -> Location:
@@ -79,6 +85,7 @@ class Fact:
         at: Any = None,
         place: Location | None = None,
         hint: str | None = None,
+        fix: Fix | None = None,
     ) -> Finding:
         trace = hops or (because.trace if because is not None else ())
         if place is None:
@@ -93,10 +100,27 @@ class Fact:
             place,
             related + tuple(c for c in callers if c not in related),
             confidence,
-            Remedy(hint if hint is not None else rule.hint),
+            self._remedy(hint if hint is not None else rule.hint, fix),
             rule.evidence,
             "source",
         )
+
+    def _remedy(self, hint: str, fix: Fix | None) -> Remedy:
+        """What a command can do about it. Whatever goes wrong in a fix, the finding stands."""
+        if fix is None:
+            return Remedy(hint)
+        patch = Patch(self.ev.ledger)
+        steps, nesting = self.ev.steps, self.ev.nesting
+        try:
+            kind, note = fix(patch)
+            edits = patch.edits()
+        except Unfixable as reason:
+            return Remedy(hint, note=f"not mended by a command: {reason}")
+        except Exception:  # a fault of ours in a fix must not cost the finding
+            return Remedy(hint)
+        finally:
+            self.ev.steps, self.ev.nesting = steps, nesting
+        return Remedy(hint, kind, edits, note) if edits else Remedy(hint)
 
     def _callers(self) -> tuple[Location, ...]:
         """The calls through which this context was reached, the outermost first."""
@@ -215,14 +239,27 @@ class GradientCut(Fact):
 
 
 class KeptLoss(Fact):
-    """A loss that is kept with its graph; ``trains``: in the loop that trains on it."""
+    """A loss that is kept with its graph; ``trains``: in the loop that trains on it. ``kept`` is the expression."""
 
-    __slots__ = ("trains",)
+    __slots__ = ("kept", "trains")
     sort = "kept"
 
-    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, trains: bool) -> None:
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, trains: bool, kept: Any) -> None:
         super().__init__(ev, frame, node, atoms)
         self.trains = trains
+        self.kept = kept
+
+    def carriers(self, caller: Frame, call: Node) -> list[Any]:
+        """The arguments of a meter's call that are losses with their graph."""
+        _, positional, named = call.args
+        given = [*zip(call.at.args, positional, strict=False)]
+        given += [(k.value, node) for k, (_, node) in zip(call.at.keywords, named, strict=False)]
+        return [at for at, node in given if any(map(_has_graph, alternatives(self.ev.value(caller, node))))]
+
+
+def _has_graph(option: tuple[Atoms, Value]) -> bool:
+    value = option[1]
+    return isinstance(value, T) and "loss" in value.tags and not value.tags & {"detached", "num"}
 
 
 class SoftmaxCall(Fact):

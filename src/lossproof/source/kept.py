@@ -85,7 +85,7 @@ class KeptLosses:
                 continue
             is_loss = (trains or validates) and any(isinstance(v, T) and "loss" in v.tags for v in known)
             if is_loss or self._trained_on(where, term):
-                yield KeptLoss(ev, frame, node, atoms, trains)
+                yield KeptLoss(ev, frame, node, atoms, trains, _written(node, value))
                 return
 
     def _grows(self, frame: Frame, node: Node) -> bool:
@@ -262,6 +262,16 @@ def _kept(function: Function) -> Iterator[tuple[Node, Node, Any]]:
             if phi is not None and any(_arrives(back, node) for back in phi.args[1:]):
                 yield node, other, None
                 break
+
+
+def _written(node: Node, value: Node) -> Any:
+    """The expression that is added or appended, as it stands there (a name's node is what it was bound to)."""
+    at = node.at
+    if isinstance(at, ast.AugAssign):
+        return at.value
+    if isinstance(at, ast.BinOp):
+        return at.right if node.args[2] is value else at.left
+    return at.args[0]
 
 
 def _scaled_loop(node: Node) -> Node | None:

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lossproof.finding import Finding, Location
+    from lossproof.finding import Finding, Location, Remedy
 
 
 def location_record(place: Location) -> dict[str, Any]:
@@ -19,6 +19,18 @@ def location_of(place: dict[str, Any]) -> Location:
     return Location(**place)
 
 
+def remedy_record(remedy: Remedy) -> list[Any]:
+    edits = [[location_record(edit.location), edit.text] for edit in remedy.edits]
+    return [remedy.hint, remedy.fixable, edits, remedy.note]
+
+
+def remedy_of(record: list[Any]) -> Remedy:
+    from lossproof.finding import Edit, Remedy
+
+    hint, fixable, edits, note = record
+    return Remedy(hint, fixable, tuple(Edit(location_of(place), text) for place, text in edits), note)
+
+
 def finding_record(finding: Finding) -> dict[str, Any]:
     return {
         "rule": finding.rule,
@@ -28,14 +40,14 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "location": location_record(finding.location),
         "related": [location_record(hop) for hop in finding.related],
         "confidence": finding.confidence,
-        "remedy": [finding.remedy.hint, finding.remedy.fixable],
+        "remedy": remedy_record(finding.remedy),
         "evidence": finding.evidence,
         "eye": finding.eye,
     }
 
 
 def finding_of(record: dict[str, Any]) -> Finding:
-    from lossproof.finding import Finding, Remedy, Severity
+    from lossproof.finding import Finding, Severity
 
     return Finding(
         record["rule"],
@@ -45,7 +57,7 @@ def finding_of(record: dict[str, Any]) -> Finding:
         location_of(record["location"]),
         tuple(location_of(hop) for hop in record["related"]),
         record["confidence"],
-        Remedy(*record["remedy"]),
+        remedy_of(record["remedy"]),
         record["evidence"],
         record["eye"],
     )

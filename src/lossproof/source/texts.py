@@ -66,11 +66,19 @@ class Texts:
 
 def decode(data: bytes) -> str:
     """Text by the rules of Python: a byte-order mark, a coding comment in the first two lines, else UTF-8."""
+    return data.removeprefix(codecs.BOM_UTF8).decode(encoding(data), "replace")
+
+
+def encoding(data: bytes) -> str:
+    """The name of the codec that a file is written in."""
     if data.startswith(codecs.BOM_UTF8):
-        return data[3:].decode("utf-8", "replace")
+        return "utf-8"
     declared = re.search(_CODING, b"\n".join(data[:400].splitlines()[:2]))
-    name = declared[1].decode("ascii", "replace") if declared else "utf-8"
+    if declared is None:
+        return "utf-8"
+    name = declared[1].decode("ascii", "replace")
     try:
-        return data.decode(name, "replace")
-    except LookupError:
-        return data.decode("utf-8", "replace")
+        b" ".decode(name, "replace")
+    except LookupError:  # no codec, or none of text
+        return "utf-8"
+    return name

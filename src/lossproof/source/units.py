@@ -108,11 +108,20 @@ class Earlier:
         unit.rests = [self._keys[i] for i in rests]
         for record in findings:
             finding = finding_of(record)
-            places = [self._move(place, outlines) for place in (finding.location, *finding.related)]
+            edits = finding.remedy.edits
+            places = [
+                self._move(place, outlines)
+                for place in (finding.location, *finding.related, *(edit.location for edit in edits))
+            ]
             kept = [place for place in places if place is not None]
             if len(kept) < len(places):
                 return None
-            unit.findings.append(replace(finding, location=kept[0], related=tuple(kept[1:])))
+            hops = len(finding.related) + 1
+            remedy = finding.remedy
+            if edits:
+                moved = tuple(replace(edit, location=place) for edit, place in zip(edits, kept[hops:], strict=True))
+                remedy = replace(remedy, edits=moved)
+            unit.findings.append(replace(finding, location=kept[0], related=tuple(kept[1:hops]), remedy=remedy))
         for record in unresolved:
             place = self._move(location_of(record), outlines)
             if place is None:

@@ -91,10 +91,13 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import KeptLoss
 
 
@@ -104,7 +107,24 @@ def check(fact: KeptLoss) -> Iterator[Finding]:
         if fact.trains
         else "a validation loss is summed with gradients on: every batch's graph stays in memory"
     )
-    yield fact.finding(RULE, what, confidence="likely")
+    yield fact.finding(RULE, what, confidence="likely", fix=partial(_fix, fact))
+
+
+def _fix(fact: KeptLoss, patch: Patch) -> tuple[str, str]:
+    module, term = fact.module, fact.kept
+    site = fact.frame.base().site
+    if site is not None:
+        # In a meter, which others may feed with plain numbers: the graph is cut where the loss is handed over.
+        caller, call = site
+        module = caller.function.module
+        losses = fact.carriers(caller, call)
+        if len(losses) != 1:
+            raise Unfixable("it is not clear which argument carries the graph")
+        term = losses[0]
+    if isinstance(term, (ast.Tuple, ast.List, ast.Dict, ast.Starred)):
+        raise Unfixable("the loss is kept together with other things")
+    patch.method(module, term, "detach()")
+    return "safe", "the value is kept, the graph is not"
 
 
 RULE = Rule(

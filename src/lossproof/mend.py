@@ -13,10 +13,12 @@ import json
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
+from lossproof.report.place import place
 from lossproof.source.discover import SourceFile
 from lossproof.source.texts import decode, encoding
 
@@ -83,8 +85,27 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
         chosen = _chosen(report.findings, unsafe, barred)
         if not chosen:
             break
-        fixed += _pass(report, chosen, overlay, before, barred, failed)
-        report = check_paths(paths, options)
+        trials = [chosen]
+        while trials:
+            trial = trials.pop()
+            kept = dict(overlay)
+            made = _pass(report, trial, overlay, before, barred, failed)
+            after = check_paths(paths, options)
+            wrong = _unmended(report.findings, after.findings, made)
+            if not wrong:
+                fixed += made
+                report = after
+                if len(chosen) > len(trial):
+                    break  # the places of the others have moved: look again
+                continue
+            # One of them did not do what it promised: none of this trial stays, and each is tried alone.
+            overlay.clear()
+            overlay.update(kept)
+            if len(made) > 1:
+                barred.difference_update(finding.remedy.edits for finding in made)
+                trials.extend([finding] for finding in reversed(made))
+            else:
+                failed += [f"{place(f.location)}: {f.rule} not mended: {wrong}" for f in made]
     options.one_shot, options.overlay = one_shot, given
     changes = [
         Change(path, file.display, data, overlay[path])
@@ -92,6 +113,21 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
         if overlay[path] != data
     ]
     return Mended(report, fixed, changes, failed)
+
+
+def _unmended(before: list[Finding], after: list[Finding], made: list[Finding]) -> str:
+    """What is still, or newly, wrong after some fixes; empty if each has done what it promised."""
+    left = Counter((f.rule, f.path) for f in after)
+    known = Counter((f.rule, f.path) for f in before)
+    promised = Counter((f.rule, f.path) for f in made)
+    for key, count in promised.items():
+        if left[key] > known[key] - count:
+            return "the finding would still be there"
+    grave = {(f.rule, f.path) for f in after if f.severity.value != "info"}
+    for rule, path in sorted(grave):
+        if left[rule, path] > known[rule, path]:
+            return f"{rule} would come up in {path} instead"
+    return ""
 
 
 def _chosen(findings: Iterable[Finding], unsafe: bool, barred: set[tuple[Edit, ...]]) -> list[Finding]:

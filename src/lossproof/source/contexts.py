@@ -179,7 +179,7 @@ class Contexts:
             return self.ev.open_instance(found.info) if isinstance(found, Cls) else None
 
     def _only_network(self, module: ParsedModule) -> Value | None:
-        own = [Cls(info) for info in module.classes if info.owner is None and self._is_network(Cls(info))]
+        own = [Cls(info) for info in module.classes if info.owner is None and self.is_network(info)]
         parts: set[ClassInfo] = set()
         for cls in own:
             for other in own:
@@ -188,7 +188,9 @@ class Contexts:
         whole = [cls for cls in own if cls.info not in parts]
         return whole[0] if len(whole) == 1 else None
 
-    def _is_network(self, cls: Cls) -> bool:
+    def is_network(self, info: ClassInfo) -> bool:
+        """Whether a class is a network, not a criterion."""
+        cls = Cls(info)
         forward = self.ev.class_member(cls, "forward")
         base = self.ev.library_base(cls)
         if not base.startswith(("torch.nn.", "pytorch_lightning.", "lightning.")):

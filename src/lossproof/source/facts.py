@@ -150,7 +150,7 @@ def _distinct(places: list[Location], last: Location) -> list[Location]:
 class LossCall(Fact):
     """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
 
-    __slots__ = ("_target", "input", "kind", "settings", "word")
+    __slots__ = ("_target", "input", "kind", "peers", "settings", "word")
     sort = "loss"
 
     def __init__(
@@ -164,9 +164,12 @@ class LossCall(Fact):
         input: Value,
         target: Value | Thunk,
         settings: dict[str, Value],
+        peers: Callable[[Frame, Node, Atoms], list[LossCall]],
     ) -> None:
         super().__init__(ev, frame, node, atoms)
         self.kind = kind
+        # Finds the losses that another call may be.
+        self.peers = peers
         self.word = word
         self.input = input
         self._target = target

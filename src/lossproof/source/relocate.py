@@ -443,12 +443,7 @@ class _Move:
                 if not all(wanted(v) or isinstance(v, T) for v in values):
                     raise Unfixable(f"`{_written(call.func)}` in `{function.qualname}` is also something else")
                 found.append((function, call))
-            elif (
-                networks
-                and not self._inside(function)
-                and _NETWORK.search(_last(call.func))
-                and all(isinstance(v, T) for v in values)
-            ):
+            elif networks and self._may_be_network(function, call, values):
                 if not self._sole_network():
                     raise Unfixable(
                         f"`{_written(call.func)}` in `{function.qualname}` ({function.module.display}) may be the same "
@@ -641,9 +636,7 @@ class _Move:
             return "pass"
         if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and at is parent.value:
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
-            for target in targets:
-                self._may_hold(function, target, keys)
-            return "pass"
+            return "pass" if all(map(self._may_hold, targets)) else "other"
         if isinstance(parent, (ast.Tuple, ast.List)) and isinstance(tree.parent(parent), ast.Assign):
             return "pass"
         if isinstance(parent, (ast.Tuple, ast.List, ast.Dict)) and id(parent) in carried:
@@ -701,12 +694,12 @@ class _Move:
                     return "sink"
         return "other"
 
-    def _may_hold(self, function: Function, target: Any, keys: frozenset[Key]) -> None:
-        """Names may hold the value; what outlives the function may be read by others."""
-        if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
-            return  # an entry of a dictionary of the function's own
-        if isinstance(target, (ast.Attribute, ast.Subscript)):
-            raise Unfixable(f"the activated value is also kept in `{_written(target)}`")
+    @staticmethod
+    def _may_hold(target: Any) -> bool:
+        """Names may hold the value, and an own dictionary's entries; what outlives the function others may read."""
+        if isinstance(target, ast.Subscript):
+            return isinstance(target.value, ast.Name)
+        return not isinstance(target, ast.Attribute)
 
     # ---- the edits
 
@@ -952,10 +945,10 @@ class _Flow:
         if found and isinstance(at, ast.Call) and node.at is at and _is_bound(at) and id(at) not in self.leaves:
             if at not in self.bounds:
                 self.bounds.append(at)
-                method = isinstance(at.func, ast.Attribute) and not (
-                    isinstance(at.func.value, ast.Name) and at.func.value.id == "torch"
-                )
-                self.passed[id(at)] = at.func.value if method else at.args[0]
+                func: Any = at.func
+                root = getattr(func, "value", None)
+                by_name = root is None or (isinstance(root, ast.Name) and root.id == "torch")
+                self.passed[id(at)] = at.args[0] if by_name else root
         return found
 
     def _keys(self, node: Node) -> frozenset[Key]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lossproof.source.evaluate import Evaluator
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
+    from lossproof.source.origins import Place
     from lossproof.source.syntax import ParsedModule
 
 
@@ -225,6 +226,54 @@ class KeptLoss(Fact):
         self.trains = trains
 
 
+class FocalLoss(Fact):
+    """A focal term, ``(1 - p) ** gamma * log(p)``, in one context; ``node`` is the power.
+
+    ``settings`` are what ``gamma`` is, with where that was written; ``alone``: no other exponent stands in the loss.
+    ``guarded``: ``1 - p`` cannot become zero, or no gradient comes through it. ``scales`` multiply every term alike.
+    ``spoiled`` says why ``p`` is not the probability of the class: ``reduced``, ``weighted`` or ``smoothed``, where, and
+    whether only if somebody asks for it.
+    """
+
+    __slots__ = ("alone", "guarded", "scales", "settings", "spoiled")
+    sort = "focal"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.settings: list[Setting] = []
+        self.alone = True
+        self.guarded = False
+        self.scales: list[Setting] = []
+        self.spoiled: list[tuple[str, Place, bool]] = []
+
+
+class FocalCall(Fact):
+    """A library's focal loss and what it is given. ``guards``: saturated probabilities keep a finite gradient."""
+
+    __slots__ = ("guards", "settings", "two_sided", "word")
+    sort = "focal_call"
+
+    def __init__(
+        self, ev: Evaluator, frame: Frame, node: Node, word: str, guards: bool, two_sided: bool, settings: list[Setting]
+    ) -> None:
+        super().__init__(ev, frame, node, ())
+        self.word = word
+        self.guards = guards
+        self.two_sided = two_sided
+        self.settings = settings
+
+
+class Setting:
+    """A number that somebody chose: its value where it is known, and where it was written."""
+
+    __slots__ = ("name", "place", "value")
+
+    def __init__(self, name: str, value: float | None, place: Place) -> None:
+        self.name = name
+        self.value = value
+        self.place = place
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -307,4 +356,17 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = [
+    "Fact",
+    "FocalCall",
+    "FocalLoss",
+    "GradientCut",
+    "KeptLoss",
+    "LossCall",
+    "Operation",
+    "Setting",
+    "SoftmaxCall",
+    "combine",
+    "location",
+    "possible",
+]

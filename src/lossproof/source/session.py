@@ -20,11 +20,13 @@ from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, location
+from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
+from lossproof.source.origins import Origins
 from lossproof.source.outline import Outline
 from lossproof.source.project import Project
 from lossproof.source.softmaxes import softmax_calls
@@ -115,6 +117,8 @@ class Session:
         self.kept = KeptLosses(
             self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients, self.trainers
         )
+        self.origins = Origins(self.ev, self.contexts)
+        self.focals = Focals(self.ev, self.contexts, self.origins, self.operations.slices)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -403,7 +407,7 @@ class Session:
                 progress(i + 1, len(paths))
 
     def _module(self, module: ParsedModule) -> None:
-        steps = [self.arithmetic, self.bookkeeping]
+        steps = [self.arithmetic, self.bookkeeping, self.focusing]
         if "oft" in module.source:
             steps.append(self.softmaxes)
         for function in module.functions:
@@ -439,6 +443,10 @@ class Session:
 
     def bookkeeping(self, function: Function) -> None:
         for fact in (*self.kept.facts(function), *self.gradients.facts(function)):
+            self.emit(fact)
+
+    def focusing(self, function: Function) -> None:
+        for fact in self.focals.facts(function):
             self.emit(fact)
 
     def softmaxes(self, function: Function) -> None:

@@ -21,7 +21,21 @@ from lossproof.source.slices import METRIC_CLASS, Slices
 from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import MASK_NAME, as_tensor
 from lossproof.source.torch_names import KEEP, LOSS_FUNCTION, SAME_OPERATION, operation
-from lossproof.source.values import Const, Inst, Lib, Ref, Seq, T, Value, alternatives, constant, number
+from lossproof.source.values import (
+    Cls,
+    Const,
+    Func,
+    Inst,
+    Lib,
+    Ref,
+    Seq,
+    T,
+    Thunk,
+    Value,
+    alternatives,
+    constant,
+    number,
+)
 
 MAX_TERMS = 16
 MAX_VARIANTS = 6
@@ -42,6 +56,7 @@ _LOGARITHM = {"log", "log_softmax", "logsigmoid", "log1p", "log_sigmoid", "logsu
 _SCALE = re.compile(r"weight|scale|lambda|lamb?da?|coef|ratio|factor|norm|temp|^w$|^w_|_w$|^s$|mult", re.I)
 _ALPHA = re.compile(r"alpha|balance", re.I)
 _LABEL = re.compile(r"target|label|^gt|_gt$|^y$|^t$|y_true|truth|one_?hot|pos|neg|mask|valid|true", re.I)
+_SETTING = re.compile(r"gamma|alpha|focus", re.I)
 _LIKELIHOOD = {"ce", "nll", "bce", "bce_logits"}
 
 # Focal losses of libraries: the places of alpha and gamma, their defaults, whether saturation is guarded.
@@ -109,6 +124,7 @@ class Focals:
 
     def facts(self, function: Function) -> Iterator[FocalLoss | FocalCall]:
         yield from self._library_calls(function)
+        yield from self._by_setting(function)
         if not _may_raise(function):
             return
         if function.cls is not None and METRIC_CLASS.search(function.cls.name):
@@ -132,6 +148,49 @@ class Focals:
             for caller in {id(c.function): c.function for c, _, _ in self.contexts.callers(function)}.values():
                 if caller is not function:
                     yield from self._of_function(caller, level + 1)
+
+    def _by_setting(self, function: Function) -> Iterator[FocalLoss]:
+        """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
+        for call in function.calls:
+            word = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+            if word != "partial" and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
+                continue
+            node = lower(function).by_call.get(id(call))
+            if node is None:
+                continue
+            self.ev.begin()
+            frame = self.ev.open_frame(function)
+            positional, named = self.ev.arguments(frame, node)
+            callee = self.ev.value(frame, node.args[0])
+            if word == "partial" and positional and isinstance(callee, Ref):
+                callee = self.ev.force(positional.pop(0))
+            elif word != "partial" and isinstance(callee, (Cls, Func)):
+                name = callee.info.name if isinstance(callee, Cls) else callee.function.name
+                if name == word:
+                    continue  # found from the loss itself
+            for _, v in alternatives(callee):
+                yield from self._as_called(v, frame, node, positional, named)
+
+    def _as_called(
+        self,
+        callee: Value,
+        frame: Frame,
+        node: Node,
+        positional: list[Value | Thunk],
+        named: dict[str, Value | Thunk],
+    ) -> Iterator[FocalLoss]:
+        inner: Frame | None = None
+        if isinstance(callee, Func) and _may_raise(callee.function):
+            inner = self.ev.enter(callee, positional, named, frame, node)
+        elif isinstance(callee, Cls):
+            made = self.ev.construct(callee, positional, named, frame, node)
+            forward = self.ev.forward_of(made) if isinstance(made, Inst) else None
+            if forward is not None and _may_raise(forward.function):
+                inner = Frame(forward.function, None, made, forward.closure, None, 1)
+        if inner is not None:
+            for root in self._roots(inner.function):
+                if self._raises(root):
+                    yield from self._focal(inner, root)[0]
 
     def _roots(self, function: Function) -> list[Node]:
         ir = lower(function)
@@ -233,6 +292,8 @@ class Focals:
         options = [number(v) for _, v in alternatives(value)]
         places = self.origins.of(frame, node, outward=False)
         word = _word_of(node) or name
+        if self._changes(frame, node):
+            return [Setting(word, None, places[0])]
         if len(options) == 1 and options[0] is not None:
             written = [p for p in places if p.value is None and p.node.op == "const"]
             return [Setting(word, options[0], (written or places)[0])]
@@ -240,6 +301,25 @@ class Focals:
         if len(options) == 1 and t.lo is not None and t.lo == t.hi:
             return [Setting(word, t.lo, places[0])]
         return [Setting(word, None, places[0])]
+
+    def _changes(self, frame: Frame, node: Node) -> bool:
+        """Whether a setting is an attribute that is set again during training."""
+        if node.op != "attr":
+            return False
+        name = node.args[1]
+        modules = {frame.function.module}
+        for _, obj in alternatives(self.ev.value(frame, node.args[0])):
+            if isinstance(obj, Inst):
+                if any(len(c.info.stores().get(name, ())) > 1 for c in self.ev.mro(obj.cls)):
+                    return True
+                if obj.ctor is not None and obj.ctor.site is not None:
+                    modules.add(obj.ctor.site[0].function.module)
+        return any(
+            attr == name and base != function.first_param
+            for module in modules
+            for function in module.functions
+            for base, attr in function.attribute_stores
+        )
 
     # ---- what the probability is taken from
 
@@ -754,12 +834,16 @@ class Focals:
         options = [v for _, v in alternatives(value)]
         numbers = [number(v) for v in options]
         if options and all(n is not None for n in numbers):
+            if len(options) > 1 and node.op in ("sub", "call", "phi"):
+                return "aware"
             return "mask" if all(n in (1.0, -1.0) for n in numbers) else "setting"
         if any(isinstance(v, (Seq, Inst)) for v in options):
             return "aware"
         t = as_tensor(value)
-        if t.lo is not None and t.lo == t.hi and "num" not in t.tags:
-            return "setting" if t.lo != 1.0 else "mask"
+        if t.lo is not None and t.lo == t.hi == 1.0:
+            return "mask"
+        if t.lo is not None and t.lo == t.hi and self._wrapped_number(frame, node):
+            return "setting"
         if "bool" in t.tags or "mask" in t.tags or "target" in t.tags:
             return "mask"
         word = _word_of(node)
@@ -780,6 +864,17 @@ class Focals:
         if "data" in t.tags and _LABEL.search(word):
             return "mask"
         return "aware"
+
+    def _wrapped_number(self, frame: Frame, node: Node) -> bool:
+        """``torch.tensor(0.25)``: a tensor, but one number."""
+        for place in self.origins.of(frame, node, outward=False):
+            if place.value is not None or place.node.op != "call" or not place.node.args[1]:
+                return False
+            if number(self.ev.value(place.frame, place.node.args[1][0])) is None:
+                return False
+            if self._word(place.frame, place.node)[0] not in ("tensor", "as_tensor", "scalar_tensor", "FloatTensor"):
+                return False
+        return True
 
     def _annotated_number(self, frame: Frame, node: Node) -> bool:
         """A parameter that says it is a number, and has to be given."""

@@ -91,7 +91,7 @@ class Origins:
             return
         if given is not None:
             if function.cls is None or name != function.first_param:
-                yield base, given, ()
+                yield base, given, ((base.site,) if base.site is not None else ())
             return
         if function.cls is not None and not function.is_static and name == function.first_param:
             return

@@ -13,6 +13,7 @@ from lossproof.source.values import Atoms, Hop, T, Thunk, Union, Value, alternat
 
 if TYPE_CHECKING:
     from lossproof.rules.registry import Rule
+    from lossproof.source.counts import Share
     from lossproof.source.evaluate import Evaluator
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
@@ -274,6 +275,18 @@ class Setting:
         self.place = place
 
 
+class ClassWeight(Fact):
+    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how it depends on their counts."""
+
+    __slots__ = ("kind", "share")
+    sort = "class_weight"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share) -> None:
+        super().__init__(ev, frame, node, ())
+        self.kind = kind
+        self.share = share
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -357,6 +370,7 @@ class Operation(Fact):
 
 
 __all__ = [
+    "ClassWeight",
     "Fact",
     "FocalCall",
     "FocalLoss",

@@ -16,11 +16,11 @@ from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.facts import FocalCall, FocalLoss, Setting
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
-from lossproof.source.origins import Origins, Place, known
+from lossproof.source.origins import Origins, Place, called, known
 from lossproof.source.slices import METRIC_CLASS, Slices
 from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import MASK_NAME, as_tensor
-from lossproof.source.torch_names import KEEP, LOSS_FUNCTION, SAME_OPERATION, operation
+from lossproof.source.torch_names import KEEP, LOSS_FUNCTION
 from lossproof.source.values import (
     Cls,
     Const,
@@ -542,29 +542,7 @@ class Focals:
         return any(isinstance(v, Lib) and v.name.startswith("torch.nn.") for _, v in alternatives(callee))
 
     def _word(self, frame: Frame, node: Node) -> tuple[str, list[Node]]:
-        """The operation that a call is, with its operands: a function's arguments, a method's receiver first."""
-        func, args, keywords = node.args
-        given = [*args, *(v for k, v in keywords if k in ("input", "other", "exponent", "tensors", "x"))]
-        if func.op == "attr":
-            name = func.args[1]
-            owner = [v for _, v in alternatives(self.ev.value(frame, func.args[0]))]
-            if any(isinstance(v, Ref) for v in owner):
-                value = self.ev.value(frame, func)
-                for _, v in alternatives(value):
-                    if isinstance(v, Ref):
-                        word = operation(v.name) or v.name.rpartition(".")[2]
-                        return SAME_OPERATION.get(word, word), given
-                return "", given
-            if any(isinstance(v, (T, Const)) for v in owner):
-                return SAME_OPERATION.get(name, name), [func.args[0], *given]
-            return "", given
-        for _, v in alternatives(self.ev.value(frame, func)):
-            if isinstance(v, Ref):
-                word = operation(v.name) or v.name.rpartition(".")[2]
-                return ("total" if v.name == "builtins.sum" else SAME_OPERATION.get(word, word)), given
-            if isinstance(v, Lib):
-                return v.name.rpartition(".")[2], given
-        return "", given
+        return called(self.ev, frame, node)
 
     def _multiplied(self, left: list[Variant], right: list[Variant]) -> list[Variant]:
         found: list[Variant] = []

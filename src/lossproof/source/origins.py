@@ -14,7 +14,8 @@ from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower, lower_class
-from lossproof.source.values import Cls, Func, Inst, Map, Mod, Thunk, Value, alternatives, constant
+from lossproof.source.torch_names import SAME_OPERATION, operation
+from lossproof.source.values import Cls, Func, Inst, Lib, Map, Mod, Ref, Thunk, Value, alternatives, constant
 
 MAX_STEPS = 240
 MAX_PLACES = 12
@@ -290,4 +291,32 @@ def known(place: Place, ev: Evaluator) -> Value:
     return place.value if place.value is not None else ev.value(place.frame, place.node)
 
 
-__all__ = ["Origins", "Place", "known"]
+def called(ev: Evaluator, frame: Frame, node: Node) -> tuple[str, list[Node]]:
+    """The operation that a call is, with its operands: a function's arguments, a method's receiver first.
+
+    The word is empty where what is called is the project's own.
+    """
+    func, args, keywords = node.args
+    given = [*args, *(v for k, v in keywords if k in ("input", "other", "exponent", "tensors", "x", "a", "y"))]
+    if func.op == "attr":
+        name = func.args[1]
+        owner = [v for _, v in alternatives(ev.value(frame, func.args[0]))]
+        if any(isinstance(v, Ref) for v in owner):
+            for _, v in alternatives(ev.value(frame, func)):
+                if isinstance(v, Ref):
+                    word = operation(v.name) or v.name.rpartition(".")[2]
+                    return SAME_OPERATION.get(word, word), given
+            return "", given
+        if not any(isinstance(v, (Inst, Mod, Cls)) for v in owner):
+            return SAME_OPERATION.get(name, name), [func.args[0], *given]
+        return "", given
+    for _, v in alternatives(ev.value(frame, func)):
+        if isinstance(v, Ref):
+            word = operation(v.name) or v.name.rpartition(".")[2]
+            return ("total" if v.name == "builtins.sum" else SAME_OPERATION.get(word, word)), given
+        if isinstance(v, Lib):
+            return v.name.rpartition(".")[2], given
+    return "", given
+
+
+__all__ = ["Origins", "Place", "called", "known"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lossproof.finding import Finding, Location
 from lossproof.source import ledger, outline
+from lossproof.source.class_weights import ClassWeights
 from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
@@ -119,6 +120,7 @@ class Session:
         )
         self.origins = Origins(self.ev, self.contexts)
         self.focals = Focals(self.ev, self.contexts, self.origins, self.operations.slices)
+        self.class_weights = ClassWeights(self.ev, self.origins)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -446,7 +448,7 @@ class Session:
             self.emit(fact)
 
     def focusing(self, function: Function) -> None:
-        for fact in self.focals.facts(function):
+        for fact in (*self.focals.facts(function), *self.class_weights.facts(function)):
             self.emit(fact)
 
     def softmaxes(self, function: Function) -> None:

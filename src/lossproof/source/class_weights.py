@@ -33,7 +33,7 @@ class ClassWeights:
         self.counts = Counts(ev, origins)
 
     def facts(self, function: Function) -> Iterator[ClassWeight]:
-        if "eight" not in function.module.source:
+        if "eight" not in function.module.source and not _COUNTED.search(function.module.source):
             return
         for call in function.calls:
             word = getattr(call.func, "attr", None) or getattr(call.func, "id", "")

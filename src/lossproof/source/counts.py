@@ -289,8 +289,10 @@ class Counts:
 
     def _list(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
         items = [self._share(frame, item, _name(e), depth) for item, e in zip(node.args, _elements(node.at), strict=False)]
-        if len(items) != len(node.args) or len(items) < 2 or any(i is None for i in items):
+        if len(items) != len(node.args) or not items or any(i is None for i in items):
             return None
+        if len(items) == 1:
+            return items[0]
         known = [i for i in items if i is not None]
         if all(i.pure for i in known):
             return Share({})
@@ -414,9 +416,9 @@ class Counts:
             if bound is not None and 0 <= bound <= 1:
                 return Share({"pos": 1}) if ops[0] in (">", ">=") else Share({"neg": 1})
         if node.op == "un" and node.args[0] == "~":
-            return Share({"neg": 1}) if self._is_labels(node.args[1]) else None
+            return Share({"neg": 1}) if _LABELS.search(_name(getattr(node.at, "operand", None))) else None
         if node.op == "bin" and node.args[0] == "-" and node.args[1].op == "const" and node.args[1].args[0] == 1:
-            return Share({"neg": 1}) if self._is_labels(node.args[2]) else None
+            return Share({"neg": 1}) if _LABELS.search(_sides(node.at)[1]) else None
         if node.op == "call":
             name, operands = called(self.ev, frame, node)
             if name == "eq" and len(operands) > 1:
@@ -426,10 +428,6 @@ class Counts:
             if name == "logical_not":
                 return Share({"neg": 1})
         return None
-
-    @staticmethod
-    def _is_labels(node: Node) -> bool:
-        return _LABELS.search(_word(node)) is not None
 
     def _of_class(self, frame: Frame, node: Node) -> Share | None:
         value = constant(self.ev.value(frame, node))

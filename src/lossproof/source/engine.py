@@ -71,6 +71,8 @@ def matters(data: bytes) -> bool:
         return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True
+    if b"WeightedRandomSampler(" in data:
+        return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
         return True
     return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None

@@ -275,6 +275,21 @@ class Setting:
         self.place = place
 
 
+class BalancedTwice(Fact):
+    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out."""
+
+    __slots__ = ("built", "sampler", "setting", "sure")
+    sort = "balanced_twice"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        # Where the criterion was built, if it is an object.
+        self.built: Hop | None = None
+        self.sampler: Hop | None = None
+        self.setting = ""
+        self.sure = True
+
+
 class ClassWeight(Fact):
     """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how it depends on their counts."""
 
@@ -370,6 +385,7 @@ class Operation(Fact):
 
 
 __all__ = [
+    "BalancedTwice",
     "ClassWeight",
     "Fact",
     "FocalCall",

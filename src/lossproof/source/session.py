@@ -20,7 +20,7 @@ from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
 from lossproof.source.evaluate import Evaluator
-from lossproof.source.facts import Fact, location
+from lossproof.source.facts import Fact, LossCall, location
 from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
@@ -30,6 +30,7 @@ from lossproof.source.operations import Operations
 from lossproof.source.origins import Origins
 from lossproof.source.outline import Outline
 from lossproof.source.project import Project
+from lossproof.source.resampling import Resampling
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
@@ -112,7 +113,7 @@ class Session:
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self._named: dict[tuple[str, str], Collection[str] | None] = {}
-        self.investigation = Investigation(self.ev, self.contexts, self.emit)
+        self.investigation = Investigation(self.ev, self.contexts, self.loss_call)
         self.operations = Operations(self.ev, self.contexts)
         self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
         self.kept = KeptLosses(
@@ -121,6 +122,7 @@ class Session:
         self.origins = Origins(self.ev, self.contexts)
         self.focals = Focals(self.ev, self.contexts, self.origins, self.operations.slices)
         self.class_weights = ClassWeights(self.ev, self.origins)
+        self.resampling = Resampling(self.ev, self.contexts, self.origins)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -454,6 +456,12 @@ class Session:
     def softmaxes(self, function: Function) -> None:
         for fact in softmax_calls(self.ev, function):
             self.emit(fact)
+
+    def loss_call(self, fact: Fact) -> None:
+        self.emit(fact)
+        if isinstance(fact, LossCall):
+            for more in self.resampling.facts(fact):
+                self.emit(more)
 
     def emit(self, fact: Fact) -> None:
         self._unit.findings.extend(self.judge(fact))

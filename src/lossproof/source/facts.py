@@ -302,6 +302,23 @@ class ClassWeight(Fact):
         self.share = share
 
 
+class UnheldWeights(Fact):
+    """Learnable weights of losses (``name``, made at ``made``) that the optimizer built at ``node`` does not hold.
+
+    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built.
+    """
+
+    __slots__ = ("built", "made", "name", "trainer")
+    sort = "unheld"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, name: str, made: Hop) -> None:
+        super().__init__(ev, frame, node, ())
+        self.name = name
+        self.made = made
+        self.built: Hop | None = None
+        self.trainer = ""
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -396,6 +413,7 @@ __all__ = [
     "Operation",
     "Setting",
     "SoftmaxCall",
+    "UnheldWeights",
     "combine",
     "location",
     "possible",

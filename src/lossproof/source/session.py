@@ -34,6 +34,7 @@ from lossproof.source.resampling import Resampling
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
+from lossproof.source.unheld import Unheld
 from lossproof.source.units import Earlier, Record, Unit
 
 # Steps whose operand a caller may have made safe.
@@ -123,6 +124,7 @@ class Session:
         self.focals = Focals(self.ev, self.contexts, self.origins, self.operations.slices)
         self.class_weights = ClassWeights(self.ev, self.origins)
         self.resampling = Resampling(self.ev, self.contexts, self.origins)
+        self.unheld = Unheld(self.ev, self.contexts, self.origins, self.operations.slices)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -411,7 +413,7 @@ class Session:
                 progress(i + 1, len(paths))
 
     def _module(self, module: ParsedModule) -> None:
-        steps = [self.arithmetic, self.bookkeeping, self.focusing]
+        steps = [self.arithmetic, self.bookkeeping, self.weighing]
         if "oft" in module.source:
             steps.append(self.softmaxes)
         for function in module.functions:
@@ -449,8 +451,12 @@ class Session:
         for fact in (*self.kept.facts(function), *self.gradients.facts(function)):
             self.emit(fact)
 
-    def focusing(self, function: Function) -> None:
-        for fact in (*self.focals.facts(function), *self.class_weights.facts(function)):
+    def weighing(self, function: Function) -> None:
+        for fact in (
+            *self.focals.facts(function),
+            *self.class_weights.facts(function),
+            *self.unheld.facts(function),
+        ):
             self.emit(fact)
 
     def softmaxes(self, function: Function) -> None:

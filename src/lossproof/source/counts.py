@@ -259,7 +259,9 @@ class Counts:
         if "class" in share.powers and isinstance(key, int) and not isinstance(key, bool):
             sort = {0: "neg", 1: "pos"}.get(key, "class")
             power = share.powers["class"]
-            return Share({**{k: v for k, v in share.powers.items() if k != "class"}, sort: power}, share.soft, share.named)
+            return Share(
+                {**{k: v for k, v in share.powers.items() if k != "class"}, sort: power}, share.soft, share.named
+            )
         return share
 
     def _iter(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
@@ -288,7 +290,9 @@ class Counts:
         return None
 
     def _list(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
-        items = [self._share(frame, item, _name(e), depth) for item, e in zip(node.args, _elements(node.at), strict=False)]
+        items = [
+            self._share(frame, item, _name(e), depth) for item, e in zip(node.args, _elements(node.at), strict=False)
+        ]
         if len(items) != len(node.args) or not items or any(i is None for i in items):
             return None
         if len(items) == 1:
@@ -340,8 +344,9 @@ class Counts:
             return None
         words = _operand_words(node, operands)
         if name in _COUNTING:
-            normalized = any(k in ("normalize", "density") and constant(self.ev.value(frame, v)) is True
-                             for k, v in node.args[2])
+            normalized = any(
+                k in ("normalize", "density") and constant(self.ev.value(frame, v)) is True for k, v in node.args[2]
+            )
             return Share({"class": 1, **({"total": -1} if normalized else {})}, vector=True)
         if name in ("compute_class_weight", "compute_sample_weight"):
             return Share({"class": -1}, vector=True)
@@ -366,7 +371,10 @@ class Counts:
             made = Node("sub", (operands[0], operands[1]), node.at, node.guard) if len(operands) > 1 else None
             return self._sub(frame, made, word, depth) if made is not None else None
         first = self._share(frame, operands[0], words[0], depth) if operands else None
-        if name in ("div", "div_", "true_divide", "mul", "mul_", "multiply", "add", "sub", "pow", "power") and len(operands) > 1:
+        if (
+            name in ("div", "div_", "true_divide", "mul", "mul_", "multiply", "add", "sub", "pow", "power")
+            and len(operands) > 1
+        ):
             if name in ("pow", "power"):
                 return self._raised(frame, first, operands[0], operands[1], words[1], depth)
             second = self._share(frame, operands[1], words[1], depth)
@@ -468,7 +476,11 @@ class Counts:
         share = self._share(frame, inner, words[0], depth)
         if share is not None and not share.pure:
             if share.powers.get("class") == 1:
-                return Share({"total": 1 + share.powers.get("total", 0)}, named=share.named) if name != "mean" else Share({})
+                return (
+                    Share({"total": 1 + share.powers.get("total", 0)}, named=share.named)
+                    if name != "mean"
+                    else Share({})
+                )
             return Share({})
         labels = _LABELS.search(words[0]) is not None
         one_hot = inner.op == "call" and called(self.ev, frame, inner)[0] == "one_hot"

@@ -331,7 +331,9 @@ class Focals:
         if node.op == "phi" and node.args[0] is not None:
             found = []
             for branch in node.args[1:]:
-                found.extend(self._spoiled(frame, branch, latent or self._optional_test(frame, node.args[0]), depth + 1))
+                found.extend(
+                    self._spoiled(frame, branch, latent or self._optional_test(frame, node.args[0]), depth + 1)
+                )
             return found
         if node.op == "bin" and node.args[0] in ("*", "/"):
             left, right = node.args[1:]
@@ -348,7 +350,9 @@ class Focals:
                 more = [("weighted", Place(frame, node), latent)] if self._weighs(frame, operands[1]) else []
                 return [*more, *self._spoiled(frame, operands[0], latent, depth + 1)]
             if word in _REDUCTION and operands:
-                dims = node.args[1] if node.args[0].op == "attr" and operands[0] is node.args[0].args[0] else operands[1:]
+                dims = (
+                    node.args[1] if node.args[0].op == "attr" and operands[0] is node.args[0].args[0] else operands[1:]
+                )
                 if not dims and not any(k in ("dim", "axis") for k, _ in node.args[2]):
                     return [("reduced", Place(frame, node), latent)] if self._likelihood(frame, operands[0]) else []
                 return self._spoiled(frame, operands[0], latent, depth + 1) if word == "mean" else []
@@ -388,12 +392,16 @@ class Focals:
         if sort != "aware":
             return False
         frame, node, _ = self._peel_outside(frame, node)
-        if node.op == "sub" or (node.op == "call" and self._word(frame, node)[0] in ("gather", "index_select", "where")):
+        if node.op == "sub" or (
+            node.op == "call" and self._word(frame, node)[0] in ("gather", "index_select", "where")
+        ):
             return True
         return node.op == "bin" and node.args[0] == "+"  # ``alpha * y + (1 - alpha) * (1 - y)``
 
     def _peel_outside(self, frame: Frame, node: Node) -> tuple[Frame, Node, bool]:
-        while node.op == "call" and node.args[0].op == "attr" and node.args[0].args[1] in ("to", "float", "view", "cuda"):
+        while (
+            node.op == "call" and node.args[0].op == "attr" and node.args[0].args[1] in ("to", "float", "view", "cuda")
+        ):
             node = node.args[0].args[0]
         return frame, node, False
 
@@ -495,8 +503,10 @@ class Focals:
         if word == "where" and len(operands) == 3:
             return self._added([self._expand(frame, o, depth + 1) for o in operands[1:]])
         if word in ("stack", "cat", "total") and operands:
-            return _inside(self._expand(frame, operands[0], depth + 1)) if word == "total" else self._expand(
-                frame, operands[0], depth + 1
+            return (
+                _inside(self._expand(frame, operands[0], depth + 1))
+                if word == "total"
+                else self._expand(frame, operands[0], depth + 1)
             )
         if word in LOSS_FUNCTION or self._criterion(frame, node):
             return self._expand_loss(frame, node, whole, depth)
@@ -525,7 +535,9 @@ class Focals:
         """``nll_loss((1 - p) ** g * log_p, y)``, ``bce(x, y, weight=(1 - p) ** g)``: the loss is itself a factor."""
         _, args, keywords = node.args
         given = dict(keywords)
-        inputs = [a for a in (args[0] if args else given.get("input"), given.get("weight"), *args[2:3]) if a is not None]
+        inputs = [
+            a for a in (args[0] if args else given.get("input"), given.get("weight"), *args[2:3]) if a is not None
+        ]
         for i, inner in enumerate(inputs):
             expanded = self._expand(frame, inner, depth + 1)
             if self._holds_power(expanded):

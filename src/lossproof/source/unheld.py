@@ -92,7 +92,12 @@ class Unheld:
             me = method.first_param
 
             def refers(node: Node, me: str | None = me) -> bool:
-                return node.op == "attr" and node.args[1] == name and node.args[0].op == "param" and node.args[0].args[0] == me
+                return (
+                    node.op == "attr"
+                    and node.args[1] == name
+                    and node.args[0].op == "param"
+                    and node.args[0].args[0] == me
+                )
 
             if any(s == name for s in _mentioned(method)) and self._weighs(method, refers):
                 return True
@@ -122,7 +127,7 @@ class Unheld:
             text = ast.unparse(at) if isinstance(at, ast.AST) else ""
         except (ValueError, RecursionError):
             return False
-        if _LOSSY.search(text):
+        if _LOSSY.search(text) or any(_LOSSY.search(word) for word in _leaves(other)):
             return True
         self.ev.refill()
         value = self.ev.value(self.ev.open_frame(function), other)
@@ -178,7 +183,9 @@ class Unheld:
         if owner is not None:
             me = self.ev.open_instance(owner)
             for method in owner.methods.values():
-                if method is not frame.function and any("ptim" in dotted(c.func) or _optimizer_word(c) for c in method.calls):
+                if method is not frame.function and any(
+                    "ptim" in dotted(c.func) or _optimizer_word(c) for c in method.calls
+                ):
                     self._optimizers(self.ev.open_frame(method), places, 0)
             if not places and self.ev.library_base(me.cls).startswith("transformers.") and _hugging_face(owner):
                 fact = UnheldWeights(self.ev, frame, node, name, made)
@@ -220,8 +227,10 @@ class Unheld:
                     if isinstance(made, Inst):
                         for method in v.info.methods.values():
                             if any("ptim" in dotted(c.func) for c in method.calls):
-                                inner = made.ctor if method.name == "__init__" and made.ctor is not None else Frame(
-                                    method, None, made, v.closure, None, 1
+                                inner = (
+                                    made.ctor
+                                    if method.name == "__init__" and made.ctor is not None
+                                    else Frame(method, None, made, v.closure, None, 1)
                                 )
                                 self._optimizers(inner, found, depth + 1)
 
@@ -239,7 +248,9 @@ class Unheld:
     def _held(self, frame: Frame, call: Node, wanted: set[int], owner: ClassInfo | None) -> bool | None:
         """Whether what an optimizer is given holds the weights; ``None`` where it cannot be seen."""
         listed = False
-        stack: list[tuple[Frame, Node]] = [(frame, a) for a in (*call.args[1], *(v for k, v in call.args[2] if k != "lr"))]
+        stack: list[tuple[Frame, Node]] = [
+            (frame, a) for a in (*call.args[1], *(v for k, v in call.args[2] if k != "lr"))
+        ]
         seen: set[tuple[int, Node]] = set()
         while stack:
             where, node = stack.pop()
@@ -311,9 +322,17 @@ def _learned(info: ClassInfo) -> list[str]:
                 if not made or any(_wide(c) for c in made):
                     continue
                 for target in targets:
-                    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == me:
+                    if (
+                        isinstance(target, ast.Attribute)
+                        and isinstance(target.value, ast.Name)
+                        and target.value.id == me
+                    ):
                         found.append(target.attr)
-            elif isinstance(statement, ast.Call) and dotted(statement.func) == f"{me}.register_parameter" and statement.args:
+            elif (
+                isinstance(statement, ast.Call)
+                and dotted(statement.func) == f"{me}.register_parameter"
+                and statement.args
+            ):
                 key = statement.args[0]
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
                     found.append(key.value)
@@ -324,7 +343,9 @@ def _makes(call: ast.Call) -> bool:
     word = dotted(call.func).rpartition(".")[2]
     if word in _MAKERS:
         return not any(k.arg == "requires_grad" and _is_false(k.value) for k in call.keywords)
-    return any(k.arg == "requires_grad" and isinstance(k.value, ast.Constant) and k.value.value is True for k in call.keywords)
+    return any(
+        k.arg == "requires_grad" and isinstance(k.value, ast.Constant) and k.value.value is True for k in call.keywords
+    )
 
 
 def _is_false(e: ast.expr) -> bool:
@@ -374,6 +395,21 @@ def _contains(node: Node, refers: Callable[[Node], bool]) -> bool:
     return False
 
 
+def _leaves(node: Node) -> list[str]:
+    """The names that an expression starts from."""
+    found: list[str] = []
+    stack, seen = [node], 0
+    while stack and seen < 20:
+        n = stack.pop()
+        seen += 1
+        if n.op in ("param", "name", "free"):
+            found.append(str(n.args[0]))
+        elif n.op == "attr":
+            found.append(str(n.args[1]))
+        stack.extend(children(n) if n.op != "loop" else n.args[:1])
+    return found
+
+
 def _both(op: Node) -> bool:
     """``w * l for w, l in zip(weights, losses)``: both sides come out of one loop."""
     return any(n.op in ("unpack", "iter") for n in op.args[1:] if isinstance(n, Node))
@@ -394,7 +430,19 @@ def _holds(root: Node, wanted: Node, limit: int = 60) -> bool:
 
 def _optimizer_word(call: ast.Call) -> bool:
     word = dotted(call.func).rpartition(".")[2]
-    return word in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "NAdam", "RAdam", "LBFGS", "Adadelta", "Adamax", "Lion")
+    return word in (
+        "Adam",
+        "AdamW",
+        "SGD",
+        "RMSprop",
+        "Adagrad",
+        "NAdam",
+        "RAdam",
+        "LBFGS",
+        "Adadelta",
+        "Adamax",
+        "Lion",
+    )
 
 
 def _mentions_optimizer(function: Function) -> bool:
@@ -407,7 +455,9 @@ def _reads_gradient(function: Function) -> bool:
 
 
 def _hugging_face(info: ClassInfo) -> bool:
-    return not any(name in info.methods for name in ("create_optimizer", "create_optimizer_and_scheduler", "get_parameters"))
+    return not any(
+        name in info.methods for name in ("create_optimizer", "create_optimizer_and_scheduler", "get_parameters")
+    )
 
 
 __all__ = ["Unheld"]

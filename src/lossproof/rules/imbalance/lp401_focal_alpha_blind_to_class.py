@@ -5,12 +5,15 @@ Finds a focal loss whose `alpha` is one number that multiplies every element, wh
 gamma * ce`.
 
 ## Why is this bad
-`alpha` is there to balance the classes: `alpha` for a positive, `1 - alpha` for a negative, or one number for each class.
-The same number in front of everything is a constant in front of the loss. It moves the learning rate, not the balance,
+`alpha` is there to balance the classes: `alpha` for a positive, `1 - alpha` for a negative, or one number for each
+class.
+The same number in front of everything is a constant in front of the loss. It moves the learning rate, not the
+balance,
 and a search over `alpha` compares seeds.
 
 ## Measured
-torch 2.13.0, CPU. 4,950 negatives, 50 positives, logistic regression, 400 steps of Adam, `gamma=2`; how many positives are
+torch 2.13.0, CPU. 4,950 negatives, 50 positives, logistic regression, 400 steps of Adam, `gamma=2`; how many
+positives are
 found:
 
 | `alpha` | one for all | `alpha` and `1 - alpha` |
@@ -19,7 +22,8 @@ found:
 | 0.75 | 6 % | 8 % |
 | 0.95 | **6 %** | **46 %** |
 
-With one for all the bias came out as -2.21434 each time. The gradients of the two settings are one another's multiples:
+With one for all the bias came out as -2.21434 each time. The gradients of the two settings are one another's
+multiples:
 
 ```sh
 python -c "
@@ -79,7 +83,8 @@ class FocalLoss(nn.Module):
 - Or drop `alpha`. Focusing does most of the work; measure whether anything is left for it to do.
 
 ## When to ignore it
-- When the number is meant as a weight of this loss among others. Then call it so, or apply it after the mean: neither is
+- When the number is meant as a weight of this loss among others. Then call it so, or apply it after the mean: neither
+  is
   reported.
 
 ## References

@@ -1,12 +1,14 @@
 """# LP402 focal-pt-from-wrong-ce
 
 ## What it does
-Finds `pt = exp(-ce)` where `ce` is not the plain cross entropy of one element: it is already a mean or a sum, it carries
+Finds `pt = exp(-ce)` where `ce` is not the plain cross entropy of one element: it is already a mean or a sum, it
+carries
 class weights or `pos_weight`, or its labels are smoothed.
 
 ## Why is this bad
 `exp(-ce)` is the probability of the right class for one unweighted element alone. Of a mean it is one number for the
-batch: every element gets the same factor, and nothing is focused. With a weight `w` it is `p ** w`: an easy element of a
+batch: every element gets the same factor, and nothing is focused. With a weight `w` it is `p ** w`: an easy element
+of a
 heavy class is taken for a hard one. With smoothed labels it never reaches 1.
 
 ## Measured
@@ -69,7 +71,8 @@ class FocalLoss(nn.Module):
 
 ## Remedies
 - `reduction="none"`, then the factor, then the mean.
-- Class weights: take `pt` from the plain cross entropy and multiply the weights in afterwards, `weight[target] * (1 - pt) **
+- Class weights: take `pt` from the plain cross entropy and multiply the weights in afterwards, `weight[target] * (1 -
+  pt) **
   gamma * ce`.
 - Smoothed labels: take `pt` from `softmax` at the target.
 

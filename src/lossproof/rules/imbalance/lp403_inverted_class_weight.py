@@ -1,12 +1,15 @@
 """# LP403 inverted-class-weight
 
 ## What it does
-Finds weights that favour the class which is already frequent: `pos_weight = positives / negatives`, class weights that are
+Finds weights that favour the class which is already frequent: `pos_weight = positives / negatives`, class weights
+that are
 counts or frequencies (`weight=counts / counts.sum()`), a sampler that draws each class in proportion to its count.
 
 ## Why is this bad
-A weight is there to make up for rarity, so it has to fall as the count grows. Turned over, it multiplies the imbalance by
-itself: with 5 % positives each counts a nineteenth, and the model learns to say no. The loss looks better than before,
+A weight is there to make up for rarity, so it has to fall as the count grows. Turned over, it multiplies the
+imbalance by
+itself: with 5 % positives each counts a nineteenth, and the model learns to say no. The loss looks better than
+before,
 because the class that it neglects hardly counts in it.
 
 ## Measured
@@ -62,11 +65,13 @@ def build_criterion(labels):
 - Every such weight moves the decision threshold: put the prior back, or choose the threshold on validation data.
 
 ## When to ignore it
-- When the frequent class is the one that matters, or the training set was balanced and the weights put the true prior back.
+- When the frequent class is the one that matters, or the training set was balanced and the weights put the true prior
+  back.
   Say so in the suppression.
 
 ## References
-- PyTorch documentation, `BCEWithLogitsLoss`: "if a dataset contains 100 positive and 300 negative examples of a single
+- PyTorch documentation, `BCEWithLogitsLoss`: "if a dataset contains 100 positive and 300 negative examples of a
+  single
   class, then `pos_weight` for the class should be equal to 300 / 100".
 """
 
@@ -96,9 +101,7 @@ def check(fact: ClassWeight) -> Iterator[Finding]:
     if fact.share.at is not None:
         frame, node = fact.share.at
         hops = (Hop(frame.function.module, node.at, "the weight is computed here"),)
-    yield fact.finding(
-        RULE, _SAYS[fact.kind], hops=hops, confidence="likely" if fact.share.named else "proven"
-    )
+    yield fact.finding(RULE, _SAYS[fact.kind], hops=hops, confidence="likely" if fact.share.named else "proven")
 
 
 RULE = Rule(

@@ -1,14 +1,19 @@
 """# LP404 focal-out-of-range
 
 ## What it does
-Finds settings of a focal loss, of the project's own or of a library's, that defeat it: `gamma` 0, `gamma` of 5 and more,
-`gamma` between 0 and 1 where `1 - pt` can be zero, a negative `gamma`, and an `alpha` outside of 0 to 1 that leaves a class
+Finds settings of a focal loss, of the project's own or of a library's, that defeat it: `gamma` 0, `gamma` of 5 and
+more,
+`gamma` between 0 and 1 where `1 - pt` can be zero, a negative `gamma`, and an `alpha` outside of 0 to 1 that leaves a
+class
 with no weight or a negative one.
 
 ## Why is this bad
-With `gamma` 0 the loss is a plain cross entropy. From 5 on, even an element at `p` = 0.5 keeps 3 % of its loss: only the
-most wrong elements train, which are the mislabelled ones too. Below 1 the derivative of `(1 - pt) ** gamma` at `pt` = 1 is
-infinite, and times zero it is NaN: the first perfectly classified element destroys the weights. Below 0 the easy elements
+With `gamma` 0 the loss is a plain cross entropy. From 5 on, even an element at `p` = 0.5 keeps 3 % of its loss: only
+the
+most wrong elements train, which are the mislabelled ones too. Below 1 the derivative of `(1 - pt) ** gamma` at `pt` =
+1 is
+infinite, and times zero it is NaN: the first perfectly classified element destroys the weights. Below 0 the easy
+elements
 are what is trained on.
 
 ## Measured
@@ -119,7 +124,10 @@ def _alpha(alpha: float, two_sided: bool) -> tuple[str, Severity] | None:
     if not two_sided or 0 < alpha < 1 or alpha == -1:
         return None
     if alpha > 1:
-        return f"alpha is {value}: negatives get the weight {shown(1 - alpha)} and are pushed the wrong way", Severity.ERROR
+        return (
+            f"alpha is {value}: negatives get the weight {shown(1 - alpha)} and are pushed the wrong way",
+            Severity.ERROR,
+        )
     if alpha < 0:
         return f"alpha is {value}: positives get a negative weight and are pushed the wrong way", Severity.ERROR
     side = "positives" if alpha == 0 else "negatives"

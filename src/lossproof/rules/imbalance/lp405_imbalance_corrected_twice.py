@@ -1,15 +1,18 @@
 """# LP405 imbalance-corrected-twice
 
 ## What it does
-Finds a training that evens out its classes twice: the batches are drawn in balance (`WeightedRandomSampler`, a balanced
+Finds a training that evens out its classes twice: the batches are drawn in balance (`WeightedRandomSampler`, a
+balanced
 batch sampler, oversampling), and the loss weighs the classes on top (`weight`, `pos_weight`).
 
 ## Why is this bad
-Each of them makes up for the whole imbalance. Together they overshoot by as much: after a balanced draw with 5 % positives
+Each of them makes up for the whole imbalance. Together they overshoot by as much: after a balanced draw with 5 %
+positives
 a `pos_weight` of 19 makes a positive count nineteen times as much as a negative, and the model learns to say yes.
 
 ## Measured
-torch 2.13.0, CPU. 1,900 negatives, 100 positives, logistic regression, 500 steps of Adam, judged on the data as they are:
+torch 2.13.0, CPU. 1,900 negatives, 100 positives, logistic regression, 500 steps of Adam, judged on the data as they
+are:
 
 | corrected by | positives found | false alarms | mean probability |
 |---|---|---|---|
@@ -69,7 +72,8 @@ def train(model, dataset, labels, optimizer):
 ```
 
 ## Remedies
-- Keep one of the two. The sampler shows rare examples more often (and learns them by heart sooner); weights leave the data as
+- Keep one of the two. The sampler shows rare examples more often (and learns them by heart sooner); weights leave the
+  data as
   they are and make the gradient noisier.
 - Both on purpose: split the correction, for example the square root of the counts in each.
 

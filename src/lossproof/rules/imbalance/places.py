@@ -40,5 +40,3 @@ def _site(place: Place) -> tuple[Frame, Any]:
 
 def shown(value: float) -> str:
     return f"{value:g}"
-
-

@@ -1,17 +1,23 @@
 """# LP503 loss-weights-not-optimized
 
 ## What it does
-Finds learnable weights of losses (`log_vars`, `sigma`, task weights as `nn.Parameter`) that no optimizer holds: they are
+Finds learnable weights of losses (`log_vars`, `sigma`, task weights as `nn.Parameter`) that no optimizer holds: they
+are
 parameters of the criterion or of the trainer, and the optimizer was given `model.parameters()`.
 
 ## Why is this bad
-Nothing fails. `backward()` fills the gradients of the weights, no optimizer takes a step with them, and they stay where they
+Nothing fails. `backward()` fills the gradients of the weights, no optimizer takes a step with them, and they stay
+where they
 started. The run pays for uncertainty weighting and has a plain sum.
 
 ## Measured
-torch 2.13.0, CPU. Two regressions that share a layer, of scales 1 and 100, 2,000 steps of Adam with uncertainty weighting:
+torch 2.13.0, CPU. Two regressions that share a layer, of scales 1 and 100, 2,000 steps of Adam with uncertainty
+weighting:
 
-MEASURED
+| optimizer holds | `s` after training | their gradient at the end | error left, small task | error left, large task |
+|---|---|---|---|---|
+| the network | **0, 0** | 388 and -2,752,900, never cleared | 0.029 of its variance | 0.078 |
+| the network and `s` | -1.69, 2.79 | 0.004 and -60 | **0.018** | 0.096 |
 
 ```sh
 python -c "
@@ -93,7 +99,8 @@ def train(model, loader):
 - Or make the criterion an attribute of the model.
 
 ## When to ignore it
-- When the weights are changed by something else than an optimizer that can be seen (GradNorm by hand). Then they need no
+- When the weights are changed by something else than an optimizer that can be seen (GradNorm by hand). Then they need
+  no
   `nn.Parameter`.
 
 ## References

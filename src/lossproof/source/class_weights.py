@@ -1,4 +1,4 @@
-"""Where classes are weighed: what a loss or a sampler is given as the weight of a class, and how it grows with its count."""
+"""Where classes are weighed: what a loss or a sampler weighs a class with, and how that grows with its count."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClassWeights:
         if "eight" not in function.module.source and not _COUNTED.search(function.module.source):
             return
         for call in function.calls:
-            word = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+            word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
             keywords = {k.arg for k in call.keywords}
             if not (word in _TAKERS or keywords & set(_OWN) or (None in keywords and _LOSSY.search(word))):
                 continue
@@ -157,7 +157,8 @@ class ClassWeights:
 _LOSSY = re.compile(r"loss|entropy|criterion", re.I)
 _COUNTED = re.compile(r"bincount|value_counts|Counter\(|histc|return_counts|counts|freq", re.I)
 _LIKELIHOODS = {
-    "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "log_softmax", "logsigmoid",
+    "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "log_softmax",
+    "logsigmoid",
 }  # fmt: skip
 
 

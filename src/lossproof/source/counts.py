@@ -1,9 +1,9 @@
 """How a weight depends on how often each class occurs: does it grow with the count, or fall?
 
 An expression is taken apart into powers of four things: the counts of the classes (a vector), the number of positives,
-of negatives, and of all. ``pos / neg`` is ``{"pos": 1, "neg": -1}``, ``total / (k * counts)`` is ``{"total": 1, "class":
--1}``. What else a weight may be stays unknown. Structure says what is counted; only where a number comes from outside does
-its name have to do, and then that is remembered.
+of negatives, and of all. ``pos / neg`` is ``{"pos": 1, "neg": -1}``, ``total / (k * counts)`` is ``{"total": 1,
+"class": -1}``. What else a weight may be stays unknown. Structure says what is counted; only where a number comes from
+outside does its name have to do, and then that is remembered.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ _COUNTS = re.compile(
 _TOTAL = re.compile(r"^_?(?:n|total|num_?(?:samples|examples|total|all)|n_?(?:samples|total|all)|total_\w+)$", re.I)
 _LABELS = re.compile(r"label|target|^ys?$|^y_|^gts?$|mask|truth|annot|class", re.I)
 _CASTS = {
-    "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "array", "asarray", "float", "to", "cuda", "cpu", "numpy",
-    "astype", "double", "clone", "detach", "list", "tuple", "values", "tolist", "item", "int", "view", "reshape", "squeeze",
-    "unsqueeze", "clamp", "clamp_min", "clip", "maximum", "Series", "Parameter", "stack", "sort_index", "to_numpy", "float32",
-    "round", "half", "type", "contiguous", "expand", "to_list", "fmax", "nan_to_num", "type_as", "DoubleTensor", "fillna",
-    "repeat", "copy", "items", "to_dict", "dict", "requires_grad_", "flatten", "ravel", "float64", "max_keep", "identity",
+    "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "array", "asarray", "float", "to", "cuda", "cpu",
+    "numpy", "astype", "double", "clone", "detach", "list", "tuple", "values", "tolist", "item", "int", "view",
+    "reshape", "squeeze", "unsqueeze", "clamp", "clamp_min", "clip", "maximum", "Series", "Parameter", "stack",
+    "sort_index", "to_numpy", "float32", "round", "half", "type", "contiguous", "expand", "to_list", "fmax",
+    "nan_to_num", "type_as", "DoubleTensor", "fillna", "repeat", "copy", "items", "to_dict", "dict",
+    "requires_grad_", "flatten", "ravel", "float64", "max_keep", "identity",
 }  # fmt: skip
 _COUNTING = {"bincount", "histc", "histogram", "value_counts", "Counter", "unique_counts"}
 _SIZES = {"numel", "size", "nelement", "__len__"}
@@ -184,8 +185,8 @@ class Counts:
             return a.times(b)
         if op in ("/", "//"):
             made = a.times(b, -1)
-            if made.powers and a.powers or b.powers:
-                made.at = made.at if a.at or b.at else (frame, node)
+            if made.at is None and (a.powers or b.powers):
+                made.at = (frame, node)
             return made
         if op == "+":
             return self._sum(a, b)

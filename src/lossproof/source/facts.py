@@ -232,7 +232,7 @@ class FocalLoss(Fact):
 
     ``settings`` are what ``gamma`` is, with where that was written; ``alone``: no other exponent stands in the loss.
     ``guarded``: ``1 - p`` cannot become zero, or no gradient comes through it. ``scales`` multiply every term alike.
-    ``spoiled`` says why ``p`` is not the probability of the class: ``reduced``, ``weighted`` or ``smoothed``, where, and
+    ``spoiled`` says why ``p`` is not the probability of the class (``reduced``, ``weighted``, ``smoothed``), where, and
     whether only if somebody asks for it.
     """
 
@@ -291,7 +291,7 @@ class BalancedTwice(Fact):
 
 
 class ClassWeight(Fact):
-    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how it depends on their counts."""
+    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts."""
 
     __slots__ = ("kind", "share")
     sort = "class_weight"

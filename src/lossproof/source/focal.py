@@ -8,7 +8,7 @@ log-likelihood is focal, and its other factors, its exponent and what ``p`` was 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import product
 
 from lossproof.source.contexts import Contexts
@@ -84,6 +84,7 @@ LIBRARY: dict[str, tuple[int, int, float | None, float | None, bool]] = {
     "focal_loss.focal_loss.FocalLoss": (99, 0, None, None, False),
     "pytorch_metric_learning.losses.FocalLoss": (99, 99, None, 2.0, False),
 }
+_HUB: tuple[int, int, float | None, float | None, bool] = (99, 99, None, 2.0, False)
 _LIBRARY_WORDS = frozenset(name.rpartition(".")[2] for name in LIBRARY) | {"partial", "load"}
 
 
@@ -208,7 +209,8 @@ class Focals:
 
     def _raises(self, root: Node) -> bool:
         """Whether a power, or a call that may hold one, is part of a value."""
-        stack, seen = [root], set()
+        stack: list[Node] = [root]
+        seen: set[int] = set()
         while stack and len(seen) < 400:
             node = stack.pop()
             if id(node) in seen:
@@ -223,7 +225,7 @@ class Focals:
 
     # ---- one value, in one context
 
-    def _judged(self, frame: Frame, root: Node) -> Iterator[FocalLoss]:
+    def _judged(self, frame: Frame, root: Node) -> Generator[FocalLoss, None, tuple[bool, bool]]:
         """The facts of a value; returns whether a focal term was found and whether a power of ``1 - p`` was."""
         facts, raised = self._focal(frame, root)
         if not facts:
@@ -479,7 +481,6 @@ class Focals:
         return not all(n.op == "const" for n in (left, right))
 
     def _expand_call(self, frame: Frame, node: Node, whole: list[Variant], depth: int) -> list[Variant]:
-        func, args, keywords = node.args
         word, operands = self._word(frame, node)
         if word in _REDUCTION and operands:
             return _inside(self._expand(frame, operands[0], depth + 1))
@@ -754,7 +755,7 @@ class Focals:
         return frame, node
 
     def _certainty(self, frame: Frame, node: Node) -> tuple[bool, tuple[Frame, Node] | None]:
-        """Whether the edge of ``1 - p`` is kept away from zero (or no gradient passes), and the loss that ``p`` is from."""
+        """Whether ``1 - p`` is kept away from zero (or no gradient passes), and the loss that ``p`` is taken from."""
         frame, node, guarded = self._peel(frame, node)
         rest = self._complement(frame, node)
         if node.op == "bin" and rest is not None and node.args[1].op == "const" and node.args[1].args[0] != 1:
@@ -811,7 +812,7 @@ class Focals:
         return any(self._likelihood(f.frame, f.node) for f in term)
 
     def _sort(self, factor: Factor) -> str:
-        """What a factor is: ``likelihood``, ``number``, ``setting``, ``mask``, or ``aware`` (of the classes, perhaps)."""
+        """What a factor is: a ``likelihood``, ``number``, ``setting``, ``mask``, or perhaps ``aware`` of the classes."""
         frame, node = factor.frame, factor.node
         if node.op == "const":
             v = node.args[0]
@@ -880,8 +881,8 @@ class Focals:
     def _class_weight(self, frame: Frame, node: Node) -> bool:
         """Whether the likelihood already weighs its classes."""
         for _, v in alternatives(self.ev.value(frame, node)):
-            given = v.get("given") if isinstance(v, T) else None
-            for name in ("weight", "pos_weight") if given is not None else ():
+            given = (v.get("given") if isinstance(v, T) else None) or {}
+            for name in ("weight", "pos_weight"):
                 weight = given.get(name)
                 if weight is not None and not (isinstance(weight, Const) and weight.v is None):
                     if not (isinstance(weight, T) and _optional(weight)):
@@ -911,7 +912,7 @@ class Focals:
                 texts = [constant(self.ev.value(frame, a)) for a in (*args, *(v for _, v in node.args[2]))]
                 if not any(isinstance(t, str) and "focal" in t.lower() for t in texts):
                     continue
-                entry = (99, 99, None, 2.0, False)
+                entry = _HUB
             elif name in LIBRARY:
                 entry = LIBRARY[name]
             else:

@@ -1,7 +1,7 @@
-"""A class imbalance that is corrected twice: batches drawn in balance, and a loss that weighs the classes all the same.
+"""A class imbalance that is corrected twice: batches drawn in balance, and a loss that weighs the classes as well.
 
-Both have to belong to one training. So it starts from a weighted loss and looks at what the loops around it run over, in
-the contexts of their callers: a data loader whose sampler balances, or data that was oversampled before.
+Both have to belong to one training. So it starts from a weighted loss and looks at what the loops around it run over,
+in the contexts of their callers: a data loader whose sampler balances, or data that was oversampled before.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Learnable weights of losses, and whether an optimizer holds them.
 
-``exp(-s) * loss + s`` learns ``s`` only where ``s`` is among the parameters of an optimizer. So what multiplies losses and
-is a parameter is looked for, then who builds it, then the optimizers that are built beside it (in the function, in the
-class, in what they are handed to). Everything that such an optimizer is given is walked; where the weights are met on the
-way, or where what is given cannot be seen, nothing is said.
+``exp(-s) * loss + s`` learns ``s`` only where ``s`` is among the parameters of an optimizer. So what multiplies losses
+and is a parameter is looked for, then who builds it, then the optimizers that are built beside it (in the function, in
+the class, in what they are handed to). Everything that such an optimizer is given is walked; where the weights are met
+on the way, or where what is given cannot be seen, nothing is said.
 """
 
 from __future__ import annotations
@@ -416,7 +416,8 @@ def _both(op: Node) -> bool:
 
 
 def _holds(root: Node, wanted: Node, limit: int = 60) -> bool:
-    stack, seen = [root], set()
+    stack: list[Node] = [root]
+    seen: set[int] = set()
     while stack and len(seen) < limit:
         node = stack.pop()
         if node is wanted:

@@ -101,8 +101,8 @@ def check(fact: BalancedTwice) -> Iterator[Finding]:
     applied = (Hop(fact.module, fact.node.at, "applied to those batches here"),) if built is not None else ()
     yield fact.finding(
         RULE,
-        f"`{fact.setting}` weighs classes that the batches already hold in balance: the imbalance is corrected twice, and "
-        "the rare class is favoured by as much as it was rare",
+        f"`{fact.setting}` weighs classes that the batches already hold in balance: the imbalance is corrected twice, "
+        "and the rare class is favoured by as much as it was rare",
         hops=(fact.sampler, *applied),
         place=place,
         confidence="proven" if fact.sure else "likely",

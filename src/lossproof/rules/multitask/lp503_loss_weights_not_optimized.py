@@ -121,7 +121,8 @@ def check(fact: UnheldWeights) -> Iterator[Finding]:
     who = f"{fact.trainer}, which optimizes the model's parameters alone" if fact.trainer else "this optimizer"
     yield fact.finding(
         RULE,
-        f"{name} weighs the losses and is learnable, but is not among the parameters of {who}: it stays where it started",
+        f"{name} weighs the losses and is learnable, but is not among the parameters of {who}: it stays where it "
+        "started",
         hops=(fact.made, *((fact.built,) if fact.built is not None else ())),
         confidence="likely",
     )

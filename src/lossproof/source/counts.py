@@ -334,9 +334,27 @@ class Counts:
     def _inplace(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
         return self._share(frame, node.args[1], word, depth)
 
+    def _loop(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
+        """What a loop counts up, from zeros."""
+        for part in node.args[1:]:
+            if part.op == "setitem":
+                share = self._setitem(frame, part, word, depth)
+                if share is not None and share.powers == {"class": 1}:
+                    return share
+        return None
+
     def _setitem(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
         """``weights[weights == 0] = 1``: the rest is what it was."""
-        value = self._share(frame, node.args[2], "", depth)
+        stored = node.args[2]
+        if (
+            stored.op == "bin"
+            and stored.args[0] == "+"
+            and stored.args[2].op == "const"
+            and stored.args[2].args[0] == 1
+        ):
+            if stored.args[1].op == "sub" and node.args[1].op != "const":
+                return Share({"class": 1}, vector=True)  # ``counts[y] += 1``
+        value = self._share(frame, stored, "", depth)
         return self._share(frame, node.args[0], word, depth) if value is not None and value.pure else None
 
     def _call(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:

@@ -154,23 +154,30 @@ class Focals:
         """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
         for call in function.calls:
             word = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
-            if word != "partial" and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
+            spread = any(k.arg is None for k in call.keywords)
+            if word != "partial" and not spread and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
                 continue
             node = lower(function).by_call.get(id(call))
             if node is None:
                 continue
             self.ev.begin()
             frame = self.ev.open_frame(function)
-            positional, named = self.ev.arguments(frame, node)
             callee = self.ev.value(frame, node.args[0])
-            if word == "partial" and positional and isinstance(callee, Ref):
-                callee = self.ev.force(positional.pop(0))
-            elif word != "partial" and isinstance(callee, (Cls, Func)):
+            if spread and not any(isinstance(v, (Cls, Func)) for _, v in alternatives(callee)):
+                continue
+            if word != "partial" and isinstance(callee, (Cls, Func)):
                 name = callee.info.name if isinstance(callee, Cls) else callee.function.name
                 if name == word:
                     continue  # found from the loss itself
-            for _, v in alternatives(callee):
-                yield from self._as_called(v, frame, node, positional, named)
+            frames = [f for f in self.contexts.expand(frame) if not f.open] if spread and frame.open else []
+            for one in frames[:MAX_CONTEXTS] or [frame]:
+                self.ev.refill()
+                positional, named = self.ev.arguments(one, node)
+                callee = self.ev.value(one, node.args[0])
+                if word == "partial" and positional and isinstance(callee, Ref):
+                    callee = self.ev.force(positional.pop(0))
+                for _, v in alternatives(callee):
+                    yield from self._as_called(v, one, node, positional, named)
 
     def _as_called(
         self,
@@ -812,7 +819,7 @@ class Focals:
         return any(self._likelihood(f.frame, f.node) for f in term)
 
     def _sort(self, factor: Factor) -> str:
-        """What a factor is: a ``likelihood``, ``number``, ``setting``, ``mask``, or perhaps ``aware`` of the classes."""
+        """What a factor is: a ``likelihood``, ``number``, ``setting``, ``mask``, or ``aware`` of the classes."""
         frame, node = factor.frame, factor.node
         if node.op == "const":
             v = node.args[0]

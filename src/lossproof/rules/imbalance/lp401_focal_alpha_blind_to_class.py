@@ -111,8 +111,8 @@ def check(fact: FocalLoss) -> Iterator[Finding]:
         name = f"`{scale.name}`" if scale.name else "the factor"
         yield fact.finding(
             RULE,
-            f"{name} ({amount}) multiplies every element of the focal loss, whatever its class: it only rescales the loss "
-            "and balances nothing",
+            f"{name} ({amount}) multiplies every element of the focal loss, whatever its class: it only rescales the "
+            "loss and balances nothing",
             hops=(hop_of(scale.place, "chosen here"),),
             confidence="proven" if scale.value is not None else "likely",
         )

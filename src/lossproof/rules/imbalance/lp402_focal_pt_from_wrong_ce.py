@@ -95,8 +95,8 @@ from lossproof.source.facts import FocalLoss
 _SAYS = {
     "reduced": "`pt` is taken from a cross entropy that is already one number: every element gets the same factor, so "
     "nothing is focused",
-    "weighted": "`pt` is taken from a weighted cross entropy: it is `p ** weight`, so easy elements of a heavy class count "
-    "as hard ones",
+    "weighted": "`pt` is taken from a weighted cross entropy: it is `p ** weight`, so easy elements of a heavy class "
+    "count as hard ones",
     "smoothed": "`pt` is taken from a cross entropy with smoothed labels: it never comes near 1, so easy elements keep "
     "their weight",
 }

@@ -85,8 +85,8 @@ from lossproof.source.facts import ClassWeight
 from lossproof.source.values import Hop
 
 _SAYS = {
-    "pos_weight": "`pos_weight` grows with the number of positives (it should be negatives / positives): the rarer they are, "
-    "the less they count",
+    "pos_weight": "`pos_weight` grows with the number of positives (it should be negatives / positives): the rarer "
+    "they are, the less they count",
     "weight": "the class weights grow with the counts of the classes: the frequent ones count most, the rare ones are "
     "silenced",
     "sampler": "the sampler draws a class the more often the more frequent it is: rare classes all but vanish from the "

@@ -309,6 +309,12 @@ class Focals:
         t = as_tensor(value)
         if len(options) == 1 and t.lo is not None and t.lo == t.hi:
             return [Setting(word, t.lo, places[0])]
+        option = value.get("option") if isinstance(value, T) else None
+        default = self.contexts.number_of(frame.function.module, option) if isinstance(option, str) else None
+        if default is not None:
+            holder, at = default
+            written_there = Place(self.ev.open_frame(holder), Node("const", (at.value,), at, None))
+            return [Setting(word, float(at.value), written_there)]
         return [Setting(word, None, places[0])]
 
     def _changes(self, frame: Frame, node: Node) -> bool:

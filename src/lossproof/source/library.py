@@ -190,6 +190,8 @@ def call(
         return builtin(ev, "dict", args, kwargs, frame, node)
     if name in ("collections.namedtuple", "typing.NamedTuple") and len(args) >= 2:
         return Lib("namedtuple", tuple(args), kwargs, None, None)
+    if name.endswith("OmegaConf.create") and args and isinstance(args[0], Map):
+        return args[0]
     if last in NAMESPACES:
         inner_map = args[0] if args and isinstance(args[0], Map) else Map({})
         return Map({**inner_map.items, **kwargs}, inner_map.rest)

@@ -17,7 +17,7 @@ from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.facts import UnheldWeights
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
-from lossproof.source.origins import Origins
+from lossproof.source.origins import Origins, known
 from lossproof.source.slices import Slices
 from lossproof.source.syntax import ClassInfo, Function, dotted
 from lossproof.source.torch_names import LAYER_OPERATION
@@ -130,8 +130,13 @@ class Unheld:
         if _LOSSY.search(text) or any(_LOSSY.search(word) for word in _leaves(other)):
             return True
         self.ev.refill()
-        value = self.ev.value(self.ev.open_frame(function), other)
-        return any(isinstance(v, T) and ("loss" in v.tags or v.act == "loss") for _, v in alternatives(value))
+        frame = self.ev.open_frame(function)
+        for place in self.origins.of(frame, other):
+            self.ev.refill()
+            for _, v in alternatives(known(place, self.ev)):
+                if isinstance(v, T) and ("loss" in v.tags or v.act == "loss"):
+                    return True
+        return False
 
     def _stored_node(self, info: ClassInfo, name: str) -> Node | None:
         for method in info.methods.values():

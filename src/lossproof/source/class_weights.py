@@ -32,13 +32,17 @@ class ClassWeights:
         self.origins = origins
         self.counts = Counts(ev, origins)
 
+    @staticmethod
+    def concern(source: str) -> bool:
+        """Whether a file can weigh classes, by its text."""
+        return any(word in source for word in _HINTS)
+
     def facts(self, function: Function) -> Iterator[ClassWeight]:
-        if "eight" not in function.module.source and not _COUNTED.search(function.module.source):
-            return
         for call in function.calls:
             word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
             keywords = {k.arg for k in call.keywords}
-            if not (word in _TAKERS or keywords & set(_OWN) or (None in keywords and _LOSSY.search(word))):
+            lossy = word in ("", "partial", "cls") or _LOSSY.search(word) is not None
+            if not (word in _TAKERS or (lossy and (keywords & _GIVEN or None in keywords))):
                 continue
             if not call.args and not call.keywords:
                 continue
@@ -51,8 +55,7 @@ class ClassWeights:
                 yield from self._fact(frame, node, kind, at)
         if any(attr in ("weight", "pos_weight") for _, attr in function.attribute_stores):
             yield from self._stored(function)
-        if _COUNTED.search(function.module.source):
-            yield from self._multiplied(function)
+        yield from self._multiplied(function)
 
     def _fact(self, frame: Frame, node: Node, kind: str, at: Node) -> Iterator[ClassWeight]:
         for share in self.counts.shares(frame, at, _written(at)):
@@ -80,7 +83,7 @@ class ClassWeights:
             return
         frame = self.ev.open_frame(function)
         for op in lower(function).ops:
-            if op.args[0] != "*":
+            if op.args[0] != "*" or not any(n.op == "sub" for n in op.args[1:]):
                 continue
             for one, other in ((op.args[1], op.args[2]), (op.args[2], op.args[1])):
                 if one.op != "sub" or one.args[1].op in ("const", "slice", "tuple"):
@@ -154,8 +157,9 @@ class ClassWeights:
         return found
 
 
-_LOSSY = re.compile(r"loss|entropy|criterion", re.I)
-_COUNTED = re.compile(r"bincount|value_counts|Counter\(|histc|return_counts|counts|freq", re.I)
+_LOSSY = re.compile(r"loss|entropy|crit|focal|bce|(?-i:CE)|nll", re.I)
+_GIVEN = frozenset(_OWN)
+_HINTS = (*_TAKERS, "weight=", "weights=", "alpha=", "bincount", "value_counts", "Counter(", "histc", "return_counts")
 _LIKELIHOODS = {
     "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "log_softmax",
     "logsigmoid",

@@ -45,7 +45,13 @@ MAX_CONTEXTS = 8
 MAX_CALLS = 6
 
 _POWER = re.compile(r"\*\*|\bpow\b|pow\(|power\(|square\(")
-_SPEAKS = re.compile(r"log|entropy|nll|bce|loss|crit", re.I)
+# What a focal term cannot do without: a likelihood somewhere in the file, and one minus something in the function.
+_SPEAKS = re.compile(r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|loss|Loss|LogSoftmax")
+_COMPLEMENT = re.compile(
+    r"(?<![\w.])1(?:\.0*1?0*)?[ \t]*-|ones_like|\+[ \t]*1(?:\.0)?\b|sub\([ \t]*1|expm1|rsub|add\(1|abs\(|_one\b"
+)
+_LOSSY = re.compile(r"loss|crit|focal|objective|build|make|get", re.I)
+_SPREAD = re.compile(r"(?<=[(,])\s*\*\*\w+")
 _REDUCTION = {"mean", "sum", "nanmean", "nansum"}
 _PRODUCT = {"mul", "mul_", "multiply"}
 _SUM = {"add", "add_", "sub", "sub_"}
@@ -123,6 +129,15 @@ class Focals:
 
     # ---- which functions
 
+    @staticmethod
+    def concern(source: str) -> bool:
+        """Whether a file can hold a focal term, build one or call a library's, by its text."""
+        if any(word in source for word in ("gamma", "alpha", "ocal")):
+            return True
+        if _POWER.search(source) is None or _SPEAKS.search(source) is None:
+            return False
+        return _COMPLEMENT.search(source) is not None
+
     def facts(self, function: Function) -> Iterator[FocalLoss | FocalCall]:
         yield from self._library_calls(function)
         yield from self._by_setting(function)
@@ -154,6 +169,9 @@ class Focals:
         """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
         for call in function.calls:
             word = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+            named_loss = word in ("", "partial", "cls") or _LOSSY.search(word) is not None
+            if not named_loss:
+                continue
             spread = any(k.arg is None for k in call.keywords)
             if word != "partial" and not spread and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
                 continue
@@ -966,8 +984,6 @@ def _may_raise(function: Function) -> bool:
     node = function.node
     first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None)
     module = function.module
-    if not _POWER.search(module.source):
-        return False
     if last is None or node.__class__.__name__ == "Module":
         return not module.functions[1:] or any(
             getattr(c.func, "attr", getattr(c.func, "id", "")) in ("pow", "backward") for c in function.calls
@@ -975,7 +991,7 @@ def _may_raise(function: Function) -> bool:
     module.line_text(first)
     assert module.lines is not None
     text = "\n".join(module.lines[first - 1 : last])
-    return _POWER.search(text.replace("**kwargs", "").replace("**kw", "")) is not None
+    return _COMPLEMENT.search(text) is not None and _POWER.search(_SPREAD.sub("", text)) is not None
 
 
 def _inside(variants: list[Variant]) -> list[Variant]:

@@ -125,6 +125,8 @@ class Session:
         self.class_weights = ClassWeights(self.ev, self.origins)
         self.resampling = Resampling(self.ev, self.contexts, self.origins)
         self.unheld = Unheld(self.ev, self.contexts, self.origins, self.operations.slices)
+        # Those of the last three that the file at hand concerns.
+        self._weighing: list[Focals | ClassWeights | Unheld] = []
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -413,7 +415,10 @@ class Session:
                 progress(i + 1, len(paths))
 
     def _module(self, module: ParsedModule) -> None:
-        steps = [self.arithmetic, self.bookkeeping, self.weighing]
+        steps = [self.arithmetic, self.bookkeeping]
+        self._weighing = [g for g in (self.focals, self.class_weights, self.unheld) if g.concern(module.source)]
+        if self._weighing:
+            steps.append(self.weighing)
         if "oft" in module.source:
             steps.append(self.softmaxes)
         for function in module.functions:
@@ -452,12 +457,9 @@ class Session:
             self.emit(fact)
 
     def weighing(self, function: Function) -> None:
-        for fact in (
-            *self.focals.facts(function),
-            *self.class_weights.facts(function),
-            *self.unheld.facts(function),
-        ):
-            self.emit(fact)
+        for gatherer in self._weighing:
+            for fact in gatherer.facts(function):
+                self.emit(fact)
 
     def softmaxes(self, function: Function) -> None:
         for fact in softmax_calls(self.ev, function):

@@ -41,10 +41,15 @@ class Unheld:
         self.origins = origins
         self.slices = slices
 
+    @staticmethod
+    def concern(source: str) -> bool:
+        """Whether a file can make learnable weights, by its text."""
+        return any(
+            word in source
+            for word in (".Parameter", "Parameter(", "_parameter(", "requires_grad=True", "ParameterList")
+        )
+
     def facts(self, function: Function) -> Iterator[UnheldWeights]:
-        source = function.module.source
-        if "Parameter" not in source and "requires_grad=True" not in source:
-            return
         info = function.cls
         if info is not None and function.name == "__init__":
             yield from self._of_class(info, function)

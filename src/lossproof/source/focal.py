@@ -43,6 +43,7 @@ MAX_FACTORS = 14
 MAX_STEPS = 700
 MAX_CONTEXTS = 8
 MAX_CALLS = 6
+SHORT = 12  # lines
 
 _POWER = re.compile(r"\*\*|\bpow\b|pow\(|power\(|square\(")
 # What a focal term cannot do without: a likelihood somewhere in the file, and one minus something in the function.
@@ -168,7 +169,7 @@ class Focals:
     def _by_setting(self, function: Function) -> Iterator[FocalLoss]:
         """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
         for call in function.calls:
-            word = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+            word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
             named_loss = word in ("", "partial", "cls") or _LOSSY.search(word) is not None
             if not named_loss:
                 continue
@@ -332,7 +333,7 @@ class Focals:
         if default is not None:
             holder, at = default
             written_there = Place(self.ev.open_frame(holder), Node("const", (at.value,), at, None))
-            return [Setting(word, float(at.value), written_there)]
+            return [Setting(word, number(Const(at.value)), written_there)]
         return [Setting(word, None, places[0])]
 
     def _changes(self, frame: Frame, node: Node) -> bool:
@@ -991,6 +992,8 @@ def _may_raise(function: Function) -> bool:
     module.line_text(first)
     assert module.lines is not None
     text = "\n".join(module.lines[first - 1 : last])
+    if last - first > SHORT and _SPEAKS.search(text) is None:
+        return False  # a helper that only modulates is short
     return _COMPLEMENT.search(text) is not None and _POWER.search(_SPREAD.sub("", text)) is not None
 
 

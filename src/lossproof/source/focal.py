@@ -51,6 +51,9 @@ _SPEAKS = re.compile(r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|loss|L
 _COMPLEMENT = re.compile(
     r"(?<![\w.])1(?:\.0*1?0*)?[ \t]*-|ones_like|\+[ \t]*1(?:\.0)?\b|sub\([ \t]*1|expm1|rsub|add\(1|abs\(|_one\b"
 )
+_LIKELY = re.compile(
+    r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|\bexp\(|expm1|igmoid|oftmax|(?:loss|crit|ce|base|fn|func)\w*\("
+)
 _LOSSY = re.compile(r"loss|crit|focal|objective|build|make|get", re.I)
 _SPREAD = re.compile(r"(?<=[(,])\s*\*\*\w+")
 _REDUCTION = {"mean", "sum", "nanmean", "nansum"}
@@ -992,7 +995,7 @@ def _may_raise(function: Function) -> bool:
     module.line_text(first)
     assert module.lines is not None
     text = "\n".join(module.lines[first - 1 : last])
-    if last - first > SHORT and _SPEAKS.search(text) is None:
+    if last - first > SHORT and _LIKELY.search(text) is None:
         return False  # a helper that only modulates is short
     return _COMPLEMENT.search(text) is not None and _POWER.search(_SPREAD.sub("", text)) is not None
 

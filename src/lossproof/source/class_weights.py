@@ -11,6 +11,7 @@ from lossproof.source.facts import ClassWeight
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.origins import Origins, called
+from lossproof.source.patterns import Pattern
 from lossproof.source.slices import LOSS_FUNCTION_NAME, is_loss_class
 from lossproof.source.syntax import Function
 from lossproof.source.torch_names import loss_kind
@@ -157,7 +158,7 @@ class ClassWeights:
         return found
 
 
-_LOSSY = re.compile(r"loss|entropy|crit|focal|bce|(?-i:CE)|nll", re.I)
+_LOSSY = Pattern(r"loss|entropy|crit|focal|bce|(?-i:CE)|nll", re.I)
 _GIVEN = frozenset(_OWN)
 _HINTS = (*_TAKERS, "weight=", "weights=", "alpha=", "bincount", "value_counts", "Counter(", "histc", "return_counts")
 _LIKELIHOODS = {

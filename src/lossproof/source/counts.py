@@ -16,29 +16,30 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node
 from lossproof.source.origins import Origins, called
+from lossproof.source.patterns import Pattern
 from lossproof.source.values import constant, number
 
 MAX_DEPTH = 24
 
-_NOT = re.compile(r"weight|loss|ratio|scale|idx|index|inv|pos_?enc|position|posit?ion|pose|post|log", re.I)
-_POSITIVE = re.compile(
+_NOT = Pattern(r"weight|loss|ratio|scale|idx|index|inv|pos_?enc|position|posit?ion|pose|post|log", re.I)
+_POSITIVE = Pattern(
     r"^_?(?:n|num|no|nb|cnt|count|counts|total|sum|number_of|len)?_?(?:pos|positives?|n1|p)(?:itives?)?"
     r"_?(?:count|counts|cnt|num|n|samples|total|sum|pixels|examples|labels)?$",
     re.I,
 )
-_NEGATIVE = re.compile(
+_NEGATIVE = Pattern(
     r"^_?(?:n|num|no|nb|cnt|count|counts|total|sum|number_of|len)?_?(?:neg|negatives?|n0)(?:atives?)?"
     r"_?(?:count|counts|cnt|num|n|samples|total|sum|pixels|examples|labels)?$",
     re.I,
 )
-_COUNTS = re.compile(
+_COUNTS = Pattern(
     r"^(?:\w*_)?(?:counts?|cnts?|freqs?|frequency|frequencies|histogram|priors?|proportions?|distribution)$"
     r"|(?:num|n|samples?|images|instances)_per_(?:cls|class|label|category)|(?:cls|class)_(?:num|sizes?|prior|dist)(?:_list|s)?"
     r"|^label_dist",
     re.I,
 )
-_TOTAL = re.compile(r"^_?(?:n|total|num_?(?:samples|examples|total|all)|n_?(?:samples|total|all)|total_\w+)$", re.I)
-_LABELS = re.compile(r"label|target|^ys?$|^y_|^gts?$|mask|truth|annot|class", re.I)
+_TOTAL = Pattern(r"^_?(?:n|total|num_?(?:samples|examples|total|all)|n_?(?:samples|total|all)|total_\w+)$", re.I)
+_LABELS = Pattern(r"label|target|^ys?$|^y_|^gts?$|mask|truth|annot|class", re.I)
 _CASTS = {
     "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "array", "asarray", "float", "to", "cuda", "cpu",
     "numpy", "astype", "double", "clone", "detach", "list", "tuple", "values", "tolist", "item", "int", "view",

@@ -17,6 +17,7 @@ from lossproof.source.facts import FocalCall, FocalLoss, Setting
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.origins import Origins, Place, called, known
+from lossproof.source.patterns import Pattern
 from lossproof.source.slices import METRIC_CLASS, Slices
 from lossproof.source.syntax import Function
 from lossproof.source.tensor_ops import MASK_NAME, as_tensor
@@ -45,17 +46,17 @@ MAX_CONTEXTS = 8
 MAX_CALLS = 6
 SHORT = 12  # lines
 
-_POWER = re.compile(r"\*\*|\bpow\b|pow\(|power\(|square\(")
+_POWER = Pattern(r"\*\*|\bpow\b|pow\(|power\(|square\(")
 # What a focal term cannot do without: a likelihood somewhere in the file, and one minus something in the function.
-_SPEAKS = re.compile(r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|loss|Loss|LogSoftmax")
-_COMPLEMENT = re.compile(
+_SPEAKS = Pattern(r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|loss|Loss|LogSoftmax")
+_COMPLEMENT = Pattern(
     r"(?<![\w.])1(?:\.0*1?0*)?[ \t]*-|ones_like|\+[ \t]*1(?:\.0)?\b|sub\([ \t]*1|expm1|rsub|add\(1|abs\(|_one\b"
 )
-_LIKELY = re.compile(
+_LIKELY = Pattern(
     r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|\bexp\(|expm1|igmoid|oftmax|(?:loss|crit|ce|base|fn|func)\w*\("
 )
-_LOSSY = re.compile(r"loss|crit|focal|objective|build|make|get", re.I)
-_SPREAD = re.compile(r"(?<=[(,])\s*\*\*\w+")
+_LOSSY = Pattern(r"loss|crit|focal|objective|build|make|get", re.I)
+_SPREAD = Pattern(r"(?<=[(,])\s*\*\*\w+")
 _REDUCTION = {"mean", "sum", "nanmean", "nansum"}
 _PRODUCT = {"mul", "mul_", "multiply"}
 _SUM = {"add", "add_", "sub", "sub_"}
@@ -63,10 +64,10 @@ _NEGATION = {"neg", "neg_", "negative"}
 _KEPT = KEEP | {"clamp", "clamp_", "clamp_min", "clamp_max", "contiguous", "masked_fill", "masked_select", "data"}
 _LOGARITHM = {"log", "log_softmax", "logsigmoid", "log1p", "log_sigmoid", "logsumexp", "softplus"}
 # A factor that says by its name that it only scales: used to stay silent, never to accuse.
-_SCALE = re.compile(r"weight|scale|lambda|lamb?da?|coef|ratio|factor|norm|temp|^w$|^w_|_w$|^s$|mult", re.I)
-_ALPHA = re.compile(r"alpha|balance", re.I)
-_LABEL = re.compile(r"target|label|^gt|_gt$|^y$|^t$|y_true|truth|one_?hot|pos|neg|mask|valid|true", re.I)
-_SETTING = re.compile(r"gamma|alpha|focus", re.I)
+_SCALE = Pattern(r"weight|scale|lambda|lamb?da?|coef|ratio|factor|norm|temp|^w$|^w_|_w$|^s$|mult", re.I)
+_ALPHA = Pattern(r"alpha|balance", re.I)
+_LABEL = Pattern(r"target|label|^gt|_gt$|^y$|^t$|y_true|truth|one_?hot|pos|neg|mask|valid|true", re.I)
+_SETTING = Pattern(r"gamma|alpha|focus", re.I)
 _LIKELIHOOD = {"ce", "nll", "bce", "bce_logits"}
 
 # Focal losses of libraries: the places of alpha and gamma, their defaults, whether saturation is guarded.

@@ -17,6 +17,7 @@ from lossproof.source.facts import BalancedTwice, LossCall
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.origins import Origins
+from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import ParsedModule, dotted
 from lossproof.source.tensor_ops import as_tensor
 from lossproof.source.values import (
@@ -36,12 +37,12 @@ from lossproof.source.values import (
 )
 
 # Samplers of other libraries that draw the classes evenly.
-_BALANCING = re.compile(
+_BALANCING = Pattern(
     r"(?:^|\.)(?:ImbalancedDatasetSampler|BalanceClassSampler|DynamicBalanceClassSampler|MPerClassSampler|ClassBalancedSampler|"
     r"BalancedBatchSampler|BalancedSampler)$"
 )
-_OWN = re.compile(r"balanc|oversampl|equal", re.I)
-_OVERSAMPLING = re.compile(r"Over[Ss]ampl|SMOTE|ADASYN|UnderSampl|NearMiss|TomekLinks|ClusterCentroids")
+_OWN = Pattern(r"balanc|oversampl|equal", re.I)
+_OVERSAMPLING = Pattern(r"Over[Ss]ampl|SMOTE|ADASYN|UnderSampl|NearMiss|TomekLinks|ClusterCentroids")
 _LOADERS = ("train_dataloader", "get_train_dataloader", "_get_train_sampler", "get_train_sampler")
 MAX_LEVELS = 3
 

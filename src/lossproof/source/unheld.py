@@ -18,14 +18,15 @@ from lossproof.source.facts import UnheldWeights
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.origins import Origins, known
+from lossproof.source.patterns import Pattern
 from lossproof.source.slices import Slices
 from lossproof.source.syntax import ClassInfo, Function, dotted
 from lossproof.source.torch_names import LAYER_OPERATION
 from lossproof.source.values import Cls, Func, Hop, Inst, Ref, T, alternatives
 
 _MAKERS = {"Parameter", "ParameterList", "ParameterDict", "register_parameter"}
-_LOSSY = re.compile(r"loss|criterion|entropy|mse|nll|bce|\berr|task|objective|\bl\d?\b|\bl_\w+", re.I)
-_OPTIMIZER = re.compile(
+_LOSSY = Pattern(r"loss|criterion|entropy|mse|nll|bce|\berr|task|objective|\bl\d?\b|\bl_\w+", re.I)
+_OPTIMIZER = Pattern(
     r"^(?:torch\.optim\.(?!lr_scheduler|swa_utils)|torch_optimizer\.|apex\.optimizers\.|bitsandbytes\.optim\.|timm\.optim\."
     r"|transformers\.(?:optimization\.)?(?:AdamW|Adafactor)$|lion_pytorch\.|adabelief_pytorch\.|pytorch_optimizer\.)"
 )

@@ -73,11 +73,13 @@ class Resampling:
                 fact.built = Hop(v.module, v.at, "")
         return fact
 
-    @staticmethod
-    def _weighted(call: LossCall) -> Atoms | None:
+    def _weighted(self, call: LossCall) -> Atoms | None:
         """Under which conditions the loss weighs the classes; ``None`` where it is not seen to."""
         name = {"ce": "weight", "nll": "weight", "bce_logits": "pos_weight"}.get(call.kind, "")
         value = call.settings.get(name)
+        given = call.node.args[1]
+        if value is None and call.kind in ("ce", "nll") and call.word.islower() and len(given) > 2:
+            value = self.ev.value(call.frame, given[2])
         if value is None:
             return None
         for atoms, v in alternatives(value):
@@ -88,8 +90,8 @@ class Resampling:
                 continue
             if isinstance(v, T) and v.get("param") is not None:
                 function, param = v.get("param")
-                given = next((p for p in lower(function).params if p.name == param), None)
-                if given is None or given.default is not None:
+                found = next((p for p in lower(function).params if p.name == param), None)
+                if found is None or found.default is not None:
                     continue
             if isinstance(v, T) and not v.tags and v.info is None and not v.sym:
                 continue

@@ -215,6 +215,19 @@ class Contexts:
         only = found.pop() if len(found) == 1 else None
         return only if isinstance(only, str) else None
 
+    def number_of(self, module: ParsedModule, option: str) -> tuple[Function, ast.Constant] | None:
+        """The number that a command line option is by default, and the function that says so."""
+        found: list[tuple[Function, ast.Constant]] = []
+        with self._aside():
+            for _, call, holder in self.sites("add_argument", module):
+                self.ev.ledger.mask |= holder.rests
+                if isinstance(call, ast.Call) and _option(call) == option:
+                    default = next((k.value for k in call.keywords if k.arg == "default"), None)
+                    if not isinstance(default, ast.Constant) or not isinstance(default.value, (int, float)):
+                        return None
+                    found.append((holder, default))
+        return found[0] if len(found) == 1 else None
+
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         with self._aside():
             name = name.rpartition(".")[2]

@@ -37,6 +37,7 @@ _OTHER_FRAMEWORK = (
     rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer"
     rb"|oneflow)"
 )
+_FOCAL = rb"(?:kornia|monai|smp|segmentation_models_pytorch|fvcore|mmdet)[\s\S]*?[fF]ocal\w*\("
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
@@ -63,10 +64,14 @@ def matters(data: bytes) -> bool:
         if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
             # A trainer need not import torch to run a loss that somebody hands it.
             return True
+        if b"ocal" in data and re.search(_FOCAL, data) is not None:
+            return True  # a library's focal loss, built where nothing else of PyTorch is seen
         if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
             return True  # a snippet without its imports
         return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
+        return True
+    if b"WeightedRandomSampler(" in data:
         return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
         return True

@@ -15,9 +15,11 @@ from lossproof.source.values import Atoms, Hop, T, Thunk, Union, Value, alternat
 
 if TYPE_CHECKING:
     from lossproof.rules.registry import Rule
+    from lossproof.source.counts import Share
     from lossproof.source.evaluate import Evaluator
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
+    from lossproof.source.origins import Place
     from lossproof.source.syntax import ParsedModule
 
 
@@ -265,6 +267,98 @@ def _has_graph(option: tuple[Atoms, Value]) -> bool:
     return isinstance(value, T) and "loss" in value.tags and not value.tags & {"detached", "num"}
 
 
+class FocalLoss(Fact):
+    """A focal term, ``(1 - p) ** gamma * log(p)``, in one context; ``node`` is the power.
+
+    ``settings`` are what ``gamma`` is, with where that was written; ``alone``: no other exponent stands in the loss.
+    ``guarded``: ``1 - p`` cannot become zero, or no gradient comes through it. ``scales`` multiply every term alike.
+    ``spoiled`` says why ``p`` is not the probability of the class (``reduced``, ``weighted``, ``smoothed``), where, and
+    whether only if somebody asks for it.
+    """
+
+    __slots__ = ("alone", "guarded", "scales", "settings", "spoiled")
+    sort = "focal"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.settings: list[Setting] = []
+        self.alone = True
+        self.guarded = False
+        self.scales: list[Setting] = []
+        self.spoiled: list[tuple[str, Place, bool]] = []
+
+
+class FocalCall(Fact):
+    """A library's focal loss and what it is given. ``guards``: saturated probabilities keep a finite gradient."""
+
+    __slots__ = ("guards", "settings", "two_sided", "word")
+    sort = "focal_call"
+
+    def __init__(
+        self, ev: Evaluator, frame: Frame, node: Node, word: str, guards: bool, two_sided: bool, settings: list[Setting]
+    ) -> None:
+        super().__init__(ev, frame, node, ())
+        self.word = word
+        self.guards = guards
+        self.two_sided = two_sided
+        self.settings = settings
+
+
+class Setting:
+    """A number that somebody chose: its value where it is known, and where it was written."""
+
+    __slots__ = ("name", "place", "value")
+
+    def __init__(self, name: str, value: float | None, place: Place) -> None:
+        self.name = name
+        self.value = value
+        self.place = place
+
+
+class BalancedTwice(Fact):
+    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out."""
+
+    __slots__ = ("built", "sampler", "setting", "sure")
+    sort = "balanced_twice"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        # Where the criterion was built, if it is an object.
+        self.built: Hop | None = None
+        self.sampler: Hop | None = None
+        self.setting = ""
+        self.sure = True
+
+
+class ClassWeight(Fact):
+    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts."""
+
+    __slots__ = ("kind", "share")
+    sort = "class_weight"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share) -> None:
+        super().__init__(ev, frame, node, ())
+        self.kind = kind
+        self.share = share
+
+
+class UnheldWeights(Fact):
+    """Learnable weights of losses (``name``, made at ``made``) that the optimizer built at ``node`` does not hold.
+
+    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built.
+    """
+
+    __slots__ = ("built", "made", "name", "trainer")
+    sort = "unheld"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, name: str, made: Hop) -> None:
+        super().__init__(ev, frame, node, ())
+        self.name = name
+        self.made = made
+        self.built: Hop | None = None
+        self.trainer = ""
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -347,4 +441,20 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = [
+    "BalancedTwice",
+    "ClassWeight",
+    "Fact",
+    "FocalCall",
+    "FocalLoss",
+    "GradientCut",
+    "KeptLoss",
+    "LossCall",
+    "Operation",
+    "Setting",
+    "SoftmaxCall",
+    "UnheldWeights",
+    "combine",
+    "location",
+    "possible",
+]

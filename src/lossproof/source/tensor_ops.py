@@ -877,6 +877,9 @@ def indexed(t: T, index: Value) -> Value:
         t = t.but(info=dict(info))  # a part of a batch that is a tuple
     if len(parts) == 1:
         only = parts[0]
+        counted = info.get("via")
+        if counted is not None and counted[0] == "bincount" and same(counted[1], only):
+            t = t.tagged("nonzero")  # ``counts[labels]``: whoever is looked up was counted
         if isinstance(constant(only), int) and not isinstance(constant(only), bool):
             info["ndim"] = rank - 1 if rank else None
             info["width"] = width if rank is None or rank > 2 else None

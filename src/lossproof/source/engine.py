@@ -37,6 +37,9 @@ _OTHER_FRAMEWORK = (
     rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer"
     rb"|oneflow)"
 )
+# What a feature network may be built by, for a loss in another file.
+_NETWORK = rb"torchvision[^\n]*models|torchvision\.models|\bmodels\.|vgg\w*\(|resnet\w*\(|create_model\(|hub\.load\("
+_NETWORK_WORDS = (b"torchvision", b"create_model(", b"hub.load(")
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
@@ -69,6 +72,8 @@ def matters(data: bytes) -> bool:
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
+        return True
+    if any(word in data for word in _NETWORK_WORDS) and re.search(_NETWORK, data) is not None:
         return True
     return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
 

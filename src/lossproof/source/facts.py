@@ -225,6 +225,69 @@ class KeptLoss(Fact):
         self.trains = trains
 
 
+class FeatureNetwork(Fact):
+    """A pretrained network whose features of two images a loss compares.
+
+    ``made``: the call that builds it, in ``maker``. ``applied`` are the calls of it, ``compared`` the comparison (its
+    place may be unknown). ``frozen``: it is, or may be; ``useless_freeze`` is where somebody tried. ``optimized`` is
+    an optimizer that holds it. ``whole``: the classifier's output is compared. ``mode`` is ``train …`` or ``undone …``
+    with what depends on it.
+    """
+
+    __slots__ = (
+        "applied",
+        "arch",
+        "compared",
+        "frozen",
+        "made",
+        "maker",
+        "mode",
+        "mode_hop",
+        "normalized",
+        "optimized",
+        "pretrained",
+        "useless_freeze",
+        "whole",
+    )
+    sort = "network"
+
+    def __init__(
+        self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, maker: ParsedModule, made: Any
+    ) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.maker = maker
+        self.made = made
+        self.arch = ""
+        self.pretrained = True
+        self.applied: list[tuple[ParsedModule, Any]] = []
+        self.compared: tuple[ParsedModule, Any] | None = None
+        self.frozen = False
+        self.useless_freeze: Hop | None = None
+        self.optimized: Hop | None = None
+        self.whole = False
+        self.normalized = True
+        self.mode = ""
+        self.mode_hop: Hop | None = None
+
+    @property
+    def called(self) -> str:
+        """The network as a reader knows it."""
+        return {"vgg": "VGG", "resnet": "ResNet"}.get(self.arch, self.arch) or "the network"
+
+    def built(self) -> Location:
+        return location(self.maker, self.made)
+
+    def hops(self, *more: Hop | None, made: bool = True) -> tuple[Hop, ...]:
+        """The places that show the fault: where it is built, what is done to it, where its features are compared."""
+        found = [Hop(self.maker, self.made, f"{self.called} is built here")] if made else []
+        found += [hop for hop in more if hop is not None]
+        if self.compared is not None and self.compared[1] is not None:
+            found.append(Hop(*self.compared, "its features of two images are compared here"))
+        elif self.applied:
+            found.append(Hop(*self.applied[0], "it is applied here"))
+        return tuple(found)
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -307,4 +370,4 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = ["Fact", "FeatureNetwork", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]

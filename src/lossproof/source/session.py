@@ -23,9 +23,11 @@ from lossproof.source.facts import Fact, location
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
+from lossproof.source.networks import HINTS
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
 from lossproof.source.outline import Outline
+from lossproof.source.perceptual import FeatureLosses
 from lossproof.source.project import Project
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function, ParsedModule
@@ -115,6 +117,7 @@ class Session:
         self.kept = KeptLosses(
             self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients, self.trainers
         )
+        self.perceptual = FeatureLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -406,6 +409,8 @@ class Session:
         steps = [self.arithmetic, self.bookkeeping]
         if "oft" in module.source:
             steps.append(self.softmaxes)
+        if any(hint in module.source for hint in HINTS):
+            steps.append(self.feature_networks)
         for function in module.functions:
             self.attempt(self.investigation.function, function)
         for function in module.functions:
@@ -443,6 +448,10 @@ class Session:
 
     def softmaxes(self, function: Function) -> None:
         for fact in softmax_calls(self.ev, function):
+            self.emit(fact)
+
+    def feature_networks(self, function: Function) -> None:
+        for fact in self.perceptual.facts(function):
             self.emit(fact)
 
     def emit(self, fact: Fact) -> None:

@@ -288,6 +288,25 @@ class FeatureNetwork(Fact):
         return tuple(found)
 
 
+class FeatureLayer(Fact):
+    """A layer of a VGG network that is called ``layer``, but is ``actual``; ``right`` would be the number to pick.
+
+    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it.
+    """
+
+    __slots__ = ("actual", "arch", "end", "layer", "number", "right")
+    sort = "layer"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.arch = ""
+        self.layer = ""
+        self.number = 0
+        self.actual = ""
+        self.right = 0
+        self.end = False
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -370,4 +389,4 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "FeatureNetwork", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = ["Fact", "FeatureLayer", "FeatureNetwork", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]

@@ -78,11 +78,14 @@ class Networks:
         self._left = 0
         self._reached: dict[tuple[int, int, bool], list[Net]] = {}
         self._kept: list[Frame] = []
+        # Where a part was cut out, by how it is written as a step.
+        self.cuts: dict[str, tuple[ParsedModule, Any]] = {}
 
     def begin(self) -> None:
         """Forget what was found: a new file."""
         self._reached.clear()
         self._kept.clear()
+        self.cuts.clear()
 
     # ---- the calls that build one
 
@@ -176,7 +179,10 @@ class Networks:
                     return
                 closure = closure.base().closure
         elif op == "sub":
-            go(args[0], (self._index(frame, args[1]),))
+            step = self._index(frame, args[1])
+            at = args[1].args[0].at if args[1].op == "iter" else node.at
+            self.cuts[step] = (frame.function.module, at)
+            go(args[0], (step,))
         elif op == "setattr":
             go(args[0], ("=" + args[1],))
         elif op == "setitem":
@@ -510,6 +516,11 @@ class Networks:
         return kept
 
     def _index(self, frame: Frame, index: Node) -> str:
+        if index.op == "iter" and index.args[0].op == "call" and getattr(index.args[0].at.func, "id", "") == "range":
+            # ``for i in range(4, 9): part.append(vgg[i])``
+            bounds = [constant(self.ev.value(frame, n)) for n in index.args[0].args[1]]
+            if 0 < len(bounds) < 3 and all(isinstance(b, int) for b in bounds):
+                return f"[{bounds[0] if len(bounds) > 1 else 0}:{bounds[-1]}]"
         if index.op != "slice":
             i = constant(self.ev.value(frame, index))
             return f"[{i}]" if isinstance(i, (int, str)) else "[?]"

@@ -186,9 +186,11 @@ class FeatureLosses:
 
     def _spread_object(self, scope: _Scope, frame: Frame, me: Inst, depth: int) -> None:
         function = frame.function
-        stored = any(
-            self._holds(scope, frame, s.value) for s in frame.ir.stores if s.value.op not in ("const",)
-        ) or any(self._holds(scope, frame, item) for _, _, item in frame.ir.computed)
+        own = f"{function.first_param}."
+        values = [s.value for s in frame.ir.stores]
+        values += [v for name, v in frame.ir.final.items() if name.startswith(own)]
+        values += [item for _, _, item in frame.ir.computed]
+        stored = any(self._holds(scope, frame, v) for v in values if v.op != "const")
         in_body = function.name == function.cls.name if function.cls is not None else False
         if not stored and not in_body:
             return
@@ -201,6 +203,9 @@ class FeatureLosses:
                     made.append((caller, call, me))
         elif me.ctor.site is not None:
             made.append((me.ctor.site[0], me.ctor.site[1], me))
+        if any(i is not me for _, _, i in made):
+            # Who builds it is known: what holds for anybody says nothing any more.
+            scope.frames.pop(id(frame), None)
         derived = [c for c in self.contexts.subclasses(me.cls.info)] if not made else []
         for inst in [i for _, _, i in made] or [me, *(self.ev.open_instance(c) for c in derived[:4])]:
             self._add_object(scope, inst)

@@ -20,6 +20,7 @@ from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, location
+from lossproof.source.feature_layers import NAMED, FeatureLayers
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
@@ -118,6 +119,7 @@ class Session:
             self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients, self.trainers
         )
         self.perceptual = FeatureLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
+        self.layers = FeatureLayers(self.ev, self.perceptual.networks)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -411,6 +413,8 @@ class Session:
             steps.append(self.softmaxes)
         if any(hint in module.source for hint in HINTS):
             steps.append(self.feature_networks)
+            if "vgg" in module.source.lower() and NAMED.search(module.source):
+                steps.append(self.feature_layers)
         for function in module.functions:
             self.attempt(self.investigation.function, function)
         for function in module.functions:
@@ -452,6 +456,10 @@ class Session:
 
     def feature_networks(self, function: Function) -> None:
         for fact in self.perceptual.facts(function):
+            self.emit(fact)
+
+    def feature_layers(self, function: Function) -> None:
+        for fact in self.layers.facts(function):
             self.emit(fact)
 
     def emit(self, fact: Fact) -> None:

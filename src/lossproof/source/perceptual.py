@@ -70,13 +70,15 @@ class _Use:
 class _Roots:
     """Where the input of a network comes from, and what was done to it on the way."""
 
-    __slots__ = ("attributes", "leaves", "network", "normalized", "own", "params")
+    __slots__ = ("leaves", "made", "network", "normalized", "own", "params", "unknown")
 
     def __init__(self) -> None:
         self.leaves: set[Any] = set()
         self.params: list[tuple[Frame, str]] = []
-        self.attributes: set[str] = set()
         self.normalized = False
+        self.unknown = False
+        # Whether it is an image of its own: noise, a copy that is optimized.
+        self.made = False
         # Whether it comes out of another network; whether that one was given features of this very network.
         self.network = False
         self.own = False
@@ -511,7 +513,6 @@ class FeatureLosses:
             elif op == "attr":
                 path = _dotted(n)
                 roots.leaves.add(("attr", path))
-                roots.attributes.add(n.args[1])
                 for _, v in alternatives(self.ev.value(where, n.args[0])):
                     if isinstance(v, Inst):
                         for inner, nodes in self.networks.stored(v, n.args[1]):
@@ -565,7 +566,12 @@ class FeatureLosses:
         reference = next((v.name for v in values if isinstance(v, Ref)), "")
         if self._normalizer(where, n, word, reference, values):
             roots.normalized = True
+            stack.extend((where, a, depth) for a in [*given, *(v for _, v in named)][:1])
             return
+        if word in ("requires_grad_", "Parameter", "Variable", "clone"):
+            # An image of its own, whatever it starts from.
+            roots.leaves.add(("own", id(n)))
+            roots.made = roots.made or word != "clone"
         if word in _SUBTRACTS and given and self._is_mean(where, given[-1]):
             roots.normalized = True
         targets = list(self.contexts.targets(where, n))
@@ -595,6 +601,7 @@ class FeatureLosses:
         if reference.startswith(_TENSOR_MODULES) or reference.startswith("builtins."):
             if reference.rpartition(".")[2] in ("randn", "rand", "zeros", "empty", "ones", "randint"):
                 roots.leaves.add(("made", id(n)))
+                roots.made = True
                 return
             stack.extend((where, a, depth) for a in given[:2])
             stack.extend((where, a, depth) for k, a in named if k in ("input", "x", "tensors"))
@@ -611,6 +618,7 @@ class FeatureLosses:
             return
         # Something unknown, called: a network that was handed over, more often than not.
         roots.leaves.add(("out", id(n)))
+        roots.unknown = True
         image_like = re.search(r"resize|crop|pad|clamp|clip|interp|to_|cast|aug|scale|load|open|read|rgb|gray|de_?norm", word, re.I)
         if image_like:
             stack.extend((where, a, depth) for a in given[:1])
@@ -741,7 +749,9 @@ class FeatureLosses:
 
     def _normalized(self, scope: _Scope, uses: list[_Use], roots: list[_Roots]) -> bool:
         """Whether the images are, or may be, normalized as ImageNet's were, for every use."""
-        if any(r.normalized for r in roots):
+        some = [r for r in roots if r.normalized]
+        # One of the two images alone is a fault of its own, unless the other was made in that range.
+        if some and (len(some) == len(roots) or any(r.unknown or r.made for r in roots if not r.normalized)):
             return True
         for r in roots:
             for where, name in r.params:

@@ -36,9 +36,12 @@ MAX_DEPTH = 9
 class Origin:
     """A call that builds a pretrained network. ``pretrained`` is None where that is not known."""
 
-    __slots__ = ("arch", "at", "headless", "module", "pretrained")
+    __slots__ = ("arch", "at", "headless", "module", "pretrained", "zoo")
 
-    def __init__(self, module: ParsedModule, at: Any, arch: str, pretrained: bool | None, headless: bool) -> None:
+    def __init__(
+        self, module: ParsedModule, at: Any, zoo: str, arch: str, pretrained: bool | None, headless: bool
+    ) -> None:
+        self.zoo = zoo
         self.module = module
         self.at = at
         self.arch = arch
@@ -567,7 +570,8 @@ def _built(name: str, args: list[Value], kwargs: dict[str, Value], module: Parse
         v = constant(weights)
         pretrained = bool(v) if isinstance(v, (bool, str)) else False if _is_none(weights) else None
     headless = constant(kwargs.get("features_only")) is True or constant(kwargs.get("num_classes")) == 0
-    return Origin(module, at, arch.lower() if isinstance(arch, str) else "", pretrained, headless)
+    zoo = name.partition(".")[0]
+    return Origin(module, at, zoo, arch.lower() if isinstance(arch, str) else "", pretrained, headless)
 
 
 def _is_none(value: Value) -> bool:

@@ -34,7 +34,7 @@ _BUILDS = re.compile(
 )
 # What such a loss is called. Losses over pairs of views train the network that they compare with.
 _PERCEPTUAL = re.compile(r"percep|lpips|style|content|texture|vgg|feature_?(loss|match|recon)|feat_?loss|gram", re.I)
-_TRAINS_IT = re.compile(r"contrast|triplet|siam|byol|simclr|moco|barlow|vicreg|consisten|distil|metric|dino|embed", re.I)
+_TRAINS_IT = re.compile(r"contrast|triplet|siam|byol|simclr|moco|barlow|vicreg|consisten|distil|metric|dino", re.I)
 _NORMALIZES = re.compile(r"norm|preproc|imagenet|standardi[sz]e|whiten|transform|prepare_(?:input|image)|process_", re.I)
 _NO_NORMALIZER = re.compile(r"^(?:batch|layer|instance|group|local|spectral|weight|l2)_?norm|^norm$|normal_$", re.I)
 _OPTIMIZERS = (
@@ -43,8 +43,8 @@ _OPTIMIZERS = (
 )  # fmt: skip
 _IMAGENET = re.compile(r"0?\.485\b|0?\.406\b|103\.9|123\.6|116\.7|0?\.4076|IMAGENET|imagenet_(?:mean|std)|\.458\b")
 _SUBTRACTS = {"sub", "sub_", "subtract", "subtract_", "__sub__"}
-# Called by a framework, not by the project.
-_CALLED = re.compile(r"^(?:__\w+__|forward|train|eval|setup|configure_\w+|on_\w+|\w+_step|\w+_init__|<.*>|main)$")
+# A method that is there to be called by the class itself.
+_HELPER = re.compile(r"freez|frozen|requires_grad|_eval|eval_|^lock|disable|no_grad", re.I)
 _TENSOR_MODULES = ("torch", "numpy", "kornia", "math", "einops", "torchvision.transforms")
 _FREEZES = re.compile(r"freez|frozen|requires_grad|(?:set|toggle)_grad|disable_grad", re.I)
 MAX_FRAMES = 60
@@ -140,7 +140,10 @@ class FeatureLosses:
         held = self._optimized(scope)
         if held is not None and held[0]:
             return  # the network is what is trained
-        fact = FeatureNetwork(self.ev, where, uses[0].node, (), origin.module, origin.at)
+        # The first call of it through which a gradient comes.
+        off = self.investigation.without_gradient
+        uses = sorted(uses, key=lambda u: (off(u.frame, u.node.guard), u.frame.function.module.path, u.node.at.lineno))
+        fact = FeatureNetwork(self.ev, uses[0].frame, uses[0].node, (), origin.module, origin.at)
         fact.arch, fact.pretrained = origin.arch, origin.pretrained is not False or self._loaded(scope)
         fact.applied = [(u.frame.function.module, u.node.at) for u in uses]
         fact.compared = (where.function.module, at)
@@ -193,6 +196,9 @@ class FeatureLosses:
         values += [v for name, v in frame.ir.final.items() if name.startswith(own)]
         values += [item for _, _, item in frame.ir.computed]
         stored = any(self._holds(scope, frame, v) for v in values if v.op != "const")
+        if not stored and function.name != "__init__" and frame.ir.returns:
+            # What a method builds, a method of its base class may keep.
+            stored = self._holds(scope, frame, Node("param", (function.first_param,), None, None))
         in_body = function.name == function.cls.name if function.cls is not None else False
         if not stored and not in_body:
             return
@@ -521,7 +527,10 @@ class FeatureLosses:
                 roots.leaves.add((id(n.args[0]), n.args[1]))
                 self._behind(scope, where, n.args[0], depth, roots)
             elif op == "iter":
-                roots.leaves.add((id(n), 0))
+                if n.args[0].op in ("tuple", "list"):
+                    stack.extend((where, m, depth) for m in n.args[0].args)
+                else:
+                    roots.leaves.add((id(n), 0))
             elif op == "sub":
                 index = n.args[1]
                 if index.op == "const":
@@ -815,13 +824,9 @@ class FeatureLosses:
     # ---- frozen
 
     def _called(self, function: Function) -> bool:
-        if _CALLED.match(function.name) or function.parent is None:
-            return True
-        if function.cls is None and function.parent is not function.module.body:
-            return True
-        return bool(self.contexts.sites(function.name, function.module)) or any(
-            d.rpartition(".")[2] in ("property", "setter") for d in function.decorators
-        )
+        if function.cls is None or not _HELPER.search(function.name):
+            return True  # what nobody is seen to call is an entrance
+        return bool(self.contexts.sites(function.name, function.module)) or bool(function.decorators)
 
     def _frozen(self, scope: _Scope, nets: list[Net]) -> bool | Hop:
         """True where it is, or may be; a place where somebody meant to; False where nothing shows."""
@@ -941,11 +946,12 @@ class FeatureLosses:
 
     def _whole(self, scope: _Scope, uses: list[_Use]) -> bool:
         """Whether it is the classifier's output that is compared."""
-        if scope.origin.headless or not scope.origin.arch:
+        origin = scope.origin
+        if origin.headless or (origin.zoo != "torchvision" and not _BUILDS.search(origin.arch)) or "dino" in origin.arch:
             return False
         for use in uses:
             for net in use.nets:
-                if any(p not in ("module",) and not p.startswith("in:") for p in net.parts):
+                if any(p not in ("module", "forward", "__call__") and not p.startswith("in:") for p in net.parts):
                     return False
         for frame in scope.frames.values():
             for call in frame.ir.calls:

@@ -31,6 +31,8 @@ _EXTRACTORS = {"create_feature_extractor", "IntermediateLayerGetter", "FeatureEx
 _OTHER_ZOOS = (".segmentation", ".detection", ".optical_flow", ".video", ".quantization", ".ops", ".feature_extraction")
 MAX_WALK = 700
 MAX_DEPTH = 9
+MAX_SPENT = 3_000
+
 
 
 class Origin:
@@ -79,6 +81,8 @@ class Networks:
         self.ev = ev
         self.contexts = contexts
         self._left = 0
+        # The work that one network has cost so far.
+        self.spent = 0
         self._reached: dict[tuple[int, int, bool], list[Net]] = {}
         self._kept: list[Frame] = []
         # Where a part was cut out, by how it is written as a step.
@@ -132,12 +136,16 @@ class Networks:
         """The networks that a value is or belongs to; ``deep``: also those that an object holds in its attributes."""
         key = (id(frame), id(node), deep)
         known = self._reached.get(key)
+        if known is None and self.spent > MAX_SPENT:
+            return []
         if known is None:
             found: dict[tuple[int, tuple[str, ...]], Net] = {}
             self._left = MAX_WALK
             self.ev.begin()
+            before = self.ev.spent
             self._walk(frame, node, (), set(), 0, found, deep)
             known = self._reached[key] = list(found.values())
+            self.spent += MAX_WALK - self._left + (self.ev.spent + self.ev.steps - before) // 4
             self._kept.append(frame)  # so that its id stays its own
         return known
 

@@ -19,6 +19,7 @@ from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.facts import FeatureNetwork
 from lossproof.source.frames import Frame
 from lossproof.source.investigate import Investigation
+from lossproof.source.library import forgets_input
 from lossproof.source.lower import Guard, Node, lower
 from lossproof.source.networks import HINTS, PARAMETERS, Net, Networks, Origin
 from lossproof.source.slices import METRIC_CLASS, Slices, is_loss_class
@@ -47,6 +48,8 @@ _SUBTRACTS = {"sub", "sub_", "subtract", "subtract_", "__sub__"}
 _HELPER = re.compile(r"freez|frozen|requires_grad|_eval|eval_|^lock|disable|no_grad", re.I)
 _TENSOR_MODULES = ("torch", "numpy", "kornia", "math", "einops", "torchvision.transforms")
 _FREEZES = re.compile(r"freez|frozen|requires_grad|(?:set|toggle)_grad|disable_grad", re.I)
+# What hands out data is no network.
+_NO_NETWORK = re.compile(r"next|iter|get|fetch|batch|sample|load|read|make|create|build|init|data|parse|collat", re.I)
 MAX_FRAMES = 60
 MAX_ROOTS = 250
 
@@ -132,14 +135,15 @@ class FeatureLosses:
 
     def _judged(self, frame: Frame, node: Node, origin: Origin) -> Iterator[FeatureNetwork]:
         scope = _Scope(origin)
+        self.networks.spent = 0
         self._spread(scope, frame, node, 0)
         compared = self._compared(scope)
         if compared is None:
             return
         where, uses, roots, at = compared
         held = self._optimized(scope)
-        if held is not None and held[0]:
-            return  # the network is what is trained
+        if (held is not None and held[0]) or self._is_backbone(scope):
+            return  # the network is what is trained, or a part of it
         # The first call of it through which a gradient comes.
         off = self.investigation.without_gradient
         uses = sorted(uses, key=lambda u: (off(u.frame, u.node.guard), u.frame.function.module.path, u.node.at.lineno))
@@ -174,7 +178,7 @@ class FeatureLosses:
         self.ev.begin()
         me = frame.base().me
         if function.cls is not None and isinstance(me, Inst):
-            self._spread_object(scope, frame, me, depth)
+            self._spread_object(scope, frame, node, me, depth)
         elif function is function.module.body:
             self._spread_global(scope, frame)
         returned = any(self._holds(scope, frame, n) for n, _ in frame.ir.returns if n.op not in ("const", "param"))
@@ -189,7 +193,13 @@ class FeatureLosses:
     def _applied_in(self, frame: Frame) -> bool:
         return frame.function.name in ("forward", "__call__")
 
-    def _spread_object(self, scope: _Scope, frame: Frame, me: Inst, depth: int) -> None:
+    def _gets_there(self, inst: Inst, frame: Frame, node: Node) -> bool:
+        """Whether the constructor of an object comes to where the network is built."""
+        if inst.ctor is None or inst.ctor.function is not frame.function or node.op != "call":
+            return True
+        return self._reached(inst.ctor, node.guard)
+
+    def _spread_object(self, scope: _Scope, frame: Frame, node: Node, me: Inst, depth: int) -> None:
         function = frame.function
         own = f"{function.first_param}."
         values = [s.value for s in frame.ir.stores]
@@ -209,6 +219,7 @@ class FeatureLosses:
                 made.extend((caller, call, v) for _, v in alternatives(value) if isinstance(v, Inst))
                 if not any(isinstance(v, Inst) for _, v in alternatives(value)):
                     made.append((caller, call, me))
+            made = [m for m in made if self._gets_there(m[2], frame, node)]
         elif me.ctor.site is not None:
             made.append((me.ctor.site[0], me.ctor.site[1], me))
         if any(i is not me for _, _, i in made):
@@ -631,7 +642,7 @@ class FeatureLosses:
         image_like = re.search(r"resize|crop|pad|clamp|clip|interp|to_|cast|aug|scale|load|open|read|rgb|gray|de_?norm", word, re.I)
         if image_like:
             stack.extend((where, a, depth) for a in given[:1])
-        elif given and not reference:
+        elif given and not reference and not _NO_NETWORK.search(word):
             roots.network = True
             if scope is not None:
                 roots.own = roots.own or self._own(scope, where, given)
@@ -921,6 +932,33 @@ class FeatureLosses:
                 return "unknown" if given else "no"
         return "no"
 
+    def _is_backbone(self, scope: _Scope) -> bool:
+        """Whether other layers go on with its features of one image: then it is a part of a model."""
+        for inst in scope.classes.values():
+            forward = self.ev.forward_of(inst)
+            if forward is None:
+                continue
+            frame = next((f for f in scope.frames.values() if f.function is forward.function), None)
+            if frame is None or self._is_perceptual(scope, frame):
+                continue
+            for call in frame.ir.calls:
+                func = call.args[0]
+                if func.op != "attr" or not call.args[1] or self._callee(scope, frame, call):
+                    continue
+                self.ev.begin()
+                callees = [v for _, v in alternatives(self.ev.value(frame, func))]
+                learns = any(
+                    (isinstance(v, Lib) and forgets_input(v)) or (isinstance(v, Inst) and self.slices.has_layers(v))
+                    or (isinstance(v, T) and _is_self_attr(frame, func)) or isinstance(v, Seq)
+                    for v in callees
+                )
+                if not learns or not _is_self_attr(frame, func):
+                    continue
+                uses = self._uses(scope, frame, call.args[1][0])
+                if uses and len({leaf for u in uses for leaf in self._roots(scope, u).leaves}) < 2:
+                    return True
+        return False
+
     def _optimized(self, scope: _Scope) -> tuple[bool, Hop] | None:
         """The optimizer that holds the network: named itself (True), or as a part of what is optimized."""
         held: Hop | None = None
@@ -947,8 +985,9 @@ class FeatureLosses:
     def _whole(self, scope: _Scope, uses: list[_Use]) -> bool:
         """Whether it is the classifier's output that is compared."""
         origin = scope.origin
-        if origin.headless or (origin.zoo != "torchvision" and not _BUILDS.search(origin.arch)) or "dino" in origin.arch:
-            return False
+        known = re.match(r"vgg|resne|alexnet|squeezenet|densenet|inception|googlenet|mobilenet|efficientnet", origin.arch)
+        if origin.headless or (origin.zoo != "torchvision" and known is None):
+            return False  # what another repository's networks return is its own affair
         for use in uses:
             for net in use.nets:
                 if any(p not in ("module", "forward", "__call__") and not p.startswith("in:") for p in net.parts):

@@ -251,9 +251,7 @@ class FeatureNetwork(Fact):
     )
     sort = "network"
 
-    def __init__(
-        self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, maker: ParsedModule, made: Any
-    ) -> None:
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, maker: ParsedModule, made: Any) -> None:
         super().__init__(ev, frame, node, atoms)
         self.maker = maker
         self.made = made
@@ -389,4 +387,16 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "FeatureLayer", "FeatureNetwork", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = [
+    "Fact",
+    "FeatureLayer",
+    "FeatureNetwork",
+    "GradientCut",
+    "KeptLoss",
+    "LossCall",
+    "Operation",
+    "SoftmaxCall",
+    "combine",
+    "location",
+    "possible",
+]

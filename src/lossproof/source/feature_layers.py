@@ -306,7 +306,9 @@ def _beside(node: ast.AST) -> Iterator[tuple[str, int, ast.AST, ast.AST, bool]]:
         elif isinstance(const.value, str):
             for statement in node.body:
                 value = getattr(statement, "value", None)
-                given = _number(value) if isinstance(statement, (ast.Assign, ast.Return)) and value is not None else None
+                given = (
+                    _number(value) if isinstance(statement, (ast.Assign, ast.Return)) and value is not None else None
+                )
                 if given is not None and value is not None:
                     yield const.value, given[0], value, node, given[1]
     elif isinstance(node, ast.match_case) if hasattr(ast, "match_case") else False:
@@ -365,10 +367,16 @@ def _use(scope: ast.AST, module: ParsedModule) -> str:
 def _uses_in(area: ast.AST, seen: set[str]) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(area):
-        if isinstance(node, ast.Slice) and node.upper is not None and not isinstance(node.upper, (ast.Constant, ast.UnaryOp)):
+        if (
+            isinstance(node, ast.Slice)
+            and node.upper is not None
+            and not isinstance(node.upper, (ast.Constant, ast.UnaryOp))
+        ):
             upper = node.upper
             if isinstance(upper, ast.BinOp):
-                plus = isinstance(upper.op, ast.Add) and isinstance(upper.right, ast.Constant) and upper.right.value == 1
+                plus = (
+                    isinstance(upper.op, ast.Add) and isinstance(upper.right, ast.Constant) and upper.right.value == 1
+                )
                 found.add("index" if plus else "?")
             else:
                 found.add("end")

@@ -6,6 +6,7 @@ loop. Here a value is followed backwards through all of that, to the calls that 
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,6 @@ _OTHER_ZOOS = (".segmentation", ".detection", ".optical_flow", ".video", ".quant
 MAX_WALK = 700
 MAX_DEPTH = 9
 MAX_SPENT = 3_000
-
 
 
 class Origin:
@@ -386,6 +386,18 @@ class Networks:
     ) -> None:
         self.ev.ledger.mask |= module.body.rests
         inner = lower(module.body).final.get(name)
+        if inner is not None and inner.op == "const" and inner.args[0] is None:
+            # Made when it is first asked for: ``global NET``.
+            for function in module.functions:
+                stored = [s for s in ast.walk(function.node) if isinstance(s, ast.Assign) and _assigns(s, name)]
+                if function is module.body or not stored or not _declares(function, name):
+                    continue
+                self.ev.ledger.mask |= function.rests
+                for s in stored:
+                    node = lower(function).by_call.get(id(s.value))
+                    if node is not None:
+                        self._walk(self.ev.open_frame(function), node, parts, seen, depth + 1, found, deep)
+            return
         if inner is not None and inner.op != "import":
             self._walk(self.ev.open_frame(module.body), inner, parts, seen, depth + 1, found, deep)
             return
@@ -540,6 +552,14 @@ class Networks:
             v = constant(self.ev.value(frame, n)) if n is not None else ""
             ends.append(str(v) if isinstance(v, int) or v == "" else "?")
         return f"[{ends[0]}:{ends[1]}]"
+
+
+def _assigns(statement: ast.Assign, name: str) -> bool:
+    return any(isinstance(t, ast.Name) and t.id == name for t in statement.targets)
+
+
+def _declares(function: Function, name: str) -> bool:
+    return any(isinstance(s, ast.Global) and name in s.names for s in ast.walk(function.node))
 
 
 def _is_self(obj: Node, method: Function) -> bool:

@@ -25,7 +25,22 @@ from lossproof.source.networks import HINTS, PARAMETERS, Net, Networks, Origin
 from lossproof.source.slices import METRIC_CLASS, Slices, is_loss_class
 from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.torch_names import RETURNS_SELF
-from lossproof.source.values import Cls, Func, Hop, Inst, Lib, Map, Meth, Partial, Ref, Seq, T, Thunk, Value, alternatives
+from lossproof.source.values import (
+    Cls,
+    Func,
+    Hop,
+    Inst,
+    Lib,
+    Map,
+    Meth,
+    Partial,
+    Ref,
+    Seq,
+    T,
+    Thunk,
+    Value,
+    alternatives,
+)
 from lossproof.source.values import Const, constant
 
 _BUILDS = re.compile(
@@ -36,7 +51,9 @@ _BUILDS = re.compile(
 # What such a loss is called. Losses over pairs of views train the network that they compare with.
 _PERCEPTUAL = re.compile(r"percep|lpips|style|content|texture|vgg|feature_?(loss|match|recon)|feat_?loss|gram", re.I)
 _TRAINS_IT = re.compile(r"contrast|triplet|siam|byol|simclr|moco|barlow|vicreg|consisten|distil|metric|dino", re.I)
-_NORMALIZES = re.compile(r"norm|preproc|imagenet|standardi[sz]e|whiten|transform|prepare_(?:input|image)|process_", re.I)
+_NORMALIZES = re.compile(
+    r"norm|preproc|imagenet|standardi[sz]e|whiten|transform|prepare_(?:input|image)|process_", re.I
+)
 _NO_NORMALIZER = re.compile(r"^(?:batch|layer|instance|group|local|spectral|weight|l2)_?norm|^norm$|normal_$", re.I)
 _OPTIMIZERS = (
     "Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "LBFGS", "Lion", "Ranger",
@@ -350,9 +367,18 @@ class FeatureLosses:
             for where, name in r.params:
                 if self._given_a_network(where, name):
                     return True
-        return self._image_optimized(frame, roots)
+        if self._image_optimized(frame, roots):
+            return True
+        # Somebody froze it, or a criterion by what it does holds it and no optimizer does: so it is not what is trained.
+        nets = [n for u in uses for n in u.nets]
+        if self._frozen(scope, nets) is True:
+            return True
+        if frame.function.name not in ("forward", "__call__") or not self.slices.is_loss_function(frame.function):
+            return False
+        names = [frame.function.cls.name] if frame.function.cls is not None else []
+        return not any(_TRAINS_IT.search(n) for n in names) and self._optimized(scope) is None
 
-    def _given_a_network(self, frame: Frame, name: str) -> bool:
+    def _given_a_network(self, frame: Frame, name: str, depth: int = 0) -> bool:
         """Whether somebody hands the output of a network to a parameter."""
         function = frame.function
         found = False
@@ -364,12 +390,14 @@ class FeatureLosses:
                 given = entered.args.get(name)
                 if isinstance(given, Thunk):
                     self.networks._kept.append(given.frame)
-                    found = found or self._is_output(given.frame, given.node)
+                    found = found or self._is_output(given.frame, given.node, depth)
         return found
 
-    def _is_output(self, frame: Frame, node: Node) -> bool:
+    def _is_output(self, frame: Frame, node: Node, depth: int) -> bool:
         roots = _Roots()
         self._trace(None, [(frame, node, 0)], roots)
+        if not roots.network and depth < 2:
+            return any(self._given_a_network(where, name, depth + 1) for where, name in roots.params[:4])
         return roots.network
 
     def _image_optimized(self, frame: Frame, roots: list[_Roots]) -> bool:
@@ -414,7 +442,9 @@ class FeatureLosses:
         if not call.args[1] and not call.args[2]:
             return []
         if func.op == "attr" and (
-            func.args[1] in RETURNS_SELF | PARAMETERS or func.args[1] in _NOT_APPLIED or func.args[1].startswith("regist")
+            func.args[1] in RETURNS_SELF | PARAMETERS
+            or func.args[1] in _NOT_APPLIED
+            or func.args[1].startswith("regist")
         ):
             return []
         if func.op in ("const", "func", "class", "import"):
@@ -639,7 +669,9 @@ class FeatureLosses:
         # Something unknown, called: a network that was handed over, more often than not.
         roots.leaves.add(("out", id(n)))
         roots.unknown = True
-        image_like = re.search(r"resize|crop|pad|clamp|clip|interp|to_|cast|aug|scale|load|open|read|rgb|gray|de_?norm", word, re.I)
+        image_like = re.search(
+            r"resize|crop|pad|clamp|clip|interp|to_|cast|aug|scale|load|open|read|rgb|gray|de_?norm", word, re.I
+        )
         if image_like:
             stack.extend((where, a, depth) for a in given[:1])
         elif given and not reference and not _NO_NETWORK.search(word):
@@ -866,7 +898,9 @@ class FeatureLosses:
             if found == "parameters" or found == "unknown":
                 return True
             if found == "module":
-                useless = Hop(module, store.value.at, "sets an attribute of the module: its parameters stay as they are")
+                useless = Hop(
+                    module, store.value.at, "sets an attribute of the module: its parameters stay as they are"
+                )
         for call in frame.ir.calls:
             func = call.args[0]
             word = _word(call)
@@ -948,8 +982,10 @@ class FeatureLosses:
                 self.ev.begin()
                 callees = [v for _, v in alternatives(self.ev.value(frame, func))]
                 learns = any(
-                    (isinstance(v, Lib) and forgets_input(v)) or (isinstance(v, Inst) and self.slices.has_layers(v))
-                    or (isinstance(v, T) and _is_self_attr(frame, func)) or isinstance(v, Seq)
+                    (isinstance(v, Lib) and forgets_input(v))
+                    or (isinstance(v, Inst) and self.slices.has_layers(v))
+                    or (isinstance(v, T) and _is_self_attr(frame, func))
+                    or isinstance(v, Seq)
                     for v in callees
                 )
                 if not learns or not _is_self_attr(frame, func):
@@ -985,7 +1021,9 @@ class FeatureLosses:
     def _whole(self, scope: _Scope, uses: list[_Use]) -> bool:
         """Whether it is the classifier's output that is compared."""
         origin = scope.origin
-        known = re.match(r"vgg|resne|alexnet|squeezenet|densenet|inception|googlenet|mobilenet|efficientnet", origin.arch)
+        known = re.match(
+            r"vgg|resne|alexnet|squeezenet|densenet|inception|googlenet|mobilenet|efficientnet", origin.arch
+        )
         if origin.headless or (origin.zoo != "torchvision" and known is None):
             return False  # what another repository's networks return is its own affair
         for use in uses:
@@ -1100,13 +1138,47 @@ _NOT_APPLIED = {
     "named_children", "named_modules", "values", "items", "apply", "to", "keys", "index", "get_submodule", "update",
     "register_module", "half", "float", "pop",
 }  # fmt: skip
-_TENSORS = {"tensor", "Tensor", "FloatTensor", "array", "as_tensor", "from_numpy", "Variable", "asarray", "Parameter", "list", "tuple"}
+_TENSORS = {
+    "tensor",
+    "Tensor",
+    "FloatTensor",
+    "array",
+    "as_tensor",
+    "from_numpy",
+    "Variable",
+    "asarray",
+    "Parameter",
+    "list",
+    "tuple",
+}
 _COMPARES = re.compile(
     r"loss|mse|l1|crit|dist|norm|cos|smooth|huber|charbonnier|sim|crit|diff|abs|pow|square|metric|compare|error|kl"
     r"|forward|cdist|sub",
     re.I,
 )
-_COLLECTS = {"cat", "stack", "zip", "append", "extend", "enumerate", "print", "list", "dict", "len", "range", "isinstance", "interpolate", "bmm", "matmul", "mm", "einsum", "save_image", "make_grid", "hasattr", "getattr"}
+_COLLECTS = {
+    "cat",
+    "stack",
+    "zip",
+    "append",
+    "extend",
+    "enumerate",
+    "print",
+    "list",
+    "dict",
+    "len",
+    "range",
+    "isinstance",
+    "interpolate",
+    "bmm",
+    "matmul",
+    "mm",
+    "einsum",
+    "save_image",
+    "make_grid",
+    "hasattr",
+    "getattr",
+}
 
 
 def _pairs(frame: Frame) -> Iterator[tuple[Node, Node, Node]]:

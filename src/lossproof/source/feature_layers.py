@@ -1,8 +1,8 @@
 """Layers of a VGG network that are picked by a number and called by a name: do the two agree?
 
 `relu3_3` of VGG-16 is number 15 of `features`; 16 is the pool after it. A name is given in many ways: as the key of a
-dictionary, as a variable, as the test before a return. The number is an index, or the end of a slice, which is one more.
-Which of the two is meant is told by what is done with it; where that is not clear, either is right.
+dictionary, as a variable, as the test before a return. The number is an index, or the end of a slice, which is one
+more. Which of the two is meant is told by what is done with it; where that is not clear, either is right.
 """
 
 from __future__ import annotations
@@ -285,9 +285,9 @@ def _beside(node: ast.AST) -> Iterator[tuple[str, int, ast.AST, ast.AST, bool]]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         number = _number(node.value) if node.value is not None else None
         for target in targets:
-            name = getattr(target, "attr", None) or getattr(target, "id", None)
-            if number is not None and isinstance(name, str):
-                yield name, number[0], node.value, node, number[1]  # type: ignore[misc]
+            word = getattr(target, "attr", None) or getattr(target, "id", None)
+            if number is not None and isinstance(word, str):
+                yield word, number[0], node.value, node, number[1]  # type: ignore[misc]
             if isinstance(target, ast.Subscript) and number is not None and isinstance(target.slice, ast.Constant):
                 if isinstance(target.slice.value, str):
                     yield target.slice.value, number[0], node.value, node, number[1]  # type: ignore[misc]
@@ -304,21 +304,20 @@ def _beside(node: ast.AST) -> Iterator[tuple[str, int, ast.AST, ast.AST, bool]]:
                 for name in _stored_names(statement):
                     yield name, number[0], const, node, True
         elif isinstance(const.value, str):
-            for statement in node.body:
-                value = getattr(statement, "value", None)
-                given = (
-                    _number(value) if isinstance(statement, (ast.Assign, ast.Return)) and value is not None else None
-                )
-                if given is not None and value is not None:
-                    yield const.value, given[0], value, node, given[1]
-    elif isinstance(node, ast.match_case) if hasattr(ast, "match_case") else False:
-        pattern = getattr(node.pattern, "value", None)
+            yield from _under(const.value, node, node.body)
+    elif node.__class__.__name__ == "match_case":
+        pattern = getattr(node.pattern, "value", None)  # type: ignore[attr-defined]
         if isinstance(pattern, ast.Constant) and isinstance(pattern.value, str):
-            for statement in node.body:
-                value = getattr(statement, "value", None)
-                given = _number(value) if value is not None else None
-                if given is not None and value is not None:
-                    yield pattern.value, given[0], value, node, given[1]
+            yield from _under(pattern.value, node, node.body)  # type: ignore[attr-defined]
+
+
+def _under(name: str, group: ast.AST, body: list[ast.stmt]) -> Iterator[tuple[str, int, ast.AST, ast.AST, bool]]:
+    """``if layer == "relu3_3": end = 16``"""
+    for statement in body:
+        value = statement.value if isinstance(statement, (ast.Assign, ast.Return)) else None
+        given = _number(value) if value is not None else None
+        if given is not None and value is not None:
+            yield name, given[0], value, group, given[1]
 
 
 def _stored_names(statement: ast.stmt) -> Iterator[str]:

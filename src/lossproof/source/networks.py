@@ -105,9 +105,11 @@ class Networks:
         if not names:
             partial = next((v for _, v in options if isinstance(v, Partial)), None)
             if partial is not None and isinstance(partial.func, Ref) and _factory(partial.func.name):
-                kwargs = {**partial.kwargs, **{k: Thunk(frame, v) for k, v in node.args[2] if k is not None}}
+                kwargs: dict[str, Value | Thunk] = dict(partial.kwargs)
+                kwargs.update((k, Thunk(frame, v)) for k, v in node.args[2] if k is not None)
                 forced = {k: self.ev.force(v) for k, v in kwargs.items()}
-                args = [self.ev.force(a) for a in (*partial.args, *(Thunk(frame, a) for a in node.args[1]))]
+                positional: list[Value | Thunk] = [*partial.args, *(Thunk(frame, a) for a in node.args[1])]
+                args = [self.ev.force(a) for a in positional]
                 return _built(partial.func.name, args, forced, frame.function.module, node.at)
             if not self._from_models(frame, func):
                 return None

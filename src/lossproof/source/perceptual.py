@@ -27,6 +27,7 @@ from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.torch_names import RETURNS_SELF
 from lossproof.source.values import (
     Cls,
+    Const,
     Func,
     Hop,
     Inst,
@@ -40,8 +41,8 @@ from lossproof.source.values import (
     Thunk,
     Value,
     alternatives,
+    constant,
 )
-from lossproof.source.values import Const, constant
 
 _BUILDS = re.compile(
     r"vgg|res_?ne|alexnet|squeezenet|densenet|inception|googlenet|mobilenet|efficientnet|convnext|mnasnet|regnet"
@@ -242,7 +243,7 @@ class FeatureLosses:
         if any(i is not me for _, _, i in made):
             # Who builds it is known: what holds for anybody says nothing any more.
             scope.frames.pop(id(frame), None)
-        derived = [c for c in self.contexts.subclasses(me.cls.info)] if not made else []
+        derived = list(self.contexts.subclasses(me.cls.info)) if not made else []
         for inst in [i for _, _, i in made] or [me, *(self.ev.open_instance(c) for c in derived[:4])]:
             self._add_object(scope, inst)
         for caller, call, _ in made:
@@ -369,7 +370,7 @@ class FeatureLosses:
                     return True
         if self._image_optimized(frame, roots):
             return True
-        # Somebody froze it, or a criterion by what it does holds it and no optimizer does: so it is not what is trained.
+        # Somebody froze it, or a criterion by what it does holds it and no optimizer does: it is not what is trained.
         nets = [n for u in uses for n in u.nets]
         if self._frozen(scope, nets) is True:
             return True
@@ -700,7 +701,9 @@ class FeatureLosses:
         """Whether subtracting this is ImageNet's normalization: not where it is known to be 0.5 or 1."""
         if node.op == "const":
             v = node.args[0]
-            return isinstance(v, (int, float)) and not isinstance(v, bool) and (0.4 < v < 0.5 or v > 90 and v != 127.5)
+            return (
+                isinstance(v, (int, float)) and not isinstance(v, bool) and (0.4 < v < 0.5 or (v > 90 and v != 127.5))
+            )
         numbers = self._numbers(frame, node)
         return numbers is None or any(0.38 < v < 0.5 or (v > 90 and v != 127.5) for v in numbers)
 
@@ -1151,11 +1154,6 @@ _TENSORS = {
     "list",
     "tuple",
 }
-_COMPARES = re.compile(
-    r"loss|mse|l1|crit|dist|norm|cos|smooth|huber|charbonnier|sim|crit|diff|abs|pow|square|metric|compare|error|kl"
-    r"|forward|cdist|sub",
-    re.I,
-)
 _COLLECTS = {
     "cat",
     "stack",

@@ -113,8 +113,8 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
     if fact.optimized is not None:
         yield fact.finding(
             RULE,
-            f"{fact.called} measures the loss and is trained by it: the optimizer holds its parameters, so it learns to "
-            "make the features alike instead of the images",
+            f"{fact.called} measures the loss and is trained by it: the optimizer holds its parameters, so it learns "
+            "to make the features alike instead of the images",
             severity=Severity.ERROR,
             place=fact.built(),
             hops=fact.hops(fact.useless_freeze, fact.optimized, made=False),

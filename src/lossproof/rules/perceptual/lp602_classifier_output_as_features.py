@@ -108,8 +108,8 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
         return
     yield fact.finding(
         RULE,
-        f"the loss compares the class scores of {fact.called}, not a feature map: where things are and how they look is "
-        "gone from them",
+        f"the loss compares the class scores of {fact.called}, not a feature map: where things are and how they look "
+        "is gone from them",
         hops=fact.hops(),
     )
 

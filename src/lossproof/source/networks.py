@@ -7,11 +7,13 @@ loop. Here a value is followed backwards through all of that, to the calls that 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from lossproof.source import ledger
 from lossproof.source.contexts import Contexts
+from lossproof.source.engine import NETWORK
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower, lower_class
@@ -20,7 +22,7 @@ from lossproof.source.torch_names import RETURNS_SELF, TRANSPARENT_WRAPPER
 from lossproof.source.values import Cls, Func, Inst, Lib, Mod, Partial, Ref, Thunk, Value, alternatives, constant
 
 # A file without any of these builds no pretrained network.
-HINTS = ("torchvision", "create_model(", "hub.load")
+_BUILT_BY = re.compile(NETWORK.decode())
 PARAMETERS = {"parameters", "named_parameters"}
 _VIEWS = {"children", "modules", "named_children", "named_modules", "values", "items", "_modules", "module", "copy"}
 _SAME = RETURNS_SELF | _VIEWS | PARAMETERS | {"get", "get_submodule", "unwrap_model"}
@@ -33,6 +35,11 @@ _OTHER_ZOOS = (".segmentation", ".detection", ".optical_flow", ".video", ".quant
 MAX_WALK = 700
 MAX_DEPTH = 9
 MAX_SPENT = 3_000
+
+
+def may_build(source: str) -> bool:
+    """Whether a file may build a pretrained network."""
+    return _BUILT_BY.search(source) is not None
 
 
 class Origin:

@@ -21,7 +21,7 @@ from lossproof.source.frames import Frame
 from lossproof.source.investigate import Investigation
 from lossproof.source.library import forgets_input
 from lossproof.source.lower import Guard, Node, lower
-from lossproof.source.networks import HINTS, PARAMETERS, Net, Networks, Origin
+from lossproof.source.networks import PARAMETERS, Net, Networks, Origin
 from lossproof.source.slices import METRIC_CLASS, Slices, is_loss_class
 from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.torch_names import RETURNS_SELF
@@ -134,8 +134,6 @@ class FeatureLosses:
 
     def facts(self, function: Function) -> Iterator[FeatureNetwork]:
         module = function.module
-        if not any(hint in module.source for hint in HINTS):
-            return
         if self._file is not module:
             self._file = module
             self.networks.begin()

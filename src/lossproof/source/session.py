@@ -24,7 +24,7 @@ from lossproof.source.feature_layers import NAMED, FeatureLayers
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
-from lossproof.source.networks import HINTS
+from lossproof.source.networks import may_build
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
 from lossproof.source.outline import Outline
@@ -411,7 +411,7 @@ class Session:
         steps = [self.arithmetic, self.bookkeeping]
         if "oft" in module.source:
             steps.append(self.softmaxes)
-        if any(hint in module.source for hint in HINTS):
+        if may_build(module.source):
             steps.append(self.feature_networks)
             if "vgg" in module.source.lower() and NAMED.search(module.source):
                 steps.append(self.feature_layers)

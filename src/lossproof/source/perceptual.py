@@ -9,6 +9,7 @@ no feature network; where it cannot be told apart from one, nothing is said.
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -806,6 +807,10 @@ class FeatureLosses:
         # One of the two images alone is a fault of its own, unless the other was made in that range.
         if some and (len(some) == len(roots) or any(r.unknown or r.made for r in roots if not r.normalized)):
             return True
+        for use in uses:
+            for call in use.frame.ir.calls:
+                if _word(call) in ("sub_", "subtract_") and call.args[1] and self._is_mean(use.frame, call.args[1][-1]):
+                    return True
         for r in roots:
             for where, name in r.params:
                 if self._given_normalized(scope, where, name):
@@ -829,13 +834,29 @@ class FeatureLosses:
                         return True
         return False
 
+    def _near(self, scope: _Scope, word: str) -> list[tuple[ParsedModule, object, Function]]:
+        """The calls by a name, those in the nearest files first: a tree may hold many projects."""
+        module = scope.origin.module
+        folder = os.path.dirname(module.path)
+        sites = self.contexts.sites(word, module)
+        return sorted(sites, key=lambda s: -len(os.path.commonpath([folder, os.path.dirname(s[0].path)])))
+
+    def _home(self, scope: _Scope) -> str:
+        """The folder of all that has to do with a network, out of the packages that it lies in."""
+        folders = {os.path.dirname(f.function.module.path) for f in scope.frames.values()}
+        home = os.path.commonpath([os.path.dirname(scope.origin.module.path), *folders])
+        while os.path.exists(os.path.join(home, "__init__.py")) and len(home) > len(self.ev.project.root):
+            home = os.path.dirname(home)
+        return home
+
     def _pipeline(self, scope: _Scope) -> bool:
         """Whether the project's data is normalized with ImageNet's statistics, or with ones that are not known."""
         module = scope.origin.module
+        home = os.path.join(self._home(scope), "")
         for word in ("Normalize", "normalize", "transforms", "preprocess_input", "create_transform", "imagenet_norm"):
             for there, call, holder in self.contexts.sites(word, module):
                 self.ev.ledger.mask |= holder.rests
-                if there.is_test or not isinstance(call, ast.Call):
+                if there.is_test or not isinstance(call, ast.Call) or not there.path.startswith(home):
                     continue
                 if word == "transforms":
                     if isinstance(call.func, ast.Attribute) and not call.args:
@@ -861,7 +882,7 @@ class FeatureLosses:
         for cls in self.ev.project.classes_on("Dataset"):
             other = cls.module
             inner.mask |= inner.bit(ledger.text(other.path))
-            if _IMAGENET.search(other.source):
+            if other.path.startswith(home) and _IMAGENET.search(other.source):
                 return True
         return False
 
@@ -1001,7 +1022,7 @@ class FeatureLosses:
         held: Hop | None = None
         frames: dict[Function, Frame] = {f.function: f for f in scope.frames.values()}
         for word in _OPTIMIZERS:
-            for _, call, holder in self.contexts.sites(word, scope.origin.module)[:30]:
+            for _, call, holder in self._near(scope, word)[:30]:
                 self.ev.ledger.mask |= holder.rests
                 node = lower(holder).by_call.get(id(call))
                 if node is None:
@@ -1065,9 +1086,14 @@ class FeatureLosses:
                 if word in ("eval", "train") and func.op == "attr" and self._reached(frame, call.guard):
                     off = word == "eval" or self._false(frame, call)
                     if off and self._covers(scope, frame, func.args[0], nets) != "no":
-                        evaluated.append((frame.function, call.at.lineno))
+                        reached = self.networks.nets(frame, func.args[0], True)
+                        mine = any(n.origin.key == scope.origin.key and not n.held for n in reached)
+                        # `eval()` of the whole, further down, is for validation; the next epoch undoes it.
+                        evaluated.append((frame.function, call.at.lineno if mine else 0))
                 elif re.search(r"eval|freez", word) and word != "evaluate":
                     given = [*call.args[1], *(v for _, v in call.args[2])]
+                    if any(True for _ in self.contexts.targets(frame, call)):
+                        continue  # what it does is looked at
                     mine = func.op == "attr" and self._holds(scope, frame, func.args[0])
                     if mine or any(self._holds(scope, frame, a) for a in given):
                         evaluated.append((frame.function, call.at.lineno))
@@ -1079,7 +1105,7 @@ class FeatureLosses:
         which = "batch normalization" if norm else "dropout"
         if not evaluated:
             return f"train {which}", None
-        for _, call_at, holder in self.contexts.sites("train", scope.origin.module)[:40]:
+        for _, call_at, holder in self._near(scope, "train")[:40]:
             self.ev.ledger.mask |= holder.rests
             node = lower(holder).by_call.get(id(call_at))
             if node is None or node.args[0].op != "attr":

@@ -38,6 +38,13 @@ _OTHER_FRAMEWORK = (
     rb"|oneflow)"
 )
 _FOCAL = rb"(?:kornia|monai|smp|segmentation_models_pytorch|fvcore|mmdet)[\s\S]*?[fF]ocal\w*\("
+# What a feature network may be built by, for a loss in another file.
+NETWORK = (
+    rb"torchvision\.models(?:[ \t]+(?:as|import)\b|\.(?!detection|segmentation|_)\w)"
+    rb"|from[ \t]+torchvision[ \t]+import[^\n]*\bmodels"
+    rb"|(?:from[ \t]+timm[ \t]+import|timm\.)[ \t]*create_model|hub\.load\("
+)
+_NETWORK_WORDS = (b"torchvision", b"create_model", b"hub.load(")
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
@@ -74,6 +81,8 @@ def matters(data: bytes) -> bool:
     if b"WeightedRandomSampler(" in data:
         return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
+        return True
+    if any(word in data for word in _NETWORK_WORDS) and re.search(NETWORK, data) is not None:
         return True
     return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
 

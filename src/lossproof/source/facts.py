@@ -359,6 +359,86 @@ class UnheldWeights(Fact):
         self.trainer = ""
 
 
+class FeatureNetwork(Fact):
+    """A pretrained network whose features of two images a loss compares.
+
+    ``made``: the call that builds it, in ``maker``. ``applied`` are the calls of it, ``compared`` the comparison (its
+    place may be unknown). ``frozen``: it is, or may be; ``useless_freeze`` is where somebody tried. ``optimized`` is
+    an optimizer that holds it. ``whole``: the classifier's output is compared. ``mode`` is ``train …`` or ``undone …``
+    with what depends on it.
+    """
+
+    __slots__ = (
+        "applied",
+        "arch",
+        "compared",
+        "frozen",
+        "made",
+        "maker",
+        "mode",
+        "mode_hop",
+        "normalized",
+        "optimized",
+        "pretrained",
+        "useless_freeze",
+        "whole",
+    )
+    sort = "network"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, maker: ParsedModule, made: Any) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.maker = maker
+        self.made = made
+        self.arch = ""
+        self.pretrained = True
+        self.applied: list[tuple[ParsedModule, Any]] = []
+        self.compared: tuple[ParsedModule, Any] | None = None
+        self.frozen = False
+        self.useless_freeze: Hop | None = None
+        self.optimized: Hop | None = None
+        self.whole = False
+        self.normalized = True
+        self.mode = ""
+        self.mode_hop: Hop | None = None
+
+    @property
+    def called(self) -> str:
+        """The network as a reader knows it."""
+        return {"vgg": "VGG", "resnet": "ResNet"}.get(self.arch, self.arch) or "the network"
+
+    def built(self) -> Location:
+        return location(self.maker, self.made)
+
+    def hops(self, *more: Hop | None, made: bool = True) -> tuple[Hop, ...]:
+        """The places that show the fault: where it is built, what is done to it, where its features are compared."""
+        found = [Hop(self.maker, self.made, f"{self.called} is built here")] if made else []
+        found += [hop for hop in more if hop is not None]
+        if self.compared is not None and self.compared[1] is not None:
+            found.append(Hop(*self.compared, "its features of two images are compared here"))
+        elif self.applied:
+            found.append(Hop(*self.applied[0], "it is applied here"))
+        return tuple(found)
+
+
+class FeatureLayer(Fact):
+    """A layer of a VGG network that is called ``layer``, but is ``actual``; ``right`` would be the number to pick.
+
+    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it.
+    """
+
+    __slots__ = ("actual", "arch", "end", "layer", "number", "right")
+    sort = "layer"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.arch = ""
+        self.layer = ""
+        self.number = 0
+        self.actual = ""
+        self.right = 0
+        self.end = False
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -445,6 +525,8 @@ __all__ = [
     "BalancedTwice",
     "ClassWeight",
     "Fact",
+    "FeatureLayer",
+    "FeatureNetwork",
     "FocalCall",
     "FocalLoss",
     "GradientCut",

@@ -21,14 +21,17 @@ from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, LossCall, location
+from lossproof.source.feature_layers import NAMED, FeatureLayers
 from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
+from lossproof.source.networks import may_build
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
 from lossproof.source.origins import Origins
 from lossproof.source.outline import Outline
+from lossproof.source.perceptual import FeatureLosses
 from lossproof.source.project import Project
 from lossproof.source.resampling import Resampling
 from lossproof.source.softmaxes import softmax_calls
@@ -127,6 +130,8 @@ class Session:
         self.unheld = Unheld(self.ev, self.contexts, self.origins, self.operations.slices)
         # Those of the last three that the file at hand concerns.
         self._weighing: list[Focals | ClassWeights | Unheld] = []
+        self.perceptual = FeatureLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
+        self.layers = FeatureLayers(self.ev, self.perceptual.networks)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -421,6 +426,10 @@ class Session:
             steps.append(self.weighing)
         if "oft" in module.source:
             steps.append(self.softmaxes)
+        if may_build(module.source):
+            steps.append(self.feature_networks)
+            if "vgg" in module.source.lower() and NAMED.search(module.source):
+                steps.append(self.feature_layers)
         for function in module.functions:
             self.attempt(self.investigation.function, function)
         for function in module.functions:
@@ -470,6 +479,14 @@ class Session:
         if isinstance(fact, LossCall):
             for more in self.resampling.facts(fact):
                 self.emit(more)
+
+    def feature_networks(self, function: Function) -> None:
+        for fact in self.perceptual.facts(function):
+            self.emit(fact)
+
+    def feature_layers(self, function: Function) -> None:
+        for fact in self.layers.facts(function):
+            self.emit(fact)
 
     def emit(self, fact: Fact) -> None:
         self._unit.findings.extend(self.judge(fact))

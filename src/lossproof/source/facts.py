@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
     from lossproof.source.syntax import ParsedModule
+    from lossproof.source.training import Event
 
 
 def location(module: ParsedModule, at: Any, message: str = "") -> Location:
@@ -225,6 +226,68 @@ class KeptLoss(Fact):
         self.trains = trains
 
 
+class Uncleared(Fact):
+    """A backward pass whose gradients are not cleared as they should be. ``why``: ``never``; ``outside`` the loop; of
+    ``other`` parameters only; ``erased`` before the step. ``clear`` is the clearing that there is, ``step`` the step.
+    """
+
+    __slots__ = ("backward", "clear", "step", "why")
+    sort = "uncleared"
+
+    def __init__(self, ev: Evaluator, backward: Event, step: Event, clear: Event | None, why: str) -> None:
+        assert backward.node is not None
+        super().__init__(ev, backward.frame, backward.node, ())
+        self.backward = backward
+        self.step = step
+        self.clear = clear
+        self.why = why
+
+
+class Accumulated(Fact):
+    """A backward pass whose gradients are summed over ``count`` passes, of a loss that is not divided by it."""
+
+    __slots__ = ("backward", "count", "count_at", "count_module", "known", "step")
+    sort = "accumulated"
+
+    def __init__(
+        self,
+        ev: Evaluator,
+        backward: Event,
+        step: Event,
+        count: str,
+        known: float | None,
+        count_module: ParsedModule,
+        count_at: Any,
+    ) -> None:
+        assert backward.node is not None
+        super().__init__(ev, backward.frame, backward.node, ())
+        self.backward = backward
+        self.step = step
+        self.count = count
+        self.known = known
+        self.count_module = count_module
+        self.count_at = count_at
+
+
+class WrongMode(Fact):
+    """A network that runs in the other mode than what is done with it needs.
+
+    ``why``: ``never`` switched; ``train`` mode was switched on; ``loaded`` and never switched; ``resumed`` training in
+    eval mode. ``cause`` is the event that left it so, ``sure`` whether it is known to hold layers that depend on it.
+    """
+
+    __slots__ = ("cause", "forward", "sure", "why")
+    sort = "mode"
+
+    def __init__(self, ev: Evaluator, forward: Event, why: str, cause: Event | None, sure: bool) -> None:
+        assert forward.node is not None
+        super().__init__(ev, forward.frame, forward.node, ())
+        self.forward = forward
+        self.why = why
+        self.cause = cause
+        self.sure = sure
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -307,4 +370,4 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = ["Accumulated", "Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "Uncleared", "WrongMode", "combine", "location", "possible"]

@@ -23,6 +23,8 @@ from lossproof.source.facts import Fact, location
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
+from lossproof.source.loops import TrainingLoops
+from lossproof.source.modes import Modes
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
 from lossproof.source.outline import Outline
@@ -30,6 +32,7 @@ from lossproof.source.project import Project
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
+from lossproof.source.training import Trainings
 from lossproof.source.units import Earlier, Record, Unit
 
 # Steps whose operand a caller may have made safe.
@@ -115,6 +118,9 @@ class Session:
         self.kept = KeptLosses(
             self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients, self.trainers
         )
+        trainings = Trainings(self.ev, self.contexts)
+        self.loops = TrainingLoops(trainings)
+        self.modes = Modes(trainings)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -403,7 +409,7 @@ class Session:
                 progress(i + 1, len(paths))
 
     def _module(self, module: ParsedModule) -> None:
-        steps = [self.arithmetic, self.bookkeeping]
+        steps = [self.arithmetic, self.bookkeeping, self.training]
         if "oft" in module.source:
             steps.append(self.softmaxes)
         for function in module.functions:
@@ -439,6 +445,10 @@ class Session:
 
     def bookkeeping(self, function: Function) -> None:
         for fact in (*self.kept.facts(function), *self.gradients.facts(function)):
+            self.emit(fact)
+
+    def training(self, function: Function) -> None:
+        for fact in (*self.loops.facts(function), *self.modes.facts(function)):
             self.emit(fact)
 
     def softmaxes(self, function: Function) -> None:

@@ -38,6 +38,7 @@ _OTHER_FRAMEWORK = (
     rb"|oneflow)"
 )
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
+_ASKING = rb"def[ \t]+(?:\w*_)?(?:val|eval|test|infer|predict|score)"
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
 HANDFUL = 8
@@ -70,7 +71,18 @@ def matters(data: bytes) -> bool:
         return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
         return True
-    return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
+    if b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None:
+        return True
+    return _only_infers(data)
+
+
+def _only_infers(data: bytes) -> bool:
+    """A script that loads weights, or asks a network without gradients, and switches no mode."""
+    if b".eval()" in data or b".train(False)" in data:
+        return False
+    if b".load_state_dict(" in data and b"optim" not in data:
+        return True
+    return (b"no_grad" in data or b"inference_mode" in data) and re.search(_ASKING, data) is not None
 
 
 def analyse(

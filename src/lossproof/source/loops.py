@@ -417,7 +417,7 @@ class TrainingLoops:
             if isinstance(v, Const) and isinstance(v.v, (int, float)) and not isinstance(v.v, bool):
                 value = float(v.v)
                 if known is None:
-                    return value != 1.0 and (not factor or value < 1)
+                    return value != 1.0 and not factor
                 return abs(value * known - 1) < 1e-6 if factor else value == known
         if factor and node.op == "bin" and node.args[0] in ("/", "**"):
             return self._may_be(frame, node.args[2], words, known, False)

@@ -364,12 +364,17 @@ class Modes:
         word = dotted(call.func).rpartition(".")[2]
         if _DEPENDENT.match(word):
             rate = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg in ("p", "dropout")), None)
+            if isinstance(rate, ast.Name) and _default(function, rate.id) == 0:
+                return None
             return not (isinstance(rate, ast.Constant) and rate.value == 0)
         if word in _SWITCHED_OFF:
             rate = next((k.value for k in call.keywords if k.arg == "dropout"), None)
             return rate is not None and not (isinstance(rate, ast.Constant) and rate.value == 0)
-        if _PLAIN.match(word) or not word or depth > 5:
-            return False if word else None if function.name == "__init__" else False
+        if not word:
+            # ``super().__init__()``, ``self.blocks[i](x)``; but ``getattr(nn, kind)(…)`` may make anything.
+            return None if isinstance(call.func, ast.Call) and function.name == "__init__" else False
+        if _PLAIN.match(word) or depth > 5:
+            return False if depth <= 5 else None
         if not (word[:1].isupper() or isinstance(call.func, ast.Name)):
             return False if not dotted(call.func).startswith(("torchvision.models", "models.", "timm.")) else True
         value = self.ev.global_value(function.module, word) if isinstance(call.func, ast.Name) else None
@@ -383,6 +388,17 @@ class Modes:
                     return False
                 return True if v.name.startswith("torchvision.models") else None
         return None if word[:1].isupper() else False
+
+
+def _default(function: Function, name: str) -> Any:
+    arguments = getattr(function.node, "args", None)
+    if not isinstance(arguments, ast.arguments):
+        return None
+    positional = arguments.posonlyargs + arguments.args
+    given = dict(zip([a.arg for a in positional[::-1]], arguments.defaults[::-1], strict=False))
+    given.update({a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None})
+    default = given.get(name)
+    return default.value if isinstance(default, ast.Constant) else None
 
 
 def _is_handed(event: Event, thing: Thing) -> bool:

@@ -41,10 +41,11 @@ _OPTIMIZER = re.compile(
     r"|create_optimizer\w*|DistributedOptimizer|ZeroRedundancyOptimizer)$"
 )
 _SCALER = re.compile(r"scaler", re.I)
+_LIGHTNING = ("pytorch_lightning.", "lightning.")
 _QUIET_CALLS = frozenset(
     "print len range enumerate zip tqdm trange isinstance int float str list dict set tuple max min sum abs round sorted"
     " item detach cpu numpy tolist to cuda float long view reshape mean sum squeeze unsqueeze permute size format join"
-    " append extend update add_scalar set_postfix set_description write log info debug warning time perf_counter"
+    " append extend add_scalar set_postfix set_description write log info debug warning time perf_counter"
     " clip_grad_norm_ clip_grad_value_ unscale_ backward_hooks state_dict save makedirs exists argmax eq topk softmax"
     " sigmoid zeros ones randn rand arange tensor stack cat get_lr get_last_lr keys values items getattr hasattr"
     " parameters named_parameters manual_seed empty_cache synchronize requires_grad_".split()
@@ -175,7 +176,11 @@ class Trainings:
                 with self.ev.ledger.entry(("training", root)):
                     for frame in self._opened(root):
                         self.calls = 0
-                        known.append(self.tree(frame))
+                        tree = self.tree(frame)
+                        if root.name == "training_step" and root.cls is not None:
+                            if self.ev.library_base(Cls(root.cls)).startswith(_LIGHTNING):
+                                tree = [Loop(frame, root.node, tree)]  # the framework calls it for every batch
+                        known.append(tree)
             found.extend(known)
         return found
 
@@ -198,12 +203,36 @@ class Trainings:
                         if inner.cls is None:
                             callers = [inner.parent]  # a closure that is handed on
                 callers = [c for c in callers if not c.module.is_test]
+                if not callers and inner is not inner.module.body:
+                    callers = self._mentioning(inner)
                 if not callers:
                     found.append(inner)
                 for caller in callers:
                     if caller not in seen:
                         seen.add(caller)
                         stack.append((caller, depth + 1))
+        return found
+
+    def _mentioning(self, function: Function) -> list[Function]:
+        """The functions of its file that hand a function on without calling it."""
+        if function.name.startswith("<") or function.name in ("forward", "__init__", "__call__", "training_step"):
+            return []
+        found: list[Function] = []
+        for other in function.module.functions:
+            if other is function or other.parent is function or len(found) >= 3:
+                continue
+            body = other.node.body if isinstance(other.node.body, list) else [other.node.body]
+            stack: list[Any] = list(body)
+            while stack:
+                part = stack.pop()
+                kind = part.__class__
+                if kind in (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef):
+                    continue
+                name = part.id if kind is ast.Name else part.attr if kind is ast.Attribute else ""
+                if name == function.name and (kind is ast.Attribute) == (function.cls is not None):
+                    found.append(other)
+                    break
+                stack.extend(ast.iter_child_nodes(part))
         return found
 
     def _opened(self, root: Function) -> list[Frame]:
@@ -331,7 +360,7 @@ class Trainings:
                         return None
                     inner = Frame(method.function, None, v, None, None, frame.depth + 1)
                     parts.append(self._block(inner, method.function.node.body, quiet, depth + 1))
-                return parts[0], parts[1], any(isinstance(p, Event) and p.kind == "graded_off" for p in parts[0])
+                return parts[0], parts[1], quiet
         return None
 
     def _stored(self, frame: Frame, s: Any, quiet: bool) -> list[Item]:
@@ -422,6 +451,8 @@ class Trainings:
     ) -> list[Item] | None:
         """The calls that mean something to a training by their name, if they do here."""
         if name in ("backward", "manual_backward") and owner is not None:
+            if "dist_autograd" in dotted(owner) or dotted(owner).startswith("torch.distributed"):
+                return []  # gradients are kept by context, not added to those of before
             inner = self._inlined(frame, node, quiet, depth)
             if inner is not None and any(e.kind == "backward" for e, _ in flat(inner)):
                 return inner
@@ -625,8 +656,9 @@ class Trainings:
         me = frame.base().me
         if not isinstance(me, Inst):
             return True
+        known = ("torch.", "builtins", "abc.", *_LIGHTNING)
         return not all(
-            isinstance(b, (Cls, Ref)) and (not isinstance(b, Ref) or b.name.startswith(("torch.", "builtins", "abc.")))
+            isinstance(b, (Cls, Ref)) and (not isinstance(b, Ref) or b.name.startswith(known))
             for c in self.ev.mro(me.cls)
             for b in self.ev.bases(c)
         )

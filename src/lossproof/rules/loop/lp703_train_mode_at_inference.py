@@ -23,7 +23,7 @@ def check(fact: WrongMode) -> Iterator[Finding]:
             "train() is not called again, so dropout is off and batch norm stands still",
             hops=(hop(cause, "switched to evaluation mode here"),),
             confidence="likely",
-            severity=Severity.WARNING,
+            severity=Severity.WARNING if fact.sure else Severity.INFO,
             hint=f"call {name}.train() at the start of every epoch",
         )
         return
@@ -41,7 +41,7 @@ def check(fact: WrongMode) -> Iterator[Finding]:
         f"{what}; {layers}, so the results are noise that depends on the batch",
         hops=hops,
         confidence="likely" if fact.sure else "possible",
-        severity=Severity.ERROR if fact.sure else Severity.WARNING,
+        severity=Severity.ERROR if fact.sure else Severity.INFO,
     )
 
 

@@ -82,7 +82,9 @@ def _only_infers(data: bytes) -> bool:
         return False
     if b".load_state_dict(" in data and b"optim" not in data:
         return True
-    return (b"no_grad" in data or b"inference_mode" in data) and re.search(_ASKING, data) is not None
+    if b"no_grad" not in data and b"inference_mode" not in data:
+        return False
+    return b"pretrained=True" in data or b"weights=" in data or re.search(_ASKING, data) is not None
 
 
 def analyse(

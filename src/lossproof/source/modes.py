@@ -14,7 +14,7 @@ from typing import Any
 
 from lossproof.source.facts import WrongMode
 from lossproof.source.lower import lower_class
-from lossproof.source.syntax import ClassInfo, Function, dotted
+from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.training import NO_GRADIENT, Branch, Event, Item, Loop, Path, Thing, Trainings, flat
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Value, alternatives
 
@@ -40,6 +40,7 @@ _PLAIN = re.compile(
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
+_LOADS = re.compile(r"load_state_dict\(|torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
 MAX_THINGS = 16
@@ -52,6 +53,8 @@ class Modes:
         self.ev = trainings.ev
         self.contexts = trainings.contexts
         self._dependent: dict[ClassInfo | Function, bool | None] = {}
+        # Files that load weights and do not train.
+        self._loading: dict[ParsedModule, bool] = {}
 
     def facts(self, function: Function) -> Iterator[WrongMode]:
         if not self._hints(function):
@@ -67,8 +70,13 @@ class Modes:
                     told.add(id(fact.node.at))
                     yield fact
 
-    @staticmethod
-    def _hints(function: Function) -> bool:
+    def _hints(self, function: Function) -> bool:
+        module = function.module
+        if module not in self._loading:
+            text = module.source
+            self._loading[module] = "backward(" not in text and ".eval()" not in text and bool(_LOADS.search(text))
+        if self._loading[module]:
+            return True
         for call in function.calls:
             name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
             if name in NO_GRADIENT or name in ("backward", "manual_backward", "load_state_dict", "set_grad_enabled"):
@@ -139,18 +147,22 @@ class Modes:
             if ("self", id(w.cls.info)) in {t[:2] for t in part.tokens}:
                 return True
             for p in part.values:
-                if isinstance(p, Inst):
-                    if p.cls.info is w.cls.info:
-                        continue
-                    if any(p.cls.info.name in c.info.module.source for c in self.ev.mro(w.cls)):
-                        return True
-                    site = w.ctor.site if w.ctor is not None else None
-                    if site is not None and site[1].op == "call" and (site[1].args[1] or site[1].args[2]):
-                        return True
-                elif not isinstance(p, Lib):
+                if not isinstance(p, Inst):
                     return True
-                else:
+                if p.cls.info is w.cls.info:
+                    continue
+                if any(_builds(c.info, p.cls.info.name) for c in self.ev.mro(w.cls)) or self._is_given(w, part):
                     return True
+        return False
+
+    def _is_given(self, whole: Inst, part: Thing) -> bool:
+        """Whether an object is built with the network in hand."""
+        site = whole.ctor.site if whole.ctor is not None else None
+        if site is None or site[1].op != "call":
+            return False
+        for node in (*site[1].args[1], *(n for _, n in site[1].args[2])):
+            if self.trainings.tokens(self.trainings.values(site[0], node)) & part.tokens:
+                return True
         return False
 
     @staticmethod
@@ -388,6 +400,10 @@ class Modes:
                     return False
                 return True if v.name.startswith("torchvision.models") else None
         return None if word[:1].isupper() else False
+
+
+def _builds(cls: ClassInfo, name: str) -> bool:
+    return any(dotted(c.func).rpartition(".")[2] == name for m in cls.methods.values() for c in m.calls)
 
 
 def _default(function: Function, name: str) -> Any:

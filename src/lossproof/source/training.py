@@ -618,6 +618,8 @@ class Trainings:
             values = self.values(frame, node.args[0].args[0]) if node.args[0].op == "attr" else ()
             if any(self._is_network(v) for v in values):
                 return [Event("forward", frame, call, self._thing(frame, owner, values), None, node, quiet)]
+        if any(isinstance(v, Cls) for _, v in alternatives(value)):
+            return self._built(frame, node, quiet, depth)
         inner = self._inlined(frame, node, quiet, depth)
         if inner is not None:
             return inner
@@ -630,6 +632,16 @@ class Trainings:
             values = tuple(v for _, v in alternatives(value))
             found.append(Event("forward", frame, call, self._thing(frame, callee, values), "perhaps", node, quiet))
         return found
+
+    def _built(self, frame: Frame, node: Node, quiet: bool, depth: int) -> list[Item]:
+        """What an object's constructor does."""
+        if depth >= MAX_DEPTH or self.calls >= MAX_CALLS:
+            return []
+        for v in self.values(frame, node):
+            if isinstance(v, Inst) and v.ctor is not None and v.ctor.site is not None and v.ctor.site[1] is node:
+                if v.ctor.function.name == "__init__":
+                    return self._body(v.ctor, quiet, depth + 1)
+        return []
 
     def _cleared_by_word(self, frame: Frame, call: ast.Call, node: Node, quiet: bool) -> list[Item]:
         """``optimizer.first_step(zero_grad=True)``"""
@@ -751,6 +763,9 @@ class Trainings:
             else:
                 tokens.add(("text", id(frame.function), text))
         return Thing(text, frozenset(tokens), values)
+
+    def tokens(self, values: Sequence[Value]) -> set[Any]:
+        return {token for v in values for token in self._tokens(v)}
 
     def _tokens(self, v: Value) -> set[Any]:
         if isinstance(v, Lib):

@@ -24,6 +24,8 @@ from lossproof.source.values import Const, Hop, Inst, Lib, Thunk, alternatives
 _HINTS = {"backward", "manual_backward"}
 _COUNT_NAME = re.compile(r"accum|steps?$|micro|every|iters?$|interval|freq|grad", re.I)
 _SIZE_CALL = {"len", "size", "numel", "sum", "mean", "count", "norm", "max", "float"}
+# Calls that give back what they were given, or a sum of it.
+_HANDS_ON = {"scale", "scale_loss", "mean", "sum", "stack", "cat", "add", "div", "mul", "abs", "reduce", "all_reduce"}
 MAX_WALK = 300
 
 Placed = tuple[Event, Path]
@@ -80,7 +82,7 @@ class TrainingLoops:
             return
         clears = [(e, p) for e, p in inside if e.kind == "clear"]
         if step.detail == "by hand":
-            if any(e.kind == "graded" for e, _ in inside) or self._rebound(step, loop):
+            if any(e.kind in ("graded", "scaled") for e, _ in inside) or self._rebound(step, loop):
                 return
         covering = [(e, p) for e, p in clears if not self._elsewhere(e, step)]
         if self._partly(step, covering):
@@ -89,7 +91,7 @@ class TrainingLoops:
             if any(e.kind == "fresh" for e, _ in inside) or any(e.kind == "graded" for e, _ in inside):
                 return
             mine = self._own_pass(step, path, inside)
-            if mine is None or mine.node is None:
+            if mine is None or mine.node is None or self._engine_of(mine, step):
                 return
             outside = next(
                 (e for e, p in events if e.kind == "clear" and not any(q is loop for q, _ in p) and not self._elsewhere(e, step)),
@@ -117,6 +119,13 @@ class TrainingLoops:
         if mine and its:
             return not mine & its and len({t[0] for t in mine | its}) == 1
         return one.surely_other(other) and _optimizer_like(one.text) == _optimizer_like(other.text)
+
+    def _engine_of(self, backward: Event, step: Event) -> bool:
+        """``engine.backward(loss)``, ``engine.step()``: it may clear by itself."""
+        if backward.detail != "engine" or step.thing is None or backward.node is None:
+            return False
+        owner = backward.at.func.value
+        return dotted(owner) == step.thing.text
 
     @staticmethod
     def _rebound(step: Event, loop: Loop) -> bool:
@@ -154,7 +163,11 @@ class TrainingLoops:
             if e.kind == "step" and step.thing is not None and e.thing is not None and e.thing.same(step.thing):
                 return None
             if e.kind == "clear":
-                sure = e.thing is not None and step.thing is not None and e.thing.same(step.thing)
+                sure = (
+                    e.thing is not None
+                    and step.thing is not None
+                    and (e.thing.same(step.thing) or (step.thing.models and step.thing.models <= e.thing.tokens))
+                )
                 unconditional = all((id(part), arm) in arms for part, arm in p)
                 return e if sure and unconditional else None
         return None
@@ -163,14 +176,14 @@ class TrainingLoops:
 
     def _accumulated(self, step: Event, path: Path, loop: Loop, inside: list[Placed]) -> Iterator[Accumulated]:
         below = path[[i for i, (part, _) in enumerate(path) if part is loop][0] + 1 :]
-        if any(e.kind in ("graded", "opaque") for e, _ in inside):
+        if any(e.kind in ("graded", "scaled", "opaque") for e, _ in inside):
             return
         arm = next(((b, a) for b, a in below if isinstance(b, Branch) and b.test is not None), None)
         passes = [(e, p) for e, p in inside if e.kind == "backward"]
         clears = [(e, p) for e, p in inside if e.kind == "clear" and not self._elsewhere(e, step)]
         if not clears:
             return
-        count: Any = None
+        loose = False
         where: Frame = step.frame
         if arm is not None:
             branch, side = arm
@@ -189,6 +202,7 @@ class TrainingLoops:
             if found is None:
                 return
             where, count = found
+            loose = not (isinstance(count, (ast.Name, ast.Attribute, ast.Constant)))
         known = self._constant(where, count)
         if known is not None and known <= 1:
             return
@@ -197,6 +211,8 @@ class TrainingLoops:
                 continue
             if any(isinstance(q, Branch) and q.test is not None and self.period(q.frame, q.test) for q, _ in p):
                 continue
+            if loose and any(isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div) for c in ast.walk(e.frame.function.node)):
+                continue  # divided by something that may be their number
             if not self._scaled(e.frame, e.loss, where, count, known):
                 yield Accumulated(self.ev, e, step, _text(count), known, where.function.module, count)
                 return
@@ -223,6 +239,13 @@ class TrainingLoops:
                 )
                 if fetches or re.search(r"accum|micro", ast.unparse(source), re.I):
                     return inner[-1].frame, source.args[0]
+            for part in ast.walk(source):
+                if isinstance(part, ast.Call) and getattr(part.func, "attr", "") in ("chunk", "tensor_split", "split"):
+                    if part.args and not isinstance(part.args[-1], ast.Constant | ast.List) or getattr(part.func, "attr", "") == "chunk":
+                        tensor = dotted(part.func).startswith("torch.")
+                        numbers = part.args[1:] if tensor else part.args
+                        if numbers:
+                            return inner[-1].frame, numbers[0]
         return None
 
     def period(self, frame: Frame, test: Any, depth: int = 0) -> tuple[Frame, Any] | None:
@@ -402,11 +425,11 @@ class TrainingLoops:
             stack.append((at, func.args[0], depth))
         if not entered or name in ("scale", "scale_loss"):
             for n in (*args, *(n for _, n in keywords)):
-                if n.op in ("bin", "call", "phi", "unpack", "sub", "attr", "loop", "param"):
+                if n.op == "bin" or name in _HANDS_ON:
                     stack.append((at, n, depth))
             if any(k is not None and "accum" in k for k, _ in keywords):
                 return True
-            if not entered and any(_words(n.at) & words for n in args if isinstance(n.at, ast.expr) and n.op != "bin"):
+            if not entered and any(_words(n.at) & words for n in args if isinstance(n.at, (ast.Name, ast.Attribute))):
                 return True  # an unknown helper that is told how many there are
         return False
 

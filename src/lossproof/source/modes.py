@@ -95,7 +95,7 @@ class Modes:
         for forwards in list(things.values())[:MAX_THINGS]:
             thing = forwards[0][0].thing
             assert thing is not None
-            if not any(e.frame.function is function for e, _ in forwards) or not self._may_be_network(thing, events):
+            if not any(_comes_through(e, function) for e, _ in forwards) or not self._may_be_network(thing, events):
                 continue
             dependent = self.dependence(thing)
             if dependent is False:
@@ -104,7 +104,7 @@ class Modes:
             start: State = frozenset({(self._at_first(thing), None)})
             self._run(tree, thing, start, seen)
             for e, path in forwards:
-                if e.frame.function is function and id(e) in seen:
+                if _comes_through(e, function) and id(e) in seen:
                     fact = self._judged(e, path, seen[id(e)], thing, dependent, events, trained)
                     if fact is not None:
                         yield fact
@@ -228,7 +228,7 @@ class Modes:
 
     def _resumed(self, e: Event, states: list[State], loops: list[Loop], thing: Thing, sure: bool) -> WrongMode | None:
         """Training in eval mode from the second epoch on: an ``eval()`` later in the same outer loop is never undone."""
-        if len(loops) < 2 or len(states) < 2 or any(m in ("eval", "open") for m, _ in states[0]):
+        if len(states) < 2 or any(m in ("eval", "open") for m, _ in states[0]):
             return None
         last = states[-1]
         causes = [c for m, c in last if m == "eval" and c is not None]
@@ -237,7 +237,7 @@ class Modes:
         if any(m == "train" and c is not None and _within(c, loops[0]) for m, c in last):
             return None
         for cause in causes:
-            if any(_within(cause, loop) for loop in loops[:-1]):
+            if any(_within(cause, loop) for loop in loops):
                 return WrongMode(self.ev, e, "resumed", cause, sure)
         return None
 
@@ -426,6 +426,10 @@ def _is_handed(event: Event, thing: Thing) -> bool:
     return any(isinstance(a, (ast.Name, ast.Attribute)) and dotted(a) == thing.text for a in given)
 
 
+def _comes_through(event: Event, function: Function) -> bool:
+    return any(frame.function is function for frame in event.frame.chain())
+
+
 def _has_backward(loop: Loop) -> bool:
     return any(e.kind == "backward" for e, _ in flat(loop.body))
 
@@ -442,7 +446,8 @@ def _within(event: Event, loop: Loop) -> bool:
 
 
 def _source_words(loop: Loop) -> list[str]:
-    source = getattr(loop.at, "iter", None)
+    generators = getattr(loop.at, "generators", None)
+    source = generators[0].iter if generators else getattr(loop.at, "iter", None)
     if source is None:
         return []
     return [

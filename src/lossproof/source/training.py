@@ -80,7 +80,8 @@ class Thing:
 
 
 class Event:
-    """``backward``, ``step``, ``clear``, ``mode``, ``forward``, ``load``, ``fresh``, ``graded``, ``opaque``, ``yield``."""
+    """``backward``, ``step``, ``clear``, ``mode``, ``forward``, ``load``, ``fresh``, ``graded`` (a gradient is
+    assigned), ``scaled`` (changed in place), ``opaque``, ``yield``."""
 
     __slots__ = ("at", "detail", "frame", "kind", "loss", "node", "quiet", "thing")
 
@@ -161,6 +162,8 @@ class Trainings:
         self._trees: dict[Function, list[list[Item]]] = {}
         self._holders: dict[int, Function | None] = {}
         self.calls = 0
+        # A decorator's inner function, what it calls the function that it wraps, and what that one does.
+        self._spliced: tuple[Function, str, list[Item]] | None = None
 
     # ---- where a run begins
 
@@ -244,9 +247,7 @@ class Trainings:
         return closed[:3] or [frame]
 
     def tree(self, frame: Frame) -> list[Item]:
-        body = frame.function.node.body
-        quiet = any(d.rpartition(".")[2] in NO_GRADIENT for d in frame.function.decorators)
-        return self._block(frame, body, quiet, 0) if isinstance(body, list) else self._expression(frame, body, quiet, 0)
+        return self._body(frame, False, 0)
 
     # ---- statements
 
@@ -376,7 +377,8 @@ class Trainings:
                     isinstance(s.value, ast.Constant)
                     or (isinstance(s.value, ast.Call) and dotted(s.value.func).rpartition(".")[2].startswith("zeros"))
                 )
-                out.append(Event("clear" if empty else "graded", frame, s, quiet=quiet))
+                kind = "clear" if empty else "graded" if isinstance(s, ast.Assign) else "scaled"
+                out.append(Event(kind, frame, s, quiet=quiet))
         if isinstance(s, ast.AugAssign) and isinstance(s.op, (ast.Sub, ast.Add)):
             target = _bare(s.target)
             if target is not None and _reads_gradient(s.value, target):
@@ -405,6 +407,10 @@ class Trainings:
             kind = part.__class__
             if kind is ast.Call or kind is ast.Yield:
                 calls.append(part)
+            elif kind in _COMPREHENSIONS:
+                calls.append(part)
+                stack.append(part.generators[0].iter)
+                continue
             elif kind is ast.Lambda or kind is ast.Constant or kind is ast.Name:
                 continue
             stack.extend(ast.iter_child_nodes(part))
@@ -412,6 +418,10 @@ class Trainings:
         for call in reversed(calls):
             if call.__class__ is ast.Yield:
                 found.append(Event("yield", frame, call, quiet=quiet))
+            elif call.__class__ is not ast.Call:
+                parts = [call.key, call.value] if isinstance(call, ast.DictComp) else [call.elt]
+                parts = [*(t for g in call.generators for t in g.ifs), *(g.iter for g in call.generators[1:]), *parts]
+                self._add(found, Loop(frame, call, [e for p in parts for e in self._expression(frame, p, quiet, depth)]))
             else:
                 found.extend(self._call(frame, call, quiet, depth))
         return found
@@ -427,16 +437,16 @@ class Trainings:
             word = callee.args[1]
             if isinstance(word, ast.Constant) and isinstance(word.value, str):
                 name, owner = word.value, callee.args[0]
+        spliced = self._spliced
+        if spliced is not None and owner is None and name == spliced[1] and frame.function is spliced[0]:
+            return spliced[2]
         if name in _QUIET_CALLS:
-            return self._in_place(frame, call, name, owner, quiet)
+            return []
         receiver = node.args[0].args[0] if node.args[0].op == "attr" else None
         special = self._special(frame, call, node, name, owner, receiver, quiet, depth)
         if special is not None:
             return special
         return self._other(frame, call, node, name, owner, quiet, depth)
-
-    def _in_place(self, frame: Frame, call: ast.Call, name: str, owner: Any, quiet: bool) -> list[Item]:
-        return []
 
     def _special(
         self,
@@ -561,7 +571,8 @@ class Trainings:
         if isinstance(base, ast.Call) and dotted(base.func).endswith("detach"):
             base = base.func.value  # type: ignore[attr-defined]
         if isinstance(base, ast.Attribute) and base.attr == "grad":
-            return [Event("clear" if name in ("zero_", "fill_") else "graded", frame, call, quiet=quiet)]
+            kind = "clear" if name in ("zero_", "fill_") else "graded" if name == "copy_" else "scaled"
+            return [Event(kind, frame, call, quiet=quiet)]
         target = _bare(owner)
         if name in ("zero_", "fill_") and target is not None and "grad" in target.lower():
             return [Event("clear", frame, call, quiet=quiet)]
@@ -708,9 +719,34 @@ class Trainings:
     def _body(self, frame: Frame, quiet: bool, depth: int) -> list[Item]:
         quiet = quiet or any(d.rpartition(".")[2] in NO_GRADIENT for d in frame.function.decorators)
         body = frame.function.node.body
-        return self._block(frame, body, quiet, depth) if isinstance(body, list) else self._expression(
-            frame, body, quiet, depth
-        )
+        if not isinstance(body, list):
+            return self._expression(frame, body, quiet, depth)
+        items = self._block(frame, body, quiet, depth)
+        for decorator in reversed(getattr(frame.function.node, "decorator_list", ())):
+            items = self._wrapped(frame, decorator, items, quiet, depth)
+        return items
+
+    def _wrapped(self, frame: Frame, decorator: Any, items: list[Item], quiet: bool, depth: int) -> list[Item]:
+        """What a decorator of the project's own does around a function."""
+        name = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if not isinstance(name, ast.Name) or depth >= MAX_DEPTH:
+            return items
+        found = self.ev.global_value(frame.function.module, name.id)
+        if not isinstance(found, Func):
+            return items
+        outer = found.function
+        self.ev.ledger.mask |= outer.rests
+        inner = [f for f in outer.module.functions if f.parent is outer]
+        if isinstance(decorator, ast.Call) and inner:
+            outer, inner = inner[0], [f for f in outer.module.functions if f.parent is inner[0]]
+        if len(inner) != 1 or outer.first_param is None:
+            return items
+        wrapper = self.ev.open_frame(inner[0])
+        kept, self._spliced = self._spliced, (inner[0], outer.first_param, items)
+        try:
+            return self._block(wrapper, inner[0].node.body, quiet, depth + 1)
+        finally:
+            self._spliced = kept
 
     # ---- things
 
@@ -823,6 +859,9 @@ _LIBRARIES = {
     "scipy", "PIL", "cv2", "datetime", "typing", "re", "shutil", "warnings", "gc", "einops", "yaml", "pickle", "apex",
     "transformers", "datasets", "evaluate", "rich", "click", "hydra", "omegaconf", "gym", "gymnasium", "tensorboardX",
 }  # fmt: skip
+
+
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def _optimizes(name: str) -> bool:

@@ -370,4 +370,17 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Accumulated", "Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "Uncleared", "WrongMode", "combine", "location", "possible"]
+__all__ = [
+    "Accumulated",
+    "Fact",
+    "GradientCut",
+    "KeptLoss",
+    "LossCall",
+    "Operation",
+    "SoftmaxCall",
+    "Uncleared",
+    "WrongMode",
+    "combine",
+    "location",
+    "possible",
+]

@@ -66,9 +66,7 @@ class TrainingLoops:
     def _loop_of(path: Path, events: Sequence[Placed]) -> Loop | None:
         """The innermost loop around a step in which a backward pass is made."""
         for part, _ in reversed(path):
-            if isinstance(part, Loop) and any(
-                e.kind == "backward" and any(q is part for q, _ in p) for e, p in events
-            ):
+            if isinstance(part, Loop) and any(e.kind == "backward" and any(q is part for q, _ in p) for e, p in events):
                 return part
         return None
 
@@ -94,7 +92,11 @@ class TrainingLoops:
             if mine is None or mine.node is None or self._engine_of(mine, step):
                 return
             outside = next(
-                (e for e, p in events if e.kind == "clear" and not any(q is loop for q, _ in p) and not self._elsewhere(e, step)),
+                (
+                    e
+                    for e, p in events
+                    if e.kind == "clear" and not any(q is loop for q, _ in p) and not self._elsewhere(e, step)
+                ),
                 None,
             )
             why = "outside" if outside is not None else "other" if clears else "never"
@@ -211,7 +213,9 @@ class TrainingLoops:
                 continue
             if any(isinstance(q, Branch) and q.test is not None and self.period(q.frame, q.test) for q, _ in p):
                 continue
-            if loose and any(isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div) for c in ast.walk(e.frame.function.node)):
+            if loose and any(
+                isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div) for c in ast.walk(e.frame.function.node)
+            ):
                 continue  # divided by something that may be their number
             if not self._scaled(e.frame, e.loss, where, count, known):
                 yield Accumulated(self.ev, e, step, _text(count), known, where.function.module, count)
@@ -220,9 +224,7 @@ class TrainingLoops:
     def _periodic_arm(self, path: Path, loop: Loop) -> bool:
         return any(isinstance(q, Branch) and q.test is not None and self.period(q.frame, q.test) for q, _ in path)
 
-    def _micro_batches(
-        self, step: Event, path: Path, loop: Loop, passes: list[Placed]
-    ) -> tuple[Frame, Any] | None:
+    def _micro_batches(self, step: Event, path: Path, loop: Loop, passes: list[Placed]) -> tuple[Frame, Any] | None:
         """``for _ in range(k): … backward()`` inside the turn, with a batch of its own each."""
         for _, p in passes:
             inner = [q for q, _ in p if isinstance(q, Loop)]
@@ -234,14 +236,19 @@ class TrainingLoops:
             source = at.iter
             if isinstance(source, ast.Call) and dotted(source.func) == "range" and len(source.args) == 1:
                 fetches = any(
-                    isinstance(c, ast.Call) and (dotted(c.func).rpartition(".")[2] in ("next", "get_batch", "next_batch"))
+                    isinstance(c, ast.Call)
+                    and (dotted(c.func).rpartition(".")[2] in ("next", "get_batch", "next_batch"))
                     for c in ast.walk(at)
                 )
                 if fetches or re.search(r"accum|micro", ast.unparse(source), re.I):
                     return inner[-1].frame, source.args[0]
             for part in ast.walk(source):
                 if isinstance(part, ast.Call) and getattr(part.func, "attr", "") in ("chunk", "tensor_split", "split"):
-                    if part.args and not isinstance(part.args[-1], ast.Constant | ast.List) or getattr(part.func, "attr", "") == "chunk":
+                    if (
+                        part.args
+                        and not isinstance(part.args[-1], ast.Constant | ast.List)
+                        or getattr(part.func, "attr", "") == "chunk"
+                    ):
                         tensor = dotted(part.func).startswith("torch.")
                         numbers = part.args[1:] if tensor else part.args
                         if numbers:
@@ -387,7 +394,19 @@ class TrainingLoops:
                 stack.extend((f, n, depth) for f, n in self._stores(at, node))
                 if node.args[1] in ("loss", "data"):
                     stack.append((at, node.args[0], depth))
-            elif op in ("unpack", "sub", "inplace", "un", "enter", "tuple", "list", "append", "setitem", "dict", "iter"):
+            elif op in (
+                "unpack",
+                "sub",
+                "inplace",
+                "un",
+                "enter",
+                "tuple",
+                "list",
+                "append",
+                "setitem",
+                "dict",
+                "iter",
+            ):
                 stack.extend((at, n, depth) for n in children(node))
         return len(seen) >= MAX_WALK
 
@@ -401,8 +420,14 @@ class TrainingLoops:
         depth: int,
     ) -> bool:
         func, args, keywords = node.args
-        name = getattr(node.at.func, "attr", None) or getattr(node.at.func, "id", "") if isinstance(node.at, ast.Call) else ""
-        if name in ("div", "div_", "true_divide", "divide") and any(self._may_be(at, n, words, known, False) for n in args):
+        name = (
+            getattr(node.at.func, "attr", None) or getattr(node.at.func, "id", "")
+            if isinstance(node.at, ast.Call)
+            else ""
+        )
+        if name in ("div", "div_", "true_divide", "divide") and any(
+            self._may_be(at, n, words, known, False) for n in args
+        ):
             return True
         if name in ("mul", "mul_", "multiply") and any(self._may_be(at, n, words, known, True) for n in args):
             return True

@@ -40,7 +40,9 @@ _PLAIN = re.compile(
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
-_LOADS = re.compile(r"load_state_dict\(|torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
+_LOADS = re.compile(
+    r"load_state_dict\(|torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)"
+)
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
 MAX_THINGS = 16
@@ -171,9 +173,17 @@ class Modes:
             if isinstance(v, Lib):
                 if v.name.endswith(("from_pretrained", "from_config", "pipeline", "jit.load", "hub.load")):
                     return "open"
-                if v.name.startswith(("transformers.", "diffusers.", "sentence_transformers.", "onnxruntime.", "openvino")):
+                if v.name.startswith(
+                    ("transformers.", "diffusers.", "sentence_transformers.", "onnxruntime.", "openvino")
+                ):
                     return "open"
-                if v.name.partition(".")[0] not in ("torch", "torchvision", "timm", "segmentation_models_pytorch", "monai"):
+                if v.name.partition(".")[0] not in (
+                    "torch",
+                    "torchvision",
+                    "timm",
+                    "segmentation_models_pytorch",
+                    "monai",
+                ):
                     return "open"
         return "new"
 
@@ -284,12 +294,17 @@ class Modes:
                     word = v.name.rpartition(".")[2]
                     if v.name.startswith("torch.nn.") or word.endswith(("Loss", "Criterion")):
                         return False
-                    if v.name != "torch.load" and not v.name.startswith(("torchvision.models", "timm.", "segmentation_")):
+                    if v.name != "torch.load" and not v.name.startswith(
+                        ("torchvision.models", "timm.", "segmentation_")
+                    ):
                         return False
             return True
         if any(e.kind in ("mode", "load") and e.thing is not None and e.thing.same(thing) for e, _ in events):
             return True
-        return re.search(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", thing.text, re.I) is not None
+        return (
+            re.search(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", thing.text, re.I)
+            is not None
+        )
 
     def dependence(self, thing: Thing) -> bool | None:
         """Whether a network does something else in training mode; None where that is not known."""
@@ -375,7 +390,9 @@ class Modes:
     def _call_depends(self, function: Function, call: ast.Call, depth: int) -> bool | None:
         word = dotted(call.func).rpartition(".")[2]
         if _DEPENDENT.match(word):
-            rate = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg in ("p", "dropout")), None)
+            rate = (
+                call.args[0] if call.args else next((k.value for k in call.keywords if k.arg in ("p", "dropout")), None)
+            )
             if isinstance(rate, ast.Name) and _default(function, rate.id) == 0:
                 return None
             return not (isinstance(rate, ast.Constant) and rate.value == 0)
@@ -455,5 +472,3 @@ def _source_words(loop: Loop) -> list[str]:
         for part in ast.walk(source)
         if isinstance(part, (ast.Attribute, ast.Name))
     ]
-
-

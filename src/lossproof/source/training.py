@@ -27,7 +27,9 @@ MAX_DEPTH = 8
 MAX_ROOTS = 6
 
 NO_GRADIENT = {"no_grad", "inference_mode", "enable_no_grad"}
-_CLEARS = re.compile(r"(?:zero|clear|reset|empty)_?(?:out_?)?(?:the_?|all_?|model_?|param(?:eter)?s?_?)*grad(?:ient)?s?\b", re.I)
+_CLEARS = re.compile(
+    r"(?:zero|clear|reset|empty)_?(?:out_?)?(?:the_?|all_?|model_?|param(?:eter)?s?_?)*grad(?:ient)?s?\b", re.I
+)
 # What has a ``step`` and is no optimizer.
 _NO_OPTIMIZER = re.compile(
     r"sched|lr_|_lr$|^lr|warm|prof|env|meter|timer|ema|bar$|progress|policy|swa|anneal|decay|sampler|simul|writer"
@@ -421,7 +423,9 @@ class Trainings:
             elif call.__class__ is not ast.Call:
                 parts = [call.key, call.value] if isinstance(call, ast.DictComp) else [call.elt]
                 parts = [*(t for g in call.generators for t in g.ifs), *(g.iter for g in call.generators[1:]), *parts]
-                self._add(found, Loop(frame, call, [e for p in parts for e in self._expression(frame, p, quiet, depth)]))
+                self._add(
+                    found, Loop(frame, call, [e for p in parts for e in self._expression(frame, p, quiet, depth)])
+                )
             else:
                 found.extend(self._call(frame, call, quiet, depth))
         return found
@@ -540,7 +544,9 @@ class Trainings:
         index = next((i for i, a in enumerate(call.args) if a is given), None)
         inner = node.args[1][index] if index is not None and index < len(node.args[1]) else None
         if inner is None:
-            inner = next((n for k, n in node.args[2] if any(w.arg == k and w.value is given for w in call.keywords)), None)
+            inner = next(
+                (n for k, n in node.args[2] if any(w.arg == k and w.value is given for w in call.keywords)), None
+            )
         if inner is None:
             return None
         for v in self.values(frame, inner):

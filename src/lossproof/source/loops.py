@@ -1,9 +1,9 @@
-"""What becomes of the gradients from turn to turn of a training loop: never cleared, erased, or summed and not averaged.
+"""What becomes of the gradients from turn to turn of a training loop: never cleared, erased, summed and not averaged.
 
 A backward pass adds to what is there. So between one step of an optimizer and the next the gradients of its parameters
 have to be cleared, after the step and before the next backward pass; and where several passes are summed on purpose,
-each loss is to be divided by their number. Here a run (``training.py``) is read for what it does instead. What cannot be
-looked into may have cleared them: then nothing is told.
+each loss is to be divided by their number. Here a run (``training.py``) is read for what it does instead. What cannot
+be looked into may have cleared them: then nothing is told.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class TrainingLoops:
     # ---- LP702
 
     def _accumulated(self, step: Event, path: Path, loop: Loop, inside: list[Placed]) -> Iterator[Accumulated]:
-        below = path[[i for i, (part, _) in enumerate(path) if part is loop][0] + 1 :]
+        below = path[next(i for i, (part, _) in enumerate(path) if part is loop) + 1 :]
         if any(e.kind in ("graded", "scaled", "opaque") for e, _ in inside):
             return
         arm = next(((b, a) for b, a in below if isinstance(b, Branch) and b.test is not None), None)
@@ -243,16 +243,10 @@ class TrainingLoops:
                 if fetches or re.search(r"accum|micro", ast.unparse(source), re.I):
                     return inner[-1].frame, source.args[0]
             for part in ast.walk(source):
-                if isinstance(part, ast.Call) and getattr(part.func, "attr", "") in ("chunk", "tensor_split", "split"):
-                    if (
-                        part.args
-                        and not isinstance(part.args[-1], ast.Constant | ast.List)
-                        or getattr(part.func, "attr", "") == "chunk"
-                    ):
-                        tensor = dotted(part.func).startswith("torch.")
-                        numbers = part.args[1:] if tensor else part.args
-                        if numbers:
-                            return inner[-1].frame, numbers[0]
+                if isinstance(part, ast.Call) and getattr(part.func, "attr", "") in ("chunk", "tensor_split"):
+                    numbers = part.args[1:] if dotted(part.func).startswith("torch.") else part.args
+                    if numbers:
+                        return inner[-1].frame, numbers[0]
         return None
 
     def period(self, frame: Frame, test: Any, depth: int = 0) -> tuple[Frame, Any] | None:

@@ -237,7 +237,7 @@ class Modes:
         return None
 
     def _resumed(self, e: Event, states: list[State], loops: list[Loop], thing: Thing, sure: bool) -> WrongMode | None:
-        """Training in eval mode from the second epoch on: an ``eval()`` later in the same outer loop is never undone."""
+        """Training in eval mode from the second epoch on: an ``eval()`` later in the loop is never undone."""
         if len(states) < 2 or any(m in ("eval", "open") for m, _ in states[0]):
             return None
         last = states[-1]
@@ -402,10 +402,12 @@ class Modes:
         if not word:
             # ``super().__init__()``, ``self.blocks[i](x)``; but ``getattr(nn, kind)(…)`` may make anything.
             return None if isinstance(call.func, ast.Call) and function.name == "__init__" else False
-        if _PLAIN.match(word) or depth > 5:
-            return False if depth <= 5 else None
+        if depth > 5:
+            return None
+        if _PLAIN.match(word):
+            return False
         if not (word[:1].isupper() or isinstance(call.func, ast.Name)):
-            return False if not dotted(call.func).startswith(("torchvision.models", "models.", "timm.")) else True
+            return dotted(call.func).startswith(("torchvision.models", "models.", "timm."))
         value = self.ev.global_value(function.module, word) if isinstance(call.func, ast.Name) else None
         for _, v in alternatives(value) if value is not None else ():
             if isinstance(v, Cls):

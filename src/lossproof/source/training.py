@@ -44,14 +44,17 @@ _OPTIMIZER = re.compile(
 )
 _SCALER = re.compile(r"scaler", re.I)
 _LIGHTNING = ("pytorch_lightning.", "lightning.")
-_QUIET_CALLS = frozenset(
-    "print len range enumerate zip tqdm trange isinstance int float str list dict set tuple max min sum abs round sorted"
-    " item detach cpu numpy tolist to cuda float long view reshape mean sum squeeze unsqueeze permute size format join"
-    " append extend add_scalar set_postfix set_description write log info debug warning time perf_counter"
-    " clip_grad_norm_ clip_grad_value_ unscale_ backward_hooks state_dict save makedirs exists argmax eq topk softmax"
-    " sigmoid zeros ones randn rand arange tensor stack cat get_lr get_last_lr keys values items getattr hasattr"
-    " parameters named_parameters manual_seed empty_cache synchronize requires_grad_".split()
-)
+_QUIET_CALLS = {
+    "print", "len", "range", "enumerate", "zip", "tqdm", "trange", "isinstance", "int", "float", "str",
+    "list", "dict", "set", "tuple", "max", "min", "sum", "abs", "round", "sorted", "item", "detach", "cpu",
+    "numpy", "tolist", "to", "cuda", "long", "view", "reshape", "mean", "squeeze", "unsqueeze", "permute",
+    "size", "format", "join", "append", "extend", "add_scalar", "set_postfix", "set_description", "write",
+    "log", "info", "debug", "warning", "time", "perf_counter", "clip_grad_norm_", "clip_grad_value_",
+    "unscale_", "backward_hooks", "state_dict", "save", "makedirs", "exists", "argmax", "eq", "topk",
+    "softmax", "sigmoid", "zeros", "ones", "randn", "rand", "arange", "tensor", "stack", "cat", "get_lr",
+    "get_last_lr", "keys", "values", "items", "getattr", "hasattr", "parameters", "named_parameters",
+    "manual_seed", "empty_cache", "synchronize", "requires_grad_",
+}  # fmt: skip
 _HOOK = re.compile(r"^(?:on_|after_|before_|call_hook|run_hook|fire|trigger|dispatch|notify|emit)", re.I)
 
 
@@ -107,7 +110,7 @@ class Event:
         self.loss: Node | None = None
 
     def __repr__(self) -> str:
-        return f"{self.kind}@{getattr(self.at, 'lineno', '?')}({self.thing or ''}{', ' + str(self.detail) if self.detail is not None else ''}{' quiet' if self.quiet else ''})"
+        return f"{self.kind}@{getattr(self.at, 'lineno', '?')}({self.thing or ''} {self.detail or ''})"
 
 
 class Loop:
@@ -194,7 +197,8 @@ class Trainings:
         if known is not None:
             self.ev.ledger.recall(("roots", function))
             return known
-        self._roots[function] = found = []
+        found: list[Function] = []
+        self._roots[function] = found
         with self.ev.ledger.entry(("roots", function)):
             stack, seen = [(function, 0)], {function}
             while stack and len(found) < MAX_ROOTS:
@@ -930,7 +934,7 @@ def _engine_like(owner: Any, first: Any) -> bool:
 
 
 def _node_in(frame: Frame, e: Any) -> Node | None:
-    """The value-graph node of an expression that stands in a function's code, as the receiver of a call or its argument."""
+    """The node of an expression that stands in a function's code, as the receiver of a call or its argument."""
     return _index(frame).get(id(e))
 
 

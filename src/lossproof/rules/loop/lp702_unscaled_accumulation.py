@@ -17,8 +17,8 @@ the end:
 | gradient | SGD, lr 0.2 | Adam, lr 0.01 |
 |---|---|---|
 | one batch of 128 | 0.116473 | 0.028411 |
-| 8 × 16, loss divided by 8 | 0.116473 | 0.028411 |
-| 8 × 16, loss not divided | **nan** | 0.028411 |
+| 8 of 16, loss divided by 8 | 0.116473 | 0.028411 |
+| 8 of 16, loss not divided | **nan** | 0.028411 |
 
 ```sh
 python -c "
@@ -111,8 +111,8 @@ def check(fact: Accumulated) -> Iterator[Finding]:
     )
     yield fact.finding(
         RULE,
-        f"the gradients of {count} backward passes are summed and the loss is not divided by {count}: the gradient, and "
-        "with plain SGD the learning rate, is that many times what it seems to be",
+        f"the gradients of {count} backward passes are summed and the loss is not divided by {count}: the gradient, "
+        "and with plain SGD the learning rate, is that many times what it seems to be",
         hops=hops,
         confidence="likely",
         hint=f"divide the loss before backward(): loss = loss / {fact.count}",

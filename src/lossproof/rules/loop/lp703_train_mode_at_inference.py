@@ -20,8 +20,8 @@ torch 2.13.0, CPU. A network with batch norm and dropout 0.5, two classes, 1,000
 
 | batches | `eval()` | training mode |
 |---|---|---|
-| 100, shuffled | 94.6 % | 92.3 – 93.6 % |
-| 100, in the order of the classes | 94.6 % | **43.1 – 44.0 %** |
+| 100, shuffled | 94.6 % | 92.3 to 93.6 % |
+| 100, in the order of the classes | 94.6 % | **43.1 to 44.0 %** |
 | 1 | 94.6 % | raises "Expected more than 1 value per channel when training" |
 
 One pass over the test set in training mode moved the running mean by up to 0.03.
@@ -117,6 +117,7 @@ from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import WrongMode
 from lossproof.source.loops import hop
+from lossproof.source.values import Hop
 
 
 def check(fact: WrongMode) -> Iterator[Finding]:
@@ -135,16 +136,15 @@ def check(fact: WrongMode) -> Iterator[Finding]:
             hint=f"call {name}.train() at the start of every epoch",
         )
         return
+    hops: tuple[Hop, ...] = ()
     if fact.why == "train" and cause is not None:
-        what, hops = (
-            f"`{name}` is evaluated in training mode, which was switched on before and not off again",
-            (hop(cause, "switched to training mode here"),),
-        )
+        what = f"`{name}` is evaluated in training mode, which was switched on before and not off again"
+        hops = (hop(cause, "switched to training mode here"),)
     elif fact.why == "loaded":
         what = f"`{name}` predicts with loaded weights in training mode: eval() is never called"
         hops = (hop(cause, "its weights are loaded here"),) if cause is not None else ()
     else:
-        what, hops = f"`{name}` is evaluated in training mode: eval() is never called on the way here", ()
+        what = f"`{name}` is evaluated in training mode: eval() is never called on the way here"
     yield fact.finding(
         RULE,
         f"{what}; {layers}, so the results are noise that depends on the batch",

@@ -38,7 +38,8 @@ _OTHER_FRAMEWORK = (
     rb"|oneflow)"
 )
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
-_ASKING = rb"def[ \t]+(?:\w*_)?(?:val|eval|test|infer|predict|score)"
+_ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
+_ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
 HANDFUL = 8
@@ -80,11 +81,13 @@ def _only_infers(data: bytes) -> bool:
     """A script that loads weights, or asks a network without gradients, and switches no mode."""
     if b".eval()" in data or b".train(False)" in data:
         return False
-    if b".load_state_dict(" in data and b"optim" not in data:
+    if b"torch.load(" in data and b".load_state_dict(" in data and b"optim" not in data:
         return True
-    if b"no_grad" not in data and b"inference_mode" not in data:
+    if (b"no_grad" not in data and b"inference_mode" not in data) or b"def forward(" in data:
         return False
-    return b"pretrained=True" in data or b"weights=" in data or re.search(_ASKING, data) is not None
+    if b"pretrained=True" in data or re.search(rb"\bweights=[\"'\w]", data) is not None:
+        return True
+    return re.search(_ASKING, data) is not None and re.search(_ASKED, data) is not None
 
 
 def analyse(

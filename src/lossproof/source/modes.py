@@ -8,6 +8,7 @@ that hangs on something unknown is unknown, and nothing is told.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,11 +41,11 @@ _PLAIN = re.compile(
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
-_LOADS = re.compile(
-    r"load_state_dict\(|torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)"
-)
+_LOADS = re.compile(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
+_HINTS = NO_GRADIENT | {"backward", "manual_backward", "set_grad_enabled"}
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
+_BUILTINS = frozenset(dir(builtins))
 MAX_THINGS = 16
 State = frozenset[tuple[str, "Event | None"]]
 
@@ -73,19 +74,24 @@ class Modes:
                     yield fact
 
     def _hints(self, function: Function) -> bool:
+        """What is cheap to see: gradients off, weights loaded, a name that says so."""
+        if function.name in ("forward", "__init__"):
+            return False
+        if function.cls is not None and any(dotted(b).endswith("Optimizer") for b in function.cls.node.bases):
+            return False
+        if any(d.rpartition(".")[2] in NO_GRADIENT for d in function.decorators):
+            return True
+        for call in function.calls:
+            name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+            if name in _HINTS:
+                return True
+        if _ASKS.search(function.name) is not None and _calls_a_value(function):
+            return True
         module = function.module
         if module not in self._loading:
             text = module.source
             self._loading[module] = "backward(" not in text and ".eval()" not in text and bool(_LOADS.search(text))
-        if self._loading[module]:
-            return True
-        for call in function.calls:
-            name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
-            if name in NO_GRADIENT or name in ("backward", "manual_backward", "load_state_dict", "set_grad_enabled"):
-                return True
-        if any(d.rpartition(".")[2] in NO_GRADIENT for d in function.decorators):
-            return True
-        return _ASKS.search(function.name) is not None
+        return self._loading[module] and _calls_a_value(function)
 
     def _faults(self, tree: Sequence[Item], function: Function) -> Iterator[WrongMode]:
         events = list(flat(tree))
@@ -419,6 +425,23 @@ class Modes:
                     return False
                 return True if v.name.startswith("torchvision.models") else None
         return None if word[:1].isupper() else False
+
+
+def _calls_a_value(function: Function) -> bool:
+    """Whether something is called that is no function, class or import: a parameter, a variable, an attribute."""
+    module, cls = function.module, function.cls
+    for call in function.calls:
+        callee = call.func
+        if isinstance(callee, ast.Name):
+            if callee.id not in module.top and callee.id not in module.imports and callee.id not in _BUILTINS:
+                return True
+        elif isinstance(callee, ast.Attribute):
+            if callee.attr in ("forward", "module", "predict"):
+                return True
+            if isinstance(callee.value, ast.Name) and cls is not None and callee.value.id == function.first_param:
+                if callee.attr not in cls.methods and callee.attr in cls.stores():
+                    return True
+    return False
 
 
 def _builds(cls: ClassInfo, name: str) -> bool:

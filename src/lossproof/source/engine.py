@@ -39,6 +39,7 @@ _OTHER_FRAMEWORK = (
 )
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 _ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
+_SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
 _ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
@@ -82,7 +83,7 @@ def _only_infers(data: bytes) -> bool:
     if b".eval()" in data or b".train(False)" in data:
         return False
     if b"torch.load(" in data and b".load_state_dict(" in data and b"optim" not in data:
-        return True
+        return b"def forward(" not in data or re.search(_SCRIPT, data) is not None
     if (b"no_grad" not in data and b"inference_mode" not in data) or b"def forward(" in data:
         return False
     if b"pretrained=True" in data or re.search(rb"\bweights=[\"'\w]", data) is not None:

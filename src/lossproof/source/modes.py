@@ -42,7 +42,7 @@ _PLAIN = re.compile(
 )
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
 _LOADS = re.compile(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
-_HINTS = NO_GRADIENT | {"backward", "manual_backward", "set_grad_enabled"}
+_HINTS = NO_GRADIENT | {"set_grad_enabled"}
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
 _BUILTINS = frozenset(dir(builtins))
@@ -79,19 +79,38 @@ class Modes:
             return False
         if function.cls is not None and any(dotted(b).endswith("Optimizer") for b in function.cls.node.bases):
             return False
-        if any(d.rpartition(".")[2] in NO_GRADIENT for d in function.decorators):
+        names = {getattr(c.func, "attr", None) or getattr(c.func, "id", "") for c in function.calls}
+        if names & {"backward", "manual_backward"}:
             return True
-        for call in function.calls:
-            name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
-            if name in _HINTS:
-                return True
+        quiet = names & _HINTS or any(d.rpartition(".")[2] in NO_GRADIENT for d in function.decorators)
+        if quiet and (_calls_a_value(function) or self._helpers_do(function)):
+            return True
         if _ASKS.search(function.name) is not None and _calls_a_value(function):
             return True
+        if function.cls is not None and "forward" in function.cls.methods:
+            return False
         module = function.module
         if module not in self._loading:
             text = module.source
             self._loading[module] = "backward(" not in text and ".eval()" not in text and bool(_LOADS.search(text))
         return self._loading[module] and _calls_a_value(function)
+
+    @staticmethod
+    def _helpers_do(function: Function) -> bool:
+        """Whether a method of the same object, or a function of the same file, that it uses calls such a thing."""
+        for call in function.calls:
+            callee, helper = call.func, None
+            if isinstance(callee, ast.Name):
+                helper = function.module.top.get(callee.id)
+                if helper is None and callee.id in function.module.imports:
+                    return True  # a helper from another file
+            elif isinstance(callee, ast.Attribute) and isinstance(callee.value, ast.Name) and function.cls is not None:
+                helper = function.cls.methods.get(callee.attr)
+                if helper is None and callee.value.id == function.first_param:
+                    return True  # a base class's, or a subclass's
+            if isinstance(helper, Function) and (helper.cls is not None or _calls_a_value(helper)):
+                return True
+        return False
 
     def _faults(self, tree: Sequence[Item], function: Function) -> Iterator[WrongMode]:
         events = list(flat(tree))

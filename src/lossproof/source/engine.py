@@ -88,7 +88,9 @@ def _only_infers(data: bytes) -> bool:
         return False
     if b"pretrained=True" in data or re.search(rb"\bweights=[\"'\w]", data) is not None:
         return True
-    return re.search(_ASKING, data) is not None and re.search(_ASKED, data) is not None
+    return re.search(_ASKED, data) is not None and (
+        re.search(_ASKING, data) is not None or re.search(_SCRIPT, data) is not None
+    )
 
 
 def analyse(

@@ -151,7 +151,8 @@ class Modes:
                 elif item.detail == "perhaps" and _is_handed(item, thing):
                     state = frozenset({("open", item)})
             elif item.kind == "opaque":
-                state = state | {("open", item)}
+                if item.detail != "optimizer" and item.frame.function.name != "__init__":
+                    state = state | {("open", item)}
             elif item.kind == "mode" and item.thing is not None:
                 if item.thing.same(thing):
                     state = frozenset({(str(item.detail), item)})

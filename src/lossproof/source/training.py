@@ -42,6 +42,7 @@ _OPTIMIZER = re.compile(
     r"|RAdam|NAdam|AdaBelief|AdaBound|Prodigy|Muon|Sophia\w*|Shampoo|AdaHessian|NovoGrad|DAdapt\w*|Rprop|SparseAdam"
     r"|create_optimizer\w*|DistributedOptimizer|ZeroRedundancyOptimizer)$"
 )
+_OPTIMIZER_NAME = re.compile(r"optim|^opt$|^opt_|_opt$|solver|^locals$", re.I)
 _SCALER = re.compile(r"scaler", re.I)
 _LIGHTNING = ("pytorch_lightning.", "lightning.")
 _QUIET_CALLS = {
@@ -442,9 +443,10 @@ class Trainings:
             return []
         owner = callee.value if isinstance(callee, ast.Attribute) else None
         if isinstance(callee, ast.Call) and dotted(callee.func) == "getattr" and len(callee.args) > 1:
-            word = callee.args[1]
-            if isinstance(word, ast.Constant) and isinstance(word.value, str):
-                name, owner = word.value, callee.args[0]
+            owner = callee.args[0]
+            name = self._word(frame, node.args[0]) or ""
+            if not name:
+                return [Event("mode", frame, call, self.named(frame, owner), "open", node, quiet)]
         spliced = self._spliced
         if spliced is not None and owner is None and name == spliced[1] and frame.function is spliced[0]:
             return spliced[2]
@@ -455,6 +457,15 @@ class Trainings:
         if special is not None:
             return special
         return self._other(frame, call, node, name, owner, quiet, depth)
+
+    def _word(self, frame: Frame, getattr_call: Node) -> str | None:
+        """The name in ``getattr(network, name)()``, where it is known."""
+        given = getattr_call.args[1] if getattr_call.op == "call" else ()
+        found = (
+            {v.v if isinstance(v, Const) else None for v in self.values(frame, given[1])} if len(given) > 1 else set()
+        )
+        only = found.pop() if len(found) == 1 else None
+        return only if isinstance(only, str) else None
 
     def _special(
         self,
@@ -647,8 +658,9 @@ class Trainings:
         found = self._cleared_by_word(frame, call, node, quiet)
         if found:
             return found
-        if self._hidden(frame, call, node, name, owner, value):
-            found.append(Event("opaque", frame, call, quiet=quiet))
+        reason = self._hidden(frame, call, name, owner)
+        if reason:
+            found.append(Event("opaque", frame, call, None, reason, quiet=quiet))
         if all(isinstance(v, T) for _, v in alternatives(value)):
             values = tuple(v for _, v in alternatives(value))
             found.append(Event("forward", frame, call, self._thing(frame, callee, values), "perhaps", node, quiet))
@@ -670,20 +682,19 @@ class Trainings:
             return [Event("clear", frame, call, None, None, node, quiet)]
         return []
 
-    def _hidden(self, frame: Frame, call: ast.Call, node: Node, name: str, owner: Any, value: Value) -> bool:
-        """Whether a call that cannot be looked into is handed what it could clear or step."""
+    def _hidden(self, frame: Frame, call: ast.Call, name: str, owner: Any) -> str:
+        """What a call that cannot be looked into is handed that it could change: ``self`` or an ``optimizer``."""
         me = frame.function.first_param if frame.function.cls is not None else None
-        for given in [*call.args, *(k.value for k in call.keywords)]:
-            if isinstance(given, ast.Name) and given.id == me:
-                return True
-            word = _last(given)
-            if re.search(r"optim|^opt$|^opt_|_opt$|solver|^locals$", word, re.I):
-                return True
-        if isinstance(owner, ast.Name) and owner.id == me and me is not None:
-            return self._unknown_base(frame)
-        if isinstance(owner, ast.Call) and dotted(owner.func) == "super":
-            return self._unknown_base(frame)
-        return _HOOK.search(name) is not None
+        given = [*call.args, *(k.value for k in call.keywords)]
+        if me is not None and any(isinstance(g, ast.Name) and g.id == me for g in given):
+            return "self"
+        if isinstance(owner, ast.Name) and owner.id == me and self._unknown_base(frame):
+            return "self"
+        if isinstance(owner, ast.Call) and dotted(owner.func) == "super" and self._unknown_base(frame):
+            return "self"
+        if _HOOK.search(name) is not None:
+            return "self"
+        return "optimizer" if any(_OPTIMIZER_NAME.search(_last(g)) for g in given) else ""
 
     def _unknown_base(self, frame: Frame) -> bool:
         me = frame.base().me

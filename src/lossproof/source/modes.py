@@ -16,7 +16,18 @@ from typing import Any
 from lossproof.source.facts import WrongMode
 from lossproof.source.lower import lower_class
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
-from lossproof.source.training import NO_GRADIENT, Branch, Event, Item, Loop, Path, Thing, Trainings, flat
+from lossproof.source.training import (
+    NO_GRADIENT,
+    Branch,
+    Event,
+    Item,
+    Loop,
+    Path,
+    Thing,
+    Trainings,
+    comes_through,
+    flat,
+)
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Value, alternatives
 
 _ASKS = re.compile(
@@ -122,7 +133,7 @@ class Modes:
         for forwards in list(things.values())[:MAX_THINGS]:
             thing = forwards[0][0].thing
             assert thing is not None
-            if not any(_comes_through(e, function) for e, _ in forwards) or not self._may_be_network(thing, events):
+            if not any(comes_through(e, function) for e, _ in forwards) or not self._may_be_network(thing, events):
                 continue
             dependent = self.dependence(thing)
             if dependent is False:
@@ -131,7 +142,7 @@ class Modes:
             start: State = frozenset({(self._at_first(thing), None)})
             self._run(tree, thing, start, seen)
             for e, path in forwards:
-                if _comes_through(e, function) and id(e) in seen:
+                if comes_through(e, function) and id(e) in seen:
                     fact = self._judged(e, path, seen[id(e)], thing, dependent, events, trained)
                     if fact is not None:
                         yield fact
@@ -486,10 +497,6 @@ def _is_handed(event: Event, thing: Thing) -> bool:
         return False
     given = [*call.args, *(k.value for k in call.keywords)]
     return any(isinstance(a, (ast.Name, ast.Attribute)) and dotted(a) == thing.text for a in given)
-
-
-def _comes_through(event: Event, function: Function) -> bool:
-    return any(frame.function is function for frame in event.frame.chain())
 
 
 def _has_backward(loop: Loop) -> bool:

@@ -158,6 +158,11 @@ def flat(items: Sequence[Item], path: Path = ()) -> Iterator[tuple[Event, Path]]
             yield from flat(item.no, (*path, (item, False)))
 
 
+def comes_through(event: Event, function: Function) -> bool:
+    """Whether an event happens in a function, or in what it calls."""
+    return any(frame.function is function for frame in event.frame.chain())
+
+
 class Trainings:
     """Tells functions as trees of events."""
 
@@ -166,6 +171,7 @@ class Trainings:
         self.contexts = contexts
         self._roots: dict[Function, list[Function]] = {}
         self._trees: dict[Function, list[list[Item]]] = {}
+        self._alone: dict[Function, list[list[Item]]] = {}
         self._holders: dict[int, Function | None] = {}
         self.calls = 0
         # A decorator's inner function, what it calls the function that it wraps, and what that one does.
@@ -191,7 +197,23 @@ class Trainings:
                                 tree = [Loop(frame, root.node, tree)]  # the framework calls it for every batch
                         known.append(tree)
             found.extend(known)
+        if not any(comes_through(e, function) for tree in found for e, _ in flat(tree)):
+            found = [*found, *self._own(function)]
         return found
+
+    def _own(self, function: Function) -> list[list[Item]]:
+        """A function by itself: it is called from somewhere, and the way from there is lost."""
+        key = ("alone", function)
+        known = self._alone.get(function)
+        if known is not None:
+            self.ev.ledger.recall(key)
+            return known
+        self._alone[function] = known = []
+        with self.ev.ledger.entry(key):
+            for frame in self._opened(function)[:1]:
+                self.calls = 0
+                known.append(self.tree(frame))
+        return known
 
     def roots(self, function: Function) -> list[Function]:
         known = self._roots.get(function)
@@ -460,10 +482,10 @@ class Trainings:
 
     def _word(self, frame: Frame, getattr_call: Node) -> str | None:
         """The name in ``getattr(network, name)()``, where it is known."""
-        given = getattr_call.args[1] if getattr_call.op == "call" else ()
-        found = (
-            {v.v if isinstance(v, Const) else None for v in self.values(frame, given[1])} if len(given) > 1 else set()
-        )
+        if getattr_call.op != "call" or len(getattr_call.args[1]) < 2:
+            return None
+        given: Node = getattr_call.args[1][1]
+        found = {v.v if isinstance(v, Const) else None for v in self.values(frame, given)}
         only = found.pop() if len(found) == 1 else None
         return only if isinstance(only, str) else None
 
@@ -610,7 +632,7 @@ class Trainings:
         instances = [v for v in values if isinstance(v, Inst)]
         if dotted(owner) == "super()" or (isinstance(owner, ast.Call) and dotted(owner.func) == "super"):
             return []
-        if instances and not any(self.ev.library_base(v.cls) for v in instances):
+        if instances and not any(self._is_network(v) for v in instances):
             inner = self._inlined(frame, node, quiet, depth)
             return inner if inner is not None else []
         if any(isinstance(v, (Ref, Const)) for v in values):
@@ -672,7 +694,7 @@ class Trainings:
             return []
         for v in self.values(frame, node):
             if isinstance(v, Inst) and v.ctor is not None and v.ctor.site is not None and v.ctor.site[1] is node:
-                if v.ctor.function.name == "__init__":
+                if v.ctor.function.name == "__init__" and (not self._is_network(v) or _switches(v.ctor.function)):
                     return self._body(v.ctor, quiet, depth + 1)
         return []
 
@@ -883,6 +905,11 @@ _LIBRARIES = {
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _switches(function: Function) -> bool:
+    """Whether a network's constructor does more than to build layers."""
+    return any(getattr(c.func, "attr", "") in ("load_state_dict", "eval", "train") for c in function.calls)
 
 
 def _optimizes(name: str) -> bool:

@@ -324,6 +324,8 @@ class Modes:
     # ---- networks
 
     def _may_be_network(self, thing: Thing, events: Sequence[tuple[Event, Path]]) -> bool:
+        if re.search(r"crit|loss|transform|metric|augment|sched", thing.text, re.I):
+            return False
         known = [v for v in thing.values if isinstance(v, (Inst, Lib, Seq))]
         if known:
             for v in known:

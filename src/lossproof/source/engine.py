@@ -46,6 +46,9 @@ NETWORK = (
 )
 _NETWORK_WORDS = (b"torchvision", b"create_model", b"hub.load(")
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
+_ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
+_SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
+_ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
 HANDFUL = 8
@@ -85,6 +88,24 @@ def matters(data: bytes) -> bool:
     if any(word in data for word in _NETWORK_WORDS) and re.search(NETWORK, data) is not None:
         return True
     return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
+    if b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None:
+        return True
+    return _only_infers(data)
+
+
+def _only_infers(data: bytes) -> bool:
+    """A script that loads weights, or asks a network without gradients, and switches no mode."""
+    if b".eval()" in data or b".train(False)" in data:
+        return False
+    if b"torch.load(" in data and b".load_state_dict(" in data and b"optim" not in data:
+        return b"def forward(" not in data or re.search(_SCRIPT, data) is not None
+    if (b"no_grad" not in data and b"inference_mode" not in data) or b"def forward(" in data:
+        return False
+    if b"pretrained=True" in data or re.search(rb"\bweights=[\"'\w]", data) is not None:
+        return True
+    return re.search(_ASKED, data) is not None and (
+        re.search(_ASKING, data) is not None or re.search(_SCRIPT, data) is not None
+    )
 
 
 def analyse(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lossproof.source.lower import Node
     from lossproof.source.origins import Place
     from lossproof.source.syntax import ParsedModule
+    from lossproof.source.training import Event
 
 
 Fix = Callable[[Patch], tuple[str, str]]
@@ -439,6 +440,68 @@ class FeatureLayer(Fact):
         self.end = False
 
 
+class Uncleared(Fact):
+    """A backward pass whose gradients are not cleared as they should be. ``why``: ``never``; ``outside`` the loop; of
+    ``other`` parameters only; ``erased`` before the step. ``clear`` is the clearing that there is, ``step`` the step.
+    """
+
+    __slots__ = ("backward", "clear", "step", "why")
+    sort = "uncleared"
+
+    def __init__(self, ev: Evaluator, backward: Event, step: Event, clear: Event | None, why: str) -> None:
+        assert backward.node is not None
+        super().__init__(ev, backward.frame, backward.node, ())
+        self.backward = backward
+        self.step = step
+        self.clear = clear
+        self.why = why
+
+
+class Accumulated(Fact):
+    """A backward pass whose gradients are summed over ``count`` passes, of a loss that is not divided by it."""
+
+    __slots__ = ("backward", "count", "count_at", "count_module", "known", "step")
+    sort = "accumulated"
+
+    def __init__(
+        self,
+        ev: Evaluator,
+        backward: Event,
+        step: Event,
+        count: str,
+        known: float | None,
+        count_module: ParsedModule,
+        count_at: Any,
+    ) -> None:
+        assert backward.node is not None
+        super().__init__(ev, backward.frame, backward.node, ())
+        self.backward = backward
+        self.step = step
+        self.count = count
+        self.known = known
+        self.count_module = count_module
+        self.count_at = count_at
+
+
+class WrongMode(Fact):
+    """A network that runs in the other mode than what is done with it needs.
+
+    ``why``: ``never`` switched; ``train`` mode was switched on; ``loaded`` and never switched; ``resumed`` training in
+    eval mode. ``cause`` is the event that left it so, ``sure`` whether it is known to hold layers that depend on it.
+    """
+
+    __slots__ = ("cause", "forward", "sure", "why")
+    sort = "mode"
+
+    def __init__(self, ev: Evaluator, forward: Event, why: str, cause: Event | None, sure: bool) -> None:
+        assert forward.node is not None
+        super().__init__(ev, forward.frame, forward.node, ())
+        self.forward = forward
+        self.why = why
+        self.cause = cause
+        self.sure = sure
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -522,6 +585,7 @@ class Operation(Fact):
 
 
 __all__ = [
+    "Accumulated",
     "BalancedTwice",
     "ClassWeight",
     "Fact",
@@ -535,7 +599,9 @@ __all__ = [
     "Operation",
     "Setting",
     "SoftmaxCall",
+    "Uncleared",
     "UnheldWeights",
+    "WrongMode",
     "combine",
     "location",
     "possible",

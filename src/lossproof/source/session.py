@@ -26,6 +26,8 @@ from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
+from lossproof.source.loops import TrainingLoops
+from lossproof.source.modes import Modes
 from lossproof.source.networks import may_build
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
@@ -37,6 +39,7 @@ from lossproof.source.resampling import Resampling
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
+from lossproof.source.training import Trainings
 from lossproof.source.unheld import Unheld
 from lossproof.source.units import Earlier, Record, Unit
 
@@ -132,6 +135,9 @@ class Session:
         self._weighing: list[Focals | ClassWeights | Unheld] = []
         self.perceptual = FeatureLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
         self.layers = FeatureLayers(self.ev, self.perceptual.networks)
+        trainings = Trainings(self.ev, self.contexts)
+        self.loops = TrainingLoops(trainings)
+        self.modes = Modes(trainings)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -424,6 +430,7 @@ class Session:
         self._weighing = [g for g in (self.focals, self.class_weights, self.unheld) if g.concern(module.source)]
         if self._weighing:
             steps.append(self.weighing)
+        steps = [self.arithmetic, self.bookkeeping, self.training]
         if "oft" in module.source:
             steps.append(self.softmaxes)
         if may_build(module.source):
@@ -469,6 +476,10 @@ class Session:
         for gatherer in self._weighing:
             for fact in gatherer.facts(function):
                 self.emit(fact)
+
+    def training(self, function: Function) -> None:
+        for fact in (*self.loops.facts(function), *self.modes.facts(function)):
+            self.emit(fact)
 
     def softmaxes(self, function: Function) -> None:
         for fact in softmax_calls(self.ev, function):

@@ -150,7 +150,7 @@ def _distinct(places: list[Location], last: Location) -> list[Location]:
 class LossCall(Fact):
     """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
 
-    __slots__ = ("_target", "input", "kind", "settings", "word")
+    __slots__ = ("_target", "callee", "input", "kind", "settings", "word")
     sort = "loss"
 
     def __init__(
@@ -164,9 +164,12 @@ class LossCall(Fact):
         input: Value,
         target: Value | Thunk,
         settings: dict[str, Value],
+        callee: Value | None = None,
     ) -> None:
         super().__init__(ev, frame, node, atoms)
         self.kind = kind
+        # The function or the criterion object, where it was called as such.
+        self.callee = callee
         self.word = word
         self.input = input
         self._target = target

@@ -310,7 +310,7 @@ class Investigation:
             known = {k: self.ev.glance(v) for k, v in kwargs.items() if k not in ("input", "target")}
             if isinstance(x, Seq):
                 x = UNKNOWN
-            found.append(LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, known))
+            found.append(LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, known, callee))
         return found
 
 

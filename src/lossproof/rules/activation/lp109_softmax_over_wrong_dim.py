@@ -87,6 +87,9 @@ def train(loader):
 
 ## Remedies
 - Name the class axis: `dim=1` for `(N, C)` and `(N, C, H, W)`, `dim=-1` for `(N, T, C)`.
+- `--fix` writes the axis that PyTorch chooses, where the number of dimensions is known (safe: the value is the same; not
+  for three dimensions, where that axis is the batch), else one that is right for `(N, C)` and never the batch (unsafe).
+  It turns `dim=0` over a batch into `dim=1` (unsafe).
 - A quick test: `probs.sum(dim=class_axis)` is 1 everywhere, and a row's output does not change when the batch around
   it does.
 
@@ -102,12 +105,18 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, SoftmaxCall, location
+from lossproof.source.siblings import Activation
+from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.values import Hop, alternatives
 
 # Losses whose input has its examples in the first dimension and its classes in the second.
 _CLASSIFIES = ("nll", "ce")
@@ -124,7 +133,49 @@ def check(fact: SoftmaxCall | LossCall) -> Iterator[Finding]:
         f"`{word}` without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the "
         "first, the batch",
         severity=Severity.WARNING,
+        fix=partial(_name_the_axis, fact),
     )
+
+
+def _name_the_axis(fact: SoftmaxCall, patch: Patch) -> tuple[str, str]:
+    call, module = fact.node.at, fact.module
+    layer = fact.name.startswith("torch.nn.") and "functional" not in fact.name
+    given = next((k.value for k in call.keywords if k.arg == "dim"), None)
+    if given is None and len(call.args) > (0 if layer else 1):
+        given = call.args[0 if layer else 1]
+    if given is not None and not isinstance(given, ast.Constant):
+        raise Unfixable("the axis is decided elsewhere")
+    rank, convolved = (None, False) if layer else _rank(fact)
+    safe = rank in (1, 2, 4, 5)
+    axis = 1 if rank in (2, 4, 5) or convolved else -1
+    if layer and not convolved and _flat_network(fact):
+        axis = 1
+    if given is not None:
+        patch.replace(module, given, str(axis))
+    else:
+        patch.add_argument(module, call, f"dim={axis}")
+    if safe:
+        return "safe", f"dim={axis}, the axis that PyTorch chooses for {rank} dimensions"
+    return "unsafe", f"dim={axis}: the same for (N, C), and never the batch"
+
+
+def _rank(fact: SoftmaxCall) -> tuple[int | None, bool]:
+    """The number of dimensions of what is normalized, and whether it comes from a convolution."""
+    if fact.node.op != "call" or not fact.node.args:
+        return None, False
+    _, args, keywords = fact.node.args
+    operand = args[0] if args else next((v for k, v in keywords if k == "input"), None)
+    if operand is None:
+        return None, False
+    values = [as_tensor(v) for _, v in alternatives(fact.value(operand))]
+    ranks = {t.get("ndim") for t in values}
+    rank = ranks.pop() if len(ranks) == 1 else None
+    return rank, rank is None and all(t.get("channels") is not None for t in values)
+
+
+def _flat_network(fact: SoftmaxCall) -> bool:
+    """A layer in a network of images, whose classes are in axis 1 with and without an image behind them."""
+    return "Conv2d" in fact.module.source or "Conv3d" in fact.module.source
 
 
 def _over_batch(fact: LossCall) -> Iterator[Finding]:
@@ -147,9 +198,20 @@ def _over_batch(fact: LossCall) -> Iterator[Finding]:
             hops=t.trace[1:],
             place=location(start.module, start.at),
             confidence="proven" if rank == 2 else "likely",
+            fix=partial(_off_the_batch, t.act, t.trace),
         )
         yield replace(found, related=(*found.related, here)) if here not in found.related else found
         return
+
+
+def _off_the_batch(act: str, trace: tuple[Hop, ...], patch: Patch) -> tuple[str, str]:
+    written = Activation(act, trace)
+    axis = written.axis()
+    if written.axis_number() != 0:
+        raise Unfixable("the axis is decided elsewhere")
+    module = written.module if written.built is None else written.built_in
+    patch.replace(module, axis, "1")
+    return "unsafe", "over the classes, not over the batch"
 
 
 RULE = Rule(

@@ -103,6 +103,7 @@ class Activation:
         elif not first.message.endswith("applied here"):
             raise Unfixable(f"where the {act} is applied was not found")
         self.function = function_at(self.module, self.call)
+        self.calls = trace[1 if self.built is None else 2 :]
 
     @property
     def operand(self) -> Any:
@@ -203,7 +204,7 @@ class Activation:
         """Whether all who are known to get the output, through whatever calls, would be served by its logarithm."""
         readers = Readers(fact, patch)
         if self.is_step:
-            return readers.of_returned(self.module, self.function, self.call)
+            return readers.of_returned(self.module, self.function, self.call, self.calls)
         func = self.call.func
         return isinstance(func, ast.Name) and readers.of_calls(self.module, self.function, func.id)
 

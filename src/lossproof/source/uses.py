@@ -15,7 +15,7 @@ from lossproof.source.frames import Frame
 from lossproof.source.investigate import Investigation
 from lossproof.source.lower import Guard
 from lossproof.source.syntax import Function, ParsedModule, dotted
-from lossproof.source.values import Lib, T, alternatives
+from lossproof.source.values import Hop, Lib, T, alternatives
 
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _MOST_MODULES = 60
@@ -33,7 +33,7 @@ def function_at(module: ParsedModule, at: Any) -> Function:
         node = function.node
         body = node.body if isinstance(node.body, list) else [node.body]
         first, last = body[0], body[-1]
-        begins = place(getattr(first, "decorator_list", None) and first.decorator_list[0] or first)
+        begins = place(first.decorator_list[0] if getattr(first, "decorator_list", None) else first)
         if begins <= place(at) < (last.end_lineno, last.end_col_offset):
             best = function
     return best
@@ -231,8 +231,6 @@ def decided(fact: LossCall, acts: tuple[str, ...]) -> bool:
     return bool(options) and all(isinstance(v, T) and v.act in acts for v in options)
 
 
-
-
 class Readers:
     """Whether everybody who gets an output cares only for its order, or is one of the losses that are mended."""
 
@@ -241,10 +239,23 @@ class Readers:
         self.patch = patch
         self.losses = {id(other.node.at) for other in same_call(fact)}
         self.seen: set[int] = set()
+        self.known: list[tuple[Function, Any]] = []
 
-    def of_returned(self, module: ParsedModule, function: Function, made: Any) -> bool:
-        """Of what a function makes and gives back, at all its known callers."""
-        return self._all(module, function, made, 0)
+    def of_returned(self, module: ParsedModule, function: Function, made: Any, known: tuple[Hop, ...]) -> bool:
+        """Of what a function makes and gives back, at all its callers that are known."""
+        self.known = [(function_at(hop.module, hop.at), hop.at) for hop in known[:1] if hop.module is not None]
+        if not self._all(module, function, made, 0):
+            return False
+        return all(
+            self._all(hop.module, function_at(hop.module, hop.at), hop.at, 1) for hop in known if hop.module is not None
+        )
+
+    def _callers(self, function: Function) -> list[tuple[Frame, Any]]:
+        contexts: Any = self.fact.ev.oracle
+        found = [(frame, call.at) for frame, call, _ in contexts.callers(function)]
+        if function.name in ("forward", "__call__"):
+            found += [(frame, call.at) for frame, call in contexts.applications(function)]
+        return found
 
     def of_calls(self, module: ParsedModule, function: Function, name: str) -> bool:
         """Of the results of a network that a function holds by a name."""
@@ -282,10 +293,9 @@ class Readers:
             found = reads(tree, function, parent, parent.targets[0].id)
             return all(self._all(module, function, read, depth + 1) for read in found)
         if isinstance(parent, ast.Return):
-            callers = self.fact.ev.oracle.callers(function) if self.fact.ev.oracle is not None else []  # type: ignore[attr-defined]
-            return bool(callers) and all(
-                self._all(frame.function.module, frame.function, call.at, depth + 1) for frame, call, _ in callers
-            )
+            callers = [(frame.function, call) for frame, call in self._callers(function)]
+            callers = callers or (self.known if depth < 2 else [])
+            return bool(callers) and all(self._all(holder.module, holder, call, depth + 1) for holder, call in callers)
         return False
 
     def _method(self, module: ParsedModule, function: Function, parent: ast.Attribute, depth: int) -> bool:
@@ -307,8 +317,8 @@ class Readers:
 
 
 _CARELESS = {
-    "parameters", "train", "eval", "to", "cuda", "cpu", "state_dict", "load_state_dict", "zero_grad", "named_parameters",
-    "apply", "compile", "requires_grad_", "half", "float",
+    "parameters", "train", "eval", "to", "cuda", "cpu", "state_dict", "load_state_dict", "zero_grad",
+    "named_parameters", "apply", "compile", "requires_grad_", "half", "float",
 }  # fmt: skip
 _ORDER = {"argmax", "argsort"}
 _BEST = {"max", "topk", "sort"}

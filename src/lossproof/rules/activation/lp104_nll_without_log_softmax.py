@@ -142,7 +142,8 @@ def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
 
 
 def _raw_alone(fact: LossCall) -> None:
-    if not decided(fact, _RAW):
+    # Log-probabilities are welcome too: cross entropy has the same value of them.
+    if not decided(fact, (*_RAW, "log_softmax")):
         raise Unfixable("this loss also gets something else than logits")
 
 

@@ -71,7 +71,7 @@ def train(loader):
 ## Remedies
 - `log_softmax` for the first argument. The target stays a probability unless `log_target=True`.
 - `--fix` is unsafe, for the objective changes: `log_softmax` for the softmax (for the loss alone, where others read the
-  probabilities), or the logarithm of probabilities that come from elsewhere, kept above 1e-7.
+  probabilities), or the logarithm of probabilities that come from elsewhere, plus 1e-7.
 - Use `reduction="batchmean"`: the default mean also divides by the number of classes.
 - A divergence below zero is impossible. Assert on it in a test.
 
@@ -96,7 +96,7 @@ from lossproof.source.facts import LossCall
 from lossproof.source.siblings import Activation, given_input
 from lossproof.source.values import T
 
-# The least probability of which a logarithm is taken: float16 holds it, and its gradient is finite in float32.
+# What keeps a probability off 0: float16 holds it, and unlike a clamp it leaves a gradient.
 _LEAST = "1e-7"
 _RAW = ("affine", "relu", "gelu", "tanh")
 
@@ -149,7 +149,10 @@ def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
         except Unfixable:
             if way is not None:
                 raise
-    patch.method(fact.module, use, f"clamp(min={_LEAST}).log()")
+    if all(other.lo is not None and other.lo >= float(_LEAST) for _, other in fact.inputs()):
+        patch.method(fact.module, use, "log()")
+    else:
+        patch.wrap(fact.module, use, "(", f" + {_LEAST}).log()")
     return "unsafe", note
 
 

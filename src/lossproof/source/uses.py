@@ -7,6 +7,7 @@ one to the walk: which loss calls, in all contexts, go through this call or this
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 from typing import Any
 
 from lossproof.source.edits import Patch, Tree
@@ -17,6 +18,11 @@ from lossproof.source.lower import Guard
 from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.values import Hop, Lib, T, alternatives
 
+# What can be written twice: it costs nothing and changes nothing.
+_PLAIN = (
+    ast.Name, ast.Attribute, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.operator, ast.unaryop,
+    ast.Compare, ast.cmpop, ast.expr_context, ast.Tuple, ast.Slice,
+)  # fmt: skip
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _MOST_MODULES = 60
 _SHAPES = {"view", "reshape", "float", "contiguous", "squeeze", "to", "cuda", "flatten", "double"}
@@ -96,14 +102,18 @@ def _block(tree: Tree, statement: Any) -> list[Any] | None:
     return None
 
 
-def unchanged(tree: Tree, function: Function, at: Any, use: Any) -> bool:
-    """Whether an expression, written again at a later place, has the value that it had."""
-    if not all(
-        isinstance(n, (ast.Name, ast.Attribute, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.operator,
-                       ast.unaryop, ast.expr_context, ast.Tuple, ast.Slice))
-        for n in ast.walk(at)
-    ):  # fmt: skip
-        return False
+def unchanged(
+    tree: Tree, function: Function, at: Any, use: Any, methods: Collection[str] = (), *, here: bool = False
+) -> bool:
+    """Whether an expression, written again at a later place (or ``here``), has the value that it had."""
+    for n in ast.walk(at):
+        if isinstance(n, ast.Call):
+            if not isinstance(n.func, ast.Attribute) or n.func.attr not in methods:
+                return False
+        elif not isinstance(n, _PLAIN):
+            return False
+    if here:
+        return True
     loop = loop_around(tree, at)
     together = loop is loop_around(tree, use)
     start, stop = place(at), place(use)

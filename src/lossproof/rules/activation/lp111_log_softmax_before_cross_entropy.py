@@ -84,7 +84,7 @@ def train(loader):
 - Keep `cross_entropy` and return the logits.
 - Or keep the log-softmax, when its log-probabilities are used elsewhere, and take `nll_loss`.
 - `--fix` (safe: the value is the same) drops the log-softmax where nothing but this loss reads it, else calls
-  `nll_loss` or builds `NLLLoss`. It does neither with label smoothing or class probabilities in another function's loss.
+  `nll_loss` or builds `NLLLoss`; not where the loss smooths labels or takes class probabilities.
 
 ## When to ignore it
 - When the model belongs to someone else and returns log-probabilities: the cost is small, the result is right.

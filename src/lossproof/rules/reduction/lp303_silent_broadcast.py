@@ -134,6 +134,13 @@ def _fix(fact: LossCall | Operation, values: tuple[list[T], list[T]], one_way: b
         if any(t.get("ndim") != 1 for t in rows):
             raise Unfixable("the shape of one side is not known exactly")
         patch.method(fact.module, row, "unsqueeze(1)")
+    elif isinstance(column, ast.Call) and getattr(column.func, "attr", "") == "unsqueeze" and len(column.args) == 1:
+        patch.unwrap(fact.module, column, column.func.value)  # type: ignore[attr-defined]
+    elif _others_call(fact):
+        # The helper serves callers with other shapes.
+        if not isinstance(row, ast.Name):
+            raise Unfixable("other callers of this function hand over other shapes")
+        patch.method(fact.module, column, f"view_as({row.id})")
     else:
         flat = all(t.get("ndim") == 2 for t in columns)
         patch.method(fact.module, column, f"squeeze({1 if flat else -1})")
@@ -154,6 +161,19 @@ def _written(fact: LossCall | Operation) -> tuple[Any, Any]:
         if len(given) == 2:
             return given[0], given[1]
     raise Unfixable("the two sides are not written here")
+
+
+def _others_call(fact: LossCall | Operation) -> bool:
+    """Whether the function is known to be called from several places."""
+    frame = fact.frame.base()
+    if frame.site is None and not frame.args:
+        return False
+    contexts: Any = fact.ev.oracle
+    function = frame.function
+    callers = contexts.callers(function)
+    if function.name in ("forward", "__call__"):
+        callers = contexts.applications(function)
+    return len({id(call[1].at) for call in callers}) > 1
 
 
 def _rows_matter(patch: Patch, fact: LossCall | Operation) -> bool:

@@ -82,8 +82,9 @@ def train(loader):
 
 ## Remedies
 - `(loss * mask).sum() / mask.sum().clamp(min=1)`.
-- `--fix` puts `.clamp(min=1)` on a count that can be 0, and turns `loss[mask].mean()` into a sum over at least 1 (safe: the
-  value is the same unless nothing is kept). With `--unsafe-fixes` a mean over everything becomes one over what is kept.
+- `--fix` puts `.clamp(min=1)` on a count that can be 0, and turns `loss[mask].mean()` into a sum over at least 1 (safe:
+  the value is the same unless nothing is kept). With `--unsafe-fixes` a mean over everything becomes one over what is
+  kept.
 - With gradient accumulation or several devices, divide by the number kept in the *whole* step, not in each part.
 - Class indices: `ignore_index` does it, and give the all-ignored batch a thought.
 - Padded targets that hold NaN: replace them before the loss. A mask after it leaves the NaN in the gradient (LP206).
@@ -260,17 +261,19 @@ def _fix_selection(fact: Operation, patch: Patch) -> tuple[str, str]:
     whole = masked.reduced(call)
     function, tree = fact.frame.base().function, patch.tree(fact.module)
     counted: Any = whole
-    while not isinstance(counted, (ast.Name, ast.Subscript)):
+    while not isinstance(counted, (ast.Name, ast.Subscript)) and not _is_selection(counted):
         counted = masked.narrower(counted)
-    selection = isinstance(counted, ast.Name) or _is_selection(fact, counted)
-    if not selection or not unchanged(tree, function, counted, call, here=True):
+    selection = isinstance(counted, ast.Name) or _is_selection(counted)
+    if not selection or not unchanged(tree, function, counted, call, ("masked_select", "bool"), here=True):
         raise Unfixable("how many elements are selected is not known without selecting them twice")
     masked.divided(patch, fact, call, f"max({patch.text(fact.module, counted)}.numel(), 1)")
     return "safe", "the same mean, and 0 instead of NaN where nothing is selected"
 
 
-def _is_selection(fact: Operation, at: ast.Subscript) -> bool:
-    return isinstance(at.slice, (ast.Name, ast.Compare, ast.Attribute, ast.UnaryOp))
+def _is_selection(at: Any) -> bool:
+    if isinstance(at, ast.Call):
+        return getattr(at.func, "attr", "") == "masked_select"
+    return isinstance(at, ast.Subscript) and isinstance(at.slice, (ast.Name, ast.Compare, ast.Attribute, ast.UnaryOp))
 
 
 def _fix_size(fact: Operation, mask: T, patch: Patch) -> tuple[str, str]:
@@ -282,7 +285,9 @@ def _fix_size(fact: Operation, mask: T, patch: Patch) -> tuple[str, str]:
         raise Unfixable("where the mask comes in is another function")
     denominator = _denominator(fact)
     whole = _written_sum(fact)
-    patch.replace(fact.module, denominator, masked.kept(fact, patch, found, whole, fact.node.at))
+    tree = patch.tree(fact.module)
+    count = masked.kept(fact, patch, found, whole, fact.node.at)
+    patch.put(fact.module, *tree.outside(tree.span(denominator)), count)
     return "unsafe", _KEPT
 
 

@@ -78,7 +78,7 @@ class PerSample:
         elif node.op == "call" and isinstance(at, ast.Call):
             self.parts.append((holder, at))
             self._call(holder, node, at)
-        elif node.op == "unpack" and node.args[0].op == "call" and not node.args[3]:
+        elif node.op == "unpack" and node.args[0].op == "call" and node.args[3] == -1:
             call, index, _, _ = node.args
             self._enter(holder, call, index)
         else:
@@ -109,14 +109,14 @@ class PerSample:
 
     def _is_number(self, holder: Function, node: Node) -> bool:
         if node.op == "attr":
-            return node.args[0].op == "param"
+            return bool(node.args[0].op == "param")
         if node.op == "param":
             param = next((p for p in lower(holder).params if p.name == node.args[0]), None)
             if param is None:
                 return False
             preset = param.default is not None and param.default.op == "const"
             annotated = getattr(param.annotation, "id", "") in ("float", "int")
-            return preset or annotated or param.name.startswith(("eps", "smooth"))
+            return preset or annotated or bool(param.name.startswith(("eps", "smooth")))
         if node.op == "call":
             # ``max(smooth, 1)``, ``torch.finfo(p.dtype).eps``
             return dotted(node.at.func).rpartition(".")[2] in ("finfo",)

@@ -192,12 +192,12 @@ class Activation:
             raise Unfixable(f"the axis of the {self.act} is decided elsewhere")
         return patch.text(self.module if self.built is None else self.built_in, axis)
 
-    def written_anew(self, patch: Patch, act: str, function: Function, use: Any) -> str:
-        """The text of another activation of the same operand, for a later place of the function."""
+    def written_anew(self, patch: Patch, act: str, use: Any) -> str:
+        """The text of another activation of the same operand for a later place; empty where it would differ."""
         operand = self.operand
-        if not self.is_step or not unchanged(patch.tree(self.module), function, operand, use):
-            raise Unfixable(f"the output of the {self.act} has other uses")
-        name = patch.name(function, _FUNCTIONAL + act)
+        if not self.is_step or not unchanged(patch.tree(self.module), self.function, operand, use):
+            return ""
+        name = patch.name(self.function, _FUNCTIONAL + act)
         return f"{name}({patch.text(self.module, operand)}, dim={self.axis_text(patch)})"
 
     def serves(self, fact: LossCall, patch: Patch) -> bool:

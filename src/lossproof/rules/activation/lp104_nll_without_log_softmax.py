@@ -129,10 +129,10 @@ def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
     act = Activation("softmax", t.trace)
     use = given_input(fact)
     way = act.way(fact, patch, use)
-    if way is not None and not way.sole:
-        function = fact.frame.base().function
-        patch.replace(fact.module, way.last, act.written_anew(patch, "log_softmax", function, use))
-    elif way is not None and act.is_step:
+    anew = act.written_anew(patch, "log_softmax", use) if way is not None and not way.sole else ""
+    if way is not None and anew:
+        patch.replace(fact.module, way.last, anew)
+    elif way is not None and way.sole and act.is_step:
         act.exchange(patch, "log_softmax")
     elif act.serves(fact, patch):
         act.exchange_tail(patch, "log_softmax")

@@ -133,22 +133,18 @@ def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
     if t.act == "sigmoid" or not others <= {"softmax", "probability"}:
         raise Unfixable("kl_div needs a distribution over the classes, and this is none")
     if t.act == "softmax":
-        try:
-            act = Activation("softmax", t.trace)
-            way = act.way(fact, patch, use)
-            if way is not None and not way.sole:
-                text = act.written_anew(patch, "log_softmax", function, use)
-                patch.replace(fact.module, way.last, text)
-                return "unsafe", note
-            if way is not None and act.is_step:
-                act.exchange(patch, "log_softmax")
-                return "unsafe", note
-            if act.serves(fact, patch):
-                act.exchange_tail(patch, "log_softmax")
-                return "unsafe", note
-        except Unfixable:
-            if way is not None:
-                raise
+        act = Activation("softmax", t.trace)
+        way = act.way(fact, patch, use)
+        anew = act.written_anew(patch, "log_softmax", use) if way is not None and not way.sole else ""
+        if way is not None and anew:
+            patch.replace(fact.module, way.last, anew)
+            return "unsafe", note
+        if way is not None and way.sole and act.is_step:
+            act.exchange(patch, "log_softmax")
+            return "unsafe", note
+        if act.serves(fact, patch):
+            act.exchange_tail(patch, "log_softmax")
+            return "unsafe", note
     if all(other.lo is not None and other.lo >= float(_LEAST) for _, other in fact.inputs()):
         patch.method(fact.module, use, "log()")
     else:

@@ -96,6 +96,7 @@ from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
 from lossproof.source.lower import Node
 from lossproof.source.siblings import given_input, given_target
+from lossproof.source.syntax import ParsedModule
 from lossproof.source.uses import same_call
 
 _PREDICTED = re.compile(r"pred|logit|out|score|prob|hat|^x$|^input", re.I)
@@ -133,15 +134,32 @@ def _crossed(fact: LossCall) -> bool:
 
 def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     module, one, two = fact.module, given_input(fact), given_target(fact)
+    names = ("input", "target")
     site = fact.frame.base().site
     if site is not None and _handed_on(fact, one, two):
         crossed = [_crossed(other) for other in same_call(fact)]
         if not all(crossed) or (len(crossed) == 1 and _named_in_order(one, two)):
+            names = (one.id, two.id)
             module, one, two = _where_it_was_called(fact, one, two)
+    tree = patch.tree(module)
+    if tree.parent(one) is tree.parent(two) and _commented(patch, module, tree.parent(one), one, two):
+        # What is said of each stays beside it: they are named instead.
+        patch.wrap(module, one, f"{names[1]}=", "")
+        patch.wrap(module, two, f"{names[0]}=", "")
+        return "unsafe", "the prediction is the input, the target the target"
     first, second = patch.text(module, one), patch.text(module, two)
     patch.replace(module, one, second)
     patch.replace(module, two, first)
     return "unsafe", "the prediction first, the target second"
+
+
+def _commented(patch: Patch, module: ParsedModule, call: ast.Call, one: Any, two: Any) -> bool:
+    """Whether comments stand behind two arguments that are the last that are given by position."""
+    if len(call.args) != 2 or call.args[0] is not one or call.args[1] is not two:
+        return False
+    tree = patch.tree(module)
+    (_, end), (start, last) = tree.outside(tree.span(one)), tree.outside(tree.span(two))
+    return "#" in tree.between(end, start) or "#" in tree.between(last, (last[0], len(module.line_text(last[0]))))
 
 
 def _handed_on(fact: LossCall, one: Any, two: Any) -> bool:

@@ -14,7 +14,7 @@ from lossproof.source.edits import Patch, Tree
 from lossproof.source.facts import Fact, LossCall
 from lossproof.source.frames import Frame
 from lossproof.source.investigate import Investigation
-from lossproof.source.lower import Guard
+from lossproof.source.lower import Guard, lower
 from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.values import Hop, Lib, T, alternatives
 
@@ -265,6 +265,25 @@ class Readers:
         found = [(frame, call.at) for frame, call, _ in contexts.callers(function)]
         if function.name in ("forward", "__call__"):
             found += [(frame, call.at) for frame, call in contexts.applications(function)]
+            found += self._by_name(function, [at for _, at in (*found, *self.known)])
+        return found
+
+    def _by_name(self, function: Function, calls: list[Any]) -> list[tuple[Frame, Any]]:
+        """Other calls of the object by the names that it is known to go by, as of a network that a module holds."""
+        ev = self.fact.ev
+        contexts: Any = ev.oracle
+        found: list[tuple[Frame, Any]] = []
+        names = {dotted(call.func).rpartition(".")[2] for call in calls if isinstance(call, ast.Call)}
+        for name in sorted(names - {"", "forward", "__call__"})[:4]:
+            for _, call, holder in contexts.sites(name, function.module)[:40]:
+                node = lower(holder).by_call.get(id(call))
+                if node is None or holder.module.is_test:
+                    continue
+                ev.ledger.mask |= holder.rests
+                frame = ev.open_frame(holder)
+                ev.refill()
+                if any(func.function is function for func, _, _ in contexts.targets(frame, node)):
+                    found.append((frame, call))
         return found
 
     def of_calls(self, module: ParsedModule, function: Function, name: str) -> bool:

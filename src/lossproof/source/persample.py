@@ -248,6 +248,8 @@ class PerSample:
                 return True
             if operand is not None and name in _SAME:
                 return self._below(holder, operand[0], depth - 1)
+        if node.op == "sub" and not _keeps_batch(at):
+            raise Unfixable("the batch is not the first axis of what is summed")
         self._check_shape(holder, node)
         return False
 
@@ -337,6 +339,18 @@ class PerSample:
         if isinstance(parent, ast.Attribute) and parent.attr == "mean" and _is_call(call) and not call.args:
             return  # the mean over the samples is taken with that over the classes
         self.patch.method(self.fact.module, at, f"mean({self.axes[0]})")
+
+
+def _keeps_batch(at: Any) -> bool:
+    """``x[:, c]``, ``x[..., 0]``, ``batch["mask"]``; not ``x[mask]`` or ``x[i]``."""
+    if not isinstance(at, ast.Subscript):
+        return False
+    index = at.slice
+    if isinstance(index, ast.Tuple) and index.elts:
+        index = index.elts[0]
+        whole = isinstance(index, ast.Slice) and index.lower is None and index.upper is None and index.step is None
+        return whole or (isinstance(index, ast.Constant) and index.value is ...)
+    return isinstance(index, ast.Constant) and isinstance(index.value, str)
 
 
 def _is_call(node: Any) -> bool:

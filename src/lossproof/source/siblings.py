@@ -12,7 +12,7 @@ from typing import Any
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
 from lossproof.source.syntax import Function, ParsedModule
-from lossproof.source.uses import Origin, Readers, decided, function_at, origin, same_call, unchanged
+from lossproof.source.uses import Origin, Readers, decided, function_at, origin, same_call, unchanged, within
 from lossproof.source.values import Hop, Lib, Ref
 
 _FUNCTIONAL = "torch.nn.functional."
@@ -210,7 +210,12 @@ class Activation:
 
     def way(self, fact: LossCall, patch: Patch, use: Any) -> Origin | None:
         """How it gets to an argument of the loss, where that is to be seen in the loss's own function."""
-        if self.module is not fact.module or self.function is not fact.frame.base().function:
+        function = fact.frame.base().function
+        if self.module is not fact.module:
+            return None
+        if function.name == "<lambda>" and within(patch.tree(self.module), self.call, function.node):
+            self.function = function
+        if self.function is not function:
             return None
         return origin(patch, self.module, self.function, self.call, use)
 

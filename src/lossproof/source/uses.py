@@ -10,7 +10,7 @@ import ast
 from collections.abc import Collection
 from typing import Any
 
-from lossproof.source.edits import Patch, Tree
+from lossproof.source.edits import Patch, Tree, Unfixable
 from lossproof.source.facts import Fact, LossCall
 from lossproof.source.frames import Frame
 from lossproof.source.investigate import Investigation
@@ -25,6 +25,7 @@ _PLAIN = (
 )  # fmt: skip
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _MOST_MODULES = 60
+_MOST_STEPS = 400_000
 _SHAPES = {"view", "reshape", "float", "contiguous", "squeeze", "to", "cuda", "flatten", "double"}
 
 
@@ -161,7 +162,7 @@ def origin(patch: Patch, module: ParsedModule, function: Function, made: Any, us
         elif isinstance(parent, ast.Assign) and len(parent.targets) == 1 and isinstance(parent.targets[0], ast.Name):
             name = parent.targets[0].id
             seen = reads(tree, function, parent, name)
-            inside = [n for n in seen if _within(tree, n, use)]
+            inside = [n for n in seen if within(tree, n, use)]
             if len(inside) == 1 and len(seen) == 1:
                 node = seen[0]
             elif len(inside) == 1:
@@ -179,7 +180,8 @@ def origin(patch: Patch, module: ParsedModule, function: Function, made: Any, us
     return None
 
 
-def _within(tree: Tree, node: Any, outer: Any) -> bool:
+def within(tree: Tree, node: Any, outer: Any) -> bool:
+    """Whether a node is part of an expression."""
     while node is not None:
         if node is outer:
             return True
@@ -227,9 +229,15 @@ def same_call(fact: LossCall) -> list[LossCall]:
         if isinstance(fact.callee, Lib) and fact.callee.module is not None:
             modules.append(fact.callee.module)
         loaded = [m for m in ev.project.loaded() if m not in modules]
+        # Where it goes by the same name: the others have to do with something else.
+        word = dotted(fact.node.at.func).rpartition(".")[2] if isinstance(fact.node.at, ast.Call) else ""
+        loaded = [m for m in loaded if word and word in m.source]
         modules = list(dict.fromkeys([*modules, *loaded]))[:_MOST_MODULES]
         functions += [f for m in modules for f in m.functions if f is not functions[0] and not m.is_test]
+    limit = ev.spent + _MOST_STEPS
     for function in functions:
+        if ev.spent > limit:
+            raise Unfixable("too much of the project may share this loss")
         ev.ledger.mask |= function.rests
         search.function(function)
     return found or [fact]

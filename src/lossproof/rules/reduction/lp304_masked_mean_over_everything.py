@@ -328,6 +328,8 @@ def _denominator(fact: Operation) -> Any:
 def _fix_count(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
     """``(loss * mask).sum() / mask.sum()``: the same, and 0 of nothing."""
     denominator = _denominator(fact)
+    if "numpy" in t.tags:
+        raise Unfixable("the count is an array of NumPy")
     if "item" in t.tags or "num" in t.tags:
         patch.wrap(fact.module, denominator, "max(", ", 1)")
     else:

@@ -127,7 +127,7 @@ def kept(fact: Fact, patch: Patch, found: Masked, whole: Any, use: Any) -> str:
     text = opposite(patch, module, written) if found.negated else patch.operand(module, written)
     if found.beside is None or not _alike(found.mask, found.beside):
         shape = _shape(whole, written) if whole is not None else None
-        if shape is None or not unchanged(tree, function, shape, use, here=True):
+        if shape is None or not unchanged(tree, function, shape, use, here=True) or _of_another_rank(fact, shape):
             raise Unfixable("how many elements the mask stands for is not known")
         text = f"{text}.expand_as({patch.text(module, shape)})"
     return f"{text}.sum().clamp(min=1)"
@@ -149,6 +149,13 @@ _REPEATABLE = {
     "isnan",
     "view",
 }
+
+
+def _of_another_rank(fact: Fact, at: Any) -> bool:
+    """A row or a column may be only one side of what the mask is multiplied with."""
+    node = fact.frame.ir.final.get(getattr(at, "id", ""))
+    values = [as_tensor(v) for _, v in alternatives(fact.value(node))] if node is not None else []
+    return any(t.get("ndim") == 1 or t.get("flat") or t.get("width") == 1 for t in values)
 
 
 def _inside(tree: Any, node: Any, outer: Any) -> bool:

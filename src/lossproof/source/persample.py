@@ -12,6 +12,7 @@ from typing import Any
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import Operation
 from lossproof.source.lower import Node, lower
+from lossproof.source.siblings import whole_number
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.tensor_ops import as_tensor
 from lossproof.source.uses import reads
@@ -25,6 +26,12 @@ _SAME = {
     "minimum", "maximum",
 }  # fmt: skip
 _ABOVE = {"clamp", "clamp_min", "clip", "add", "float", "sqrt", "log", "exp", "add_", "mul", "pow", "square"}
+# What has no batch in front any more, or may have none.
+_OTHER_SHAPE = {
+    "sum", "mean", "max", "min", "amax", "amin", "prod", "norm", "einsum", "matmul", "mm", "bmm", "dot", "unique",
+    "std", "var", "nonzero", "masked_select", "cat", "stack", "t", "transpose", "permute", "bincount", "view", "reshape",
+    "flatten", "squeeze",
+}  # fmt: skip
 _READ_AS_THEY_ARE = {
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "smooth_l1_loss", "mean",
 }  # fmt: skip
@@ -227,7 +234,7 @@ class PerSample:
     def _below(self, holder: Function, node: Node, depth: int = 20) -> bool:
         """Whether what is summed was flattened (it keeps its samples apart from now on)."""
         at = node.at
-        if depth == 0:
+        if depth == 0 or (node.op == "bin" and node.args[0] == "@"):
             raise Unfixable("what is summed is not understood")
         if node.op == "bin":
             found = {
@@ -248,6 +255,8 @@ class PerSample:
                 return True
             if operand is not None and name in _SAME:
                 return self._below(holder, operand[0], depth - 1)
+            if name in _OTHER_SHAPE and not (operand is not None and _keeps_first_axis(at, operand[1], name)):
+                raise Unfixable("what is summed is not understood")
         if node.op == "sub" and not _keeps_batch(at):
             raise Unfixable("the batch is not the first axis of what is summed")
         self._check_shape(holder, node)
@@ -275,7 +284,7 @@ class PerSample:
             return
         for _, v in alternatives(self.fact.value(node)):
             t = as_tensor(v)
-            if t.get("ndim") in (0, 1) or t.get("flat"):
+            if t.get("ndim") in (0, 1) or t.get("flat") or t.get("reduced") is not None:
                 raise Unfixable("what is summed was flattened before it came here")
             if t.get("pooled") or t.get("moved") or t.get("masked") is not None:
                 raise Unfixable("the batch is not the first axis of what is summed")
@@ -339,6 +348,21 @@ class PerSample:
         if isinstance(parent, ast.Attribute) and parent.attr == "mean" and _is_call(call) and not call.args:
             return  # the mean over the samples is taken with that over the classes
         self.patch.method(self.fact.module, at, f"mean({self.axes[0]})")
+
+
+def _keeps_first_axis(at: ast.Call, operand: Any, name: str) -> bool:
+    """``x.permute(0, 3, 1, 2)``, ``x.squeeze(1)``, ``x.view(n, -1)``."""
+    rest = at.args if isinstance(at.func, ast.Attribute) and operand is at.func.value else at.args[1:]
+    if len(rest) == 1 and isinstance(rest[0], (ast.Tuple, ast.List)):
+        rest = rest[0].elts
+    numbers = [whole_number(a) for a in rest]
+    if name == "permute":
+        return bool(numbers) and numbers[0] == 0
+    if name in ("transpose", "squeeze"):
+        return bool(numbers) and not {0, None} & set(numbers) and min(n for n in numbers if n is not None) >= -2
+    if name in ("view", "reshape"):
+        return len(rest) > 1 and numbers[0] is None
+    return name == "flatten" and numbers == [1]
 
 
 def _keeps_batch(at: Any) -> bool:

@@ -116,7 +116,7 @@ from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import dotted
 from lossproof.source.tensor_ops import as_tensor, same
 from lossproof.source.uses import unchanged
-from lossproof.source.values import Lib, Ref, T, constant
+from lossproof.source.values import Lib, Ref, T, alternatives, constant
 
 _ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber")
 
@@ -169,9 +169,33 @@ def _mean(fact: Operation) -> Iterator[Finding]:
                 )
             return
         if mask_in(t, False) is not None or _zeroed(t) or _ignored(t):
-            if "sum" not in t.tags and not tested(fact, t):
+            if "sum" not in t.tags and not tested(fact, t) and not _normalized(fact, t):
                 yield fact.finding(RULE, _ALL, confidence="likely", fix=partial(_fix_mean, fact, t))
             return
+
+
+def _normalized(fact: Operation, t: T) -> bool:
+    """``(loss * mask).mean() / mask.mean()``: the share that is kept is divided out again."""
+    mask = mask_in(t, False)
+    if mask is None:
+        return False
+    made = [fact.node]
+    for node in fact.frame.ir.ops:
+        op, left, right = node.args
+        if op == "/" and any(left is m for m in made):
+            values = [as_tensor(v) for _, v in alternatives(fact.value(right))]
+            if any(_made_of(v, mask) for v in values):
+                return True
+        if op in ("*", "+", "/") and any(side is m for side in (left, right) for m in made):
+            made.append(node)
+    return False
+
+
+def _made_of(t: T, mask: T, depth: int = 5) -> bool:
+    via = t.get("via")
+    if same(t, mask):
+        return True
+    return via is not None and depth > 0 and any(isinstance(p, T) and _made_of(p, mask, depth - 1) for p in via[1:])
 
 
 def _ratio(fact: Operation) -> Iterator[Finding]:

@@ -29,8 +29,8 @@ _ABOVE = {"clamp", "clamp_min", "clip", "add", "float", "sqrt", "log", "exp", "a
 # What has no batch in front any more, or may have none.
 _OTHER_SHAPE = {
     "sum", "mean", "max", "min", "amax", "amin", "prod", "norm", "einsum", "matmul", "mm", "bmm", "dot", "unique",
-    "std", "var", "nonzero", "masked_select", "cat", "stack", "t", "transpose", "permute", "bincount", "view", "reshape",
-    "flatten", "squeeze",
+    "std", "var", "nonzero", "masked_select", "cat", "stack", "t", "transpose", "permute", "bincount", "view",
+    "reshape", "flatten", "squeeze",
 }  # fmt: skip
 _READ_AS_THEY_ARE = {
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "smooth_l1_loss", "mean",

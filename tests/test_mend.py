@@ -403,7 +403,7 @@ def value(text: str) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=programs())
 def test_any_formatting_is_kept_and_what_comes_out_runs(tmp_path: Path, program: tuple[str, list[str]]) -> None:
     text, rules = program

@@ -110,7 +110,7 @@ class Fact:
         if fix is None:
             return Remedy(hint)
         patch = Patch(self.ev.ledger)
-        steps, nesting = self.ev.steps, self.ev.nesting
+        steps, nesting, spent = self.ev.steps, self.ev.nesting, self.ev.spent
         try:
             kind, note = fix(patch)
             edits = patch.edits()
@@ -119,7 +119,8 @@ class Fact:
         except Exception:  # a fault of ours in a fix must not cost the finding
             return Remedy(hint)
         finally:
-            self.ev.steps, self.ev.nesting = steps, nesting
+            # What a fix looks up must not cost the search for faults.
+            self.ev.steps, self.ev.nesting, self.ev.spent = steps, nesting, spent
         return Remedy(hint, kind, edits, note) if edits else Remedy(hint)
 
     def _callers(self) -> tuple[Location, ...]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
+from lossproof.problem import CannotRun
 from lossproof.report.place import place
 from lossproof.source.discover import SourceFile
 from lossproof.source.texts import decode, encoding
@@ -56,9 +57,17 @@ class Mended:
         """Why a fix that was offered was not made."""
 
     def write(self) -> None:
-        """Put the changed files in place. A file that changed meanwhile is left alone, with a remark."""
+        """Put the changed files in place. A file that changed meanwhile is left alone, with a remark.
+
+        Nothing is written where one of them may not be: ``CannotRun`` says which.
+        """
         from lossproof.atomic import write_bytes_atomically
 
+        for change in self.changes:
+            target = os.path.realpath(change.path)
+            read_only = os.path.exists(target) and not (os.access(target, os.W_OK) and os.stat(target).st_mode & 0o222)
+            if read_only or not os.access(os.path.dirname(target), os.W_OK):
+                raise CannotRun(f"{change.display}: cannot write: it is read-only (nothing was changed)")
         for change in self.changes:
             try:
                 now = SourceFile(change.path, change.display).read()

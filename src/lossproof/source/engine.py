@@ -87,7 +87,6 @@ def matters(data: bytes) -> bool:
         return True
     if any(word in data for word in _NETWORK_WORDS) and re.search(NETWORK, data) is not None:
         return True
-    return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
     if b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None:
         return True
     return _only_infers(data)

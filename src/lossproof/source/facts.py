@@ -113,7 +113,7 @@ class Fact:
         if fix is None:
             return Remedy(hint)
         patch = Patch(self.ev.ledger)
-        steps, nesting = self.ev.steps, self.ev.nesting
+        steps, nesting, spent = self.ev.steps, self.ev.nesting, self.ev.spent
         try:
             kind, note = fix(patch)
             edits = patch.edits()
@@ -122,7 +122,8 @@ class Fact:
         except Exception:  # a fault of ours in a fix must not cost the finding
             return Remedy(hint)
         finally:
-            self.ev.steps, self.ev.nesting = steps, nesting
+            # What a fix looks up must not cost the search for faults.
+            self.ev.steps, self.ev.nesting, self.ev.spent = steps, nesting, spent
         return Remedy(hint, kind, edits, note) if edits else Remedy(hint)
 
     def _callers(self) -> tuple[Location, ...]:
@@ -153,7 +154,7 @@ def _distinct(places: list[Location], last: Location) -> list[Location]:
 class LossCall(Fact):
     """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
 
-    __slots__ = ("_target", "input", "kind", "peers", "settings", "word")
+    __slots__ = ("_target", "callee", "input", "kind", "peers", "settings", "word")
     sort = "loss"
 
     def __init__(
@@ -168,11 +169,14 @@ class LossCall(Fact):
         target: Value | Thunk,
         settings: dict[str, Value],
         peers: Callable[[Frame, Node, Atoms], list[LossCall]],
+        callee: Value | None = None,
     ) -> None:
         super().__init__(ev, frame, node, atoms)
         self.kind = kind
         # Finds the losses that another call may be.
         self.peers = peers
+        # The function or the criterion object, where it was called as such.
+        self.callee = callee
         self.word = word
         self.input = input
         self._target = target

@@ -310,9 +310,8 @@ class Investigation:
             known = {k: self.ev.glance(v) for k, v in kwargs.items() if k not in ("input", "target")}
             if isinstance(x, Seq):
                 x = UNKNOWN
-            found.append(
-                LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, known, self.loss_calls)
-            )
+            context = combine(atoms, inner)
+            found.append(LossCall(self.ev, frame, node, context, kind, word, x, y, known, self.loss_calls, callee))
         return found
 
 

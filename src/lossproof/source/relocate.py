@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lossproof.source.edits import Patch, Unfixable
+from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import Function, ParsedModule
-from lossproof.source.expressions import Uses
 from lossproof.source.values import Cls, Func, Inst, Lib, Meth, Ref, Seq, T, Value, alternatives, constant
 
 if TYPE_CHECKING:

@@ -93,11 +93,15 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.logspace import fuse_logs
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.values import T
+from lossproof.source.written import Reading
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -119,8 +123,14 @@ def check(fact: Operation) -> Iterator[Finding]:
             f"{form} in two steps: {cost}; `{replacement}` is exact",
             because=t,
             severity=Severity.WARNING if guarded else None,
+            fix=partial(_fix, fact),
         )
         return
+
+
+def _fix(fact: Operation, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    return fuse_logs(reading, reading.whole())
 
 
 def _form(t: T, op: str) -> str | None:

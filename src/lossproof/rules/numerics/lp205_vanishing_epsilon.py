@@ -103,32 +103,15 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
-from lossproof.source.syntax import dotted
+from lossproof.source.formats import number_format
 from lossproof.source.tensor_ops import as_tensor, rounded
-from lossproof.source.values import Ref, T, Value, alternatives, number
+from lossproof.source.values import T, number
 
 _WORD = {"half": "float16", "bf16": "bfloat16", "": "float32"}
-# What autocast computes in float32 whatever comes in.
-_FULL = {
-    "sum",
-    "mean",
-    "pow",
-    "exp",
-    "log",
-    "log1p",
-    "norm",
-    "softmax",
-    "log_softmax",
-    "loss",
-    "logsumexp",
-    "square",
-    "prod",
-}
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -136,7 +119,7 @@ def check(fact: Operation) -> Iterator[Finding]:
         yield from _clamp(fact)
     elif fact.op == "add":
         for one, other in _sides(fact):
-            format = _format(fact, other)
+            format = number_format(fact, other)
             if 0 < abs(one) < 0.5 and format in ("half", "bf16") and rounded(one, frozenset({format})) == 0.0:
                 yield fact.finding(
                     RULE, f"`{one:.0e}` is 0 in {_WORD[format]}: the epsilon is added and nothing changes"
@@ -146,7 +129,7 @@ def check(fact: Operation) -> Iterator[Finding]:
         left, right = number(fact.operand), as_tensor(fact.others[0])
         if left is None or left == 1.0 or "num" in right.tags:
             return
-        format = _format(fact, right)
+        format = number_format(fact, right)
         if format is not None and rounded(left, frozenset({format})) == 1.0:
             yield fact.finding(
                 RULE,
@@ -159,7 +142,7 @@ def check(fact: Operation) -> Iterator[Finding]:
 def _clamp(fact: Operation) -> Iterator[Finding]:
     low, high = number(fact.others[0]), number(fact.others[1])
     for t in fact.operands():
-        format = _format(fact, t)
+        format = number_format(fact, t)
         if format is None:
             continue
         for bound in (high, low):
@@ -175,57 +158,6 @@ def _clamp(fact: Operation) -> Iterator[Finding]:
                 RULE, f"`{low:.0e}` is 0 in {_WORD[format]}: this clamp does not keep the value above zero"
             )
             return
-
-
-def _format(fact: Operation, t: T) -> str | None:
-    """The format that a tensor is in, as far as the code says: ``""`` is float32, ``None`` is wider."""
-    if "f64" in t.tags or "num" in t.tags:
-        return None
-    for name in ("half", "bf16"):
-        if name in t.tags:
-            return name
-    return _autocast(fact) if _of_a_layer(t) else ""
-
-
-def _of_a_layer(t: T, depth: int = 6) -> bool:
-    """Whether a value comes from a layer through operations that autocast leaves in the layer's format."""
-    via = t.get("via")
-    if depth == 0 or (via is not None and via[0] in _FULL):
-        return False
-    if via is None or via[0] in ("linear", "conv"):
-        return t.act == "affine"
-    parts = [p for p in via[1:] if isinstance(p, T) and "const" not in p.tags]
-    return bool(parts) and all(_of_a_layer(p, depth - 1) for p in parts)
-
-
-def _autocast(fact: Operation) -> str:
-    """The format of the autocast region around a step or around one of the calls that lead to it."""
-    frame: Any = fact.frame
-    node: Any = fact.node
-    while frame is not None and node is not None:
-        guard = node.guard
-        while guard is not None:
-            test = guard.test
-            if guard.polarity is None and test is not None and test.op == "call":
-                name = dotted(test.at.func) if hasattr(test.at, "func") else ""
-                if name.rpartition(".")[2] == "autocast":
-                    given = [fact.ev.value(frame, n) for n in (*test.args[1], *(v for _, v in test.args[2]))]
-                    return _cast_to(name, given)
-            guard = guard.parent
-        site = frame.base().site
-        frame, node = site if site is not None else (None, None)
-    return ""
-
-
-def _cast_to(name: str, given: list[Value]) -> str:
-    flat = [v for value in given for _, v in alternatives(value)]
-    if any(getattr(v, "v", None) is False for v in flat):
-        return ""
-    names = [v.name for v in flat if isinstance(v, Ref)]
-    if "torch.bfloat16" in names or ".cpu" in name or any(getattr(v, "v", None) == "cpu" for v in flat):
-        return "bf16"
-    known = "torch.float16" in names or "torch.half" in names
-    return "half" if known or not any(isinstance(v, T) for v in flat) else ""
 
 
 def _sides(fact: Operation) -> list[tuple[float, T]]:

@@ -95,11 +95,16 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.guards import guarded_logarithm
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard
+from lossproof.source.values import T
+from lossproof.source.written import Reading
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -116,7 +121,13 @@ def check(fact: Operation) -> Iterator[Finding]:
         RULE,
         f"logarithm of {fact.quoted() or 'a value'}, which can be zero or negative ({reason}): {cost}",
         confidence="proven" if t.lo == 0.0 or t.act == "affine" else "likely",
+        fix=partial(_fix, fact, t),
     )
+
+
+def _fix(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    return guarded_logarithm(fact, reading, reading.operand(), t)
 
 
 RULE = Rule(

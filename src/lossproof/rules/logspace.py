@@ -252,7 +252,7 @@ def _small_name(name: str) -> bool:
     return "eps" in name.lower()
 
 
-def softmax_of(reading: Reading, above: Written, below: Written) -> tuple[Written, str] | None:
+def softmax_of(reading: Reading, above: Written, below: Written, *, picked: bool = False) -> tuple[Written, str] | None:
     """The exponent and the axis of ``exp(x) / exp(x).sum(axis, keepdim=True)``, with or without an epsilon below."""
     numerator = above.behind()
     call = reading.call(numerator) if numerator is not None else None
@@ -274,7 +274,7 @@ def softmax_of(reading: Reading, above: Written, below: Written) -> tuple[Writte
     axis, keep = total.argument(0, "dim", "axis"), total.argument(1, "keepdim", "keepdims")
     kept = keep is not None and isinstance(keep.at, ast.Constant) and keep.at.value is True
     number_of = reading.number(axis)
-    if axis is None or not kept or number_of is None or number_of != int(number_of):
+    if axis is None or kept == picked or number_of is None or number_of != int(number_of):
         return None
     return call.operand, str(int(number_of))
 
@@ -288,6 +288,174 @@ def _same_exp(reading: Reading, summed: Written, exponent: Written, numerator: W
         return False
     alike = call.operand.node is exponent.node
     return alike or (repeatable(exponent.at) and ast.dump(call.operand.at) == ast.dump(exponent.at))
+
+
+# ---- exponentials
+
+
+def tame(reading: Reading, w: Written) -> tuple[str, str]:
+    """Rewrite a form that is known to overflow: a softmax, a sigmoid, a softplus or a log of a sum of exponentials."""
+    form = _bounded(reading, w)
+    _put(reading, form)
+    _tidy(reading, [form])
+    return "safe", f"`{form.made}` computes the same and does not overflow"
+
+
+def is_bounded(reading: Reading, w: Written) -> bool:
+    """Whether an expression has a bounded form here."""
+    try:
+        _bounded(reading, w)
+    except Unfixable:
+        return False
+    return True
+
+
+def _bounded(reading: Reading, w: Written) -> Bounded:
+    form = Bounded(reading, w.at)
+    call = reading.call(w)
+    if call is not None and call.name in ("log", "log1p", "log2", "log10") and not call.named and not call.args:
+        form.logarithm(call)
+    elif w.sides() is not None and w.node.args[0] == "/":
+        form.quotient(w)
+    else:
+        raise Unfixable("no bounded form of this expression is known")
+    form.reachable()
+    return form
+
+
+class Bounded(Form):
+    """The bounded form of an expression with exponentials."""
+
+    made = ""
+
+    def logarithm(self, call: Call) -> None:
+        reading = self.reading
+        w = self._follow(call.operand)
+        if call.name == "log1p":
+            exponent = self._exponential(w)
+            if exponent is None:
+                raise Unfixable("no bounded form of this expression is known")
+            self._write("torch.nn.functional.softplus", exponent)
+        else:
+            total = w
+            sides = w.sides() if w.node.args[:1] == ("+",) else None
+            for one, other in (sides, sides[::-1]) if sides is not None else ():
+                exponent = self._exponential(other) if reading.number(one) == 1.0 else None
+                if exponent is not None:
+                    self._write("torch.nn.functional.softplus", exponent)
+                    break
+                value = reading.number(one)
+                if value is not None and 0.0 <= value <= SMALL_EPSILON:
+                    total = self._follow(other)
+            if not self.text:
+                self._logsumexp(total)
+        base = {"log2": "2", "log10": "10"}.get(call.name)
+        if base is not None:
+            self.text = f"{self.text} / {reading.patch.name(reading.function, 'math.log')}({base})"
+
+    def _logsumexp(self, total: Written) -> None:
+        reading = self.reading
+        call = reading.call(total)
+        exponent = self._exponential(call.operand) if call is not None and call.name == "sum" else None
+        if call is None or exponent is None or "dtype" in call.named:
+            raise Unfixable("no bounded form of this expression is known")
+        self.taken.extend(a.at for a in [*call.args, *call.named.values()])
+        rest = [reading.text(a.at) for a in call.args]
+        rest += [f"{k}={reading.text(a.at)}" for k, a in call.named.items()]
+        name = reading.patch.name(reading.function, "torch.logsumexp")
+        self._end(call.at, exponent.at)
+        self.made = "logsumexp"
+        argument = self._argument(False)
+        if not rest:
+            argument = argument if closed(argument) else f"({argument})"
+            self.text = f"{name}({argument}.flatten(), dim=0)"
+        else:
+            self.text = f"{name}({argument}, {', '.join(rest)})"
+
+    def quotient(self, w: Written) -> None:
+        reading = self.reading
+        sides = w.sides()
+        assert sides is not None
+        above, below = sides
+        exponent = self._logistic(above, below)
+        if exponent is not None:
+            at, negative = exponent
+            self._end(w.at, at)
+            self.made = "sigmoid"
+            self.text = f"{reading.patch.name(reading.function, 'torch.sigmoid')}({self._argument(negative)})"
+            return
+        inner, wrapped = self._picked(above)
+        found = softmax_of(reading, inner, below, picked=wrapped)
+        if found is None:
+            raise Unfixable("no bounded form of this expression is known")
+        numerator, denominator = self._follow(inner), self._follow(below)
+        self._names(denominator)
+        self._end(numerator.at, found[0].at)
+        self.made = "softmax"
+        name = reading.patch.name(reading.function, "torch.softmax")
+        text = f"{name}({self._argument(False)}, dim={found[1]})"
+        self.text = reading.substituted(above.at, inner.at, text) if wrapped else text
+
+    def _names(self, w: Written) -> None:
+        """The names that are read on the way and are not read any more."""
+        for side in w.sides() or ():
+            self._names(side)
+        call = self.reading.call(w)
+        if call is not None and call.name == "sum" and call.operand.named:
+            self._follow(call.operand)
+        elif w.named and w.node.op == "call":
+            self._follow(w)
+
+    def _picked(self, above: Written) -> tuple[Written, bool]:
+        """``e.diag()`` and ``e.gather(1, y).squeeze(1)``: one element of each row."""
+        w, wrapped = above, False
+        for _ in range(3):
+            call = self.reading.call(w)
+            if call is None or not call.method or call.name not in ("diag", "diagonal", "gather", "squeeze"):
+                break
+            self.taken.extend(a.at for a in [*call.args, *call.named.values()])
+            w, wrapped = call.operand, True
+        return w, wrapped
+
+    def _logistic(self, above: Written, below: Written) -> tuple[Any, bool] | None:
+        """The argument of ``1 / (1 + exp(-x))`` or of ``exp(x) / (1 + exp(x))``, and whether its sign is turned."""
+        reading = self.reading
+        denominator = below.behind()
+        sides = denominator.sides() if denominator is not None and denominator.node.args[:1] == ("+",) else None
+        for one, other in (sides, sides[::-1]) if sides is not None else ():
+            inner = other.behind()
+            call = reading.call(inner) if inner is not None else None
+            if reading.number(one) != 1.0 or call is None or call.name != "exp":
+                continue
+            if reading.number(above) == 1.0:
+                for w in (below, other):
+                    if w.named:
+                        self._follow(w)
+                return call.operand.at, True
+            numerator = above.behind()
+            if numerator is not None and _same_exp(reading, other, call.operand, numerator):
+                same = reading.call(numerator)
+                if same is not None and same.name == "exp":
+                    for w in (above, below, other):
+                        if w.named:
+                            self._follow(w)
+                    return call.operand.at, False
+        return None
+
+    def _exponential(self, w: Written) -> Written | None:
+        inner = w.behind()
+        call = self.reading.call(inner) if inner is not None else None
+        if call is None or call.name != "exp":
+            return None
+        self._follow(w)
+        return call.operand
+
+    def _write(self, canonical: str, exponent: Written) -> None:
+        self._end(exponent.at, exponent.at)
+        leaf = self.reading.tree.parent(exponent.at)
+        self.leaf = leaf if leaf is not None else exponent.at
+        self.made = canonical.rpartition(".")[2]
+        self.text = f"{self.reading.patch.name(self.reading.function, canonical)}({self._argument(False)})"
 
 
 # ---- logarithms as a whole

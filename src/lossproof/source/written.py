@@ -372,7 +372,11 @@ class Scope:
             raise Unfixable("what it was computed from is not kept under a name")
         if _start(at) > _start(place):
             raise Unfixable("what it is computed from comes later in the file")
-        for node in ast.walk(at):
+        self.unchanged(at, at, place)
+
+    def unchanged(self, what: Any, at: Any, place: Any) -> None:
+        """Raise unless the names in an expression mean the same at one place and at a later one."""
+        for node in ast.walk(what):
             if isinstance(node, ast.Name):
                 changes = self._changes.get(node.id, ())
                 word = node.id

@@ -9,29 +9,41 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from lossproof.source.domain import is_data, is_target
+from lossproof.source.domain import is_data, is_target, used_as_tensor
 from lossproof.source.edits import Unfixable
 from lossproof.source.facts import Operation
-from lossproof.source.formats import number_format
+from lossproof.source.formats import FULL, number_format
 from lossproof.source.hazards import exponent_of
 from lossproof.source.tensor_ops import same
-from lossproof.source.values import T
-from lossproof.source.written import Reading, Written, binds_late, repeatable
+from lossproof.source.values import T, alternatives
+from lossproof.source.written import Reading, Written, binds_late, nodes_below, repeatable
 
 # 1e-7 is a number in float16, also where nobody sees that autocast makes it one; its reciprocal is not.
-_EPSILON = {"half": "1e-4", "bf16": "1e-6", "": "1e-7"}
+EPSILON = {"half": "1e-4", "bf16": "1e-6", "": "1e-7"}
 # The smallest distance from 1 that a format holds, with room.
-_BELOW_ONE = {"half": "1e-3", "bf16": "1e-2", "": "1e-6"}
+BELOW_ONE = {"half": "1e-3", "bf16": "1e-2", "": "1e-6"}
 KEPT = "moderate values stay as they are"
 
 
 def epsilon(fact: Operation, t: T) -> str:
     """A number that is more than zero in the format of a value."""
-    return _EPSILON[number_format(fact, t) or ""]
+    kind = number_format(fact, t) or ""
+    return "1e-8" if not kind and _in_full(t) else EPSILON[kind]
+
+
+def _in_full(t: T, depth: int = 4) -> bool:
+    """Whether a value comes from an operation that autocast computes in float32."""
+    via = t.get("via")
+    if via is None or depth == 0 or t.tags & {"half", "bf16"}:
+        return False
+    if via[0] in FULL:
+        return True
+    parts = [p for p in via[1:] if isinstance(p, T) and "const" not in p.tags]
+    return bool(parts) and all(_in_full(p, depth - 1) for p in parts)
 
 
 def below_one(fact: Operation, t: T) -> str:
-    return _BELOW_ONE[number_format(fact, t) or ""]
+    return BELOW_ONE[number_format(fact, t) or ""]
 
 
 def add(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str]:
@@ -107,6 +119,7 @@ def away_from_zero(fact: Operation, reading: Reading, w: Written, t: T) -> tuple
 
 def guarded_divisor(fact: Operation, reading: Reading, w: Written, t: T, reason: str) -> tuple[str, str]:
     """A denominator that data can make zero."""
+    waits(t)
     if raw(t):
         raise Unfixable("a raw output passes through zero: no epsilon keeps the quotient small there")
     if counts(t) and made_here(w):
@@ -117,11 +130,13 @@ def guarded_divisor(fact: Operation, reading: Reading, w: Written, t: T, reason:
         return add(fact, reading, w, t)
     if not data(t):
         raise Unfixable("the sign of the denominator is not known")
+    serves_callers(reading, w)
     return away_from_zero(fact, reading, w, t)
 
 
 def guarded_logarithm(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str]:
     """An argument of a logarithm that can be zero, or below."""
+    waits(t)
     via = t.get("via")
     if fact.op == "log1p":
         if via is None or via[0] != "neg":
@@ -186,6 +201,7 @@ def _ratio(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, st
 
 def guarded_root(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str]:
     """A root or a fractional power at 0."""
+    waits(t)
     if fact.op == "pow":
         exponent = exponent_of(fact.others[0]) if fact.others else None
         if exponent is None or exponent > 1:
@@ -203,6 +219,7 @@ def raise_or_add(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[s
 
 def guarded_arc(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str]:
     """``acos`` and ``asin`` at -1 and 1."""
+    waits(t)
     _in_place(reading, w)
     eps = below_one(fact, t)
     note = f"kept `{eps}` away from -1 and 1: the gradient stays finite, and {KEPT}"
@@ -217,6 +234,255 @@ def guarded_arc(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[st
                 return "safe", note
     reading.patch.method(reading.module, w.at, f"clamp(-1 + {eps}, 1 - {eps})")
     return "safe", note
+
+
+# ---- guards that come too late
+
+# An argument at which nothing can go wrong, and whose result the guard replaces anyway.
+_HARMLESS = {"acos": "0.0", "log1p": "0.0"}
+_CASTS = {"float", "double", "half", "long", "int", "to", "type", "type_as"}
+_ELEMENTWISE = {
+    "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "abs", "pow", "exp", "mul", "neg", "clamp", "float", "square",
+    "div", "add", "sub", "reciprocal", "acos", "asin", "arccos", "arcsin", "where", "masked_fill", "nan_to_num",
+}  # fmt: skip
+
+
+def guarded_before(
+    late: Reading, fact: Operation, reading: Reading, inner: Operation, t: T, reason: str
+) -> tuple[str, str]:
+    """The argument of an operation is made harmless by the condition of the guard that comes behind it."""
+    w = reading.operand()
+    _in_place(reading, w)
+    test = _condition(late, fact, inner)
+    if test is None:
+        return _by_its_own(fact, reading, inner, w, t, reason)
+    condition, chosen, tensor = test
+    if inner.frame.base() is not fact.frame.base():
+        raise Unfixable("the operation stands in another function than its guard")
+    if not _elementwise(reading, inner.node.at, fact.node.at):
+        raise Unfixable("what comes between the operation and its guard is not done element by element")
+    place = fact.node.at
+    if not _within(reading, inner.node.at, place):
+        if not _only_into(reading, inner.node.at, place):
+            raise Unfixable("what is guarded later is used elsewhere too")
+        condition = _earlier(late, condition, inner.node.at, place)
+    if not repeatable(condition.at):
+        raise Unfixable("the condition is not kept under a name")
+    if fact.op in ("late", "select") and fact.node.op != "call" and not same(_tested(late, condition), t):
+        raise Unfixable("the condition may have another shape than the operand")
+    harmless = _HARMLESS.get(inner.op, "1.0")
+    reading.plain(w.at)
+    text, shown = reading.text(w.at), late.text(condition.at)
+    if tensor:
+        receiver = reading.operand_text(w.at)
+        reading.put(w.at, f"{receiver}.masked_fill({shown}, {harmless[0]})")
+    else:
+        where = reading.patch.name(reading.function, "torch.where")
+        pair = f"{text}, {harmless}" if chosen else f"{harmless}, {text}"
+        reading.put(w.at, f"{where}({shown}, {pair})")
+    return "safe", "the argument is made harmless before the operation: the value is the same, the gradient finite"
+
+
+def _condition(late: Reading, fact: Operation, inner: Operation) -> tuple[Written, bool, bool] | None:
+    """The test of a guard, whether the operation counts where it is true, and whether it is a ``masked_fill``."""
+    at, node = fact.node.at, fact.node
+    w = late.whole()
+    if fact.op == "where":
+        call = late.call(w)
+        yes = call.argument(0, "input", "self") if call is not None else None
+        no = call.argument(1, "other") if call is not None else None
+        if call is None or yes is None or no is None:
+            raise Unfixable("the guard is written in a way that is not understood")
+        if _finds_nan(call.operand.at, late):
+            return None
+        in_yes, in_no = _comes_from(late, inner, yes), _comes_from(late, inner, no)
+        if in_yes == in_no:
+            raise Unfixable("it is not clear which branch the operation stands in")
+        return _boolean(late, call.operand), in_yes, False
+    if fact.op == "late" and isinstance(at, ast.Call):
+        call = late.call(w)
+        if call is None or not call.name.startswith("masked_fill"):
+            return None
+        mask = call.argument(0, "mask")
+        if mask is None or call.name.endswith("_"):
+            raise Unfixable("the guard is written in a way that is not understood")
+        return None if _finds_nan(mask.at, late) else (_boolean(late, mask), False, True)
+    if fact.op == "mask" and isinstance(at, ast.BinOp):
+        sides = w.sides()
+        assert sides is not None
+        for mask, other in (sides, sides[::-1]):
+            if _comes_from(late, inner, other) and not _comes_from(late, inner, mask):
+                return _boolean(late, mask), True, False
+    if isinstance(at, ast.Subscript):
+        key = Written(at.slice, node.args[1])
+        if _finds_nan(key.at, late):
+            return None
+        return _boolean(late, key), fact.op == "select", False
+    raise Unfixable("the guard is written in a way that is not understood")
+
+
+def _by_its_own(fact: Operation, reading: Reading, inner: Operation, w: Written, t: T, reason: str) -> tuple[str, str]:
+    """What replaces every NaN says nothing of where it comes from: the operation is guarded for itself."""
+    waits(t)
+    kind = "unsafe" if fact.op == "select" or fact.word == "nanmean" else "safe"
+    if inner.op == "div":
+        at = inner.node.at
+        if isinstance(at, ast.AugAssign) or (isinstance(at, ast.Call) and _changes_in_place(at)):
+            raise Unfixable("the division changes its operand in place")
+        serves_callers(reading, w)
+        where = reading.patch.name(reading.function, "torch.where")
+        reading.plain(at)
+        if repeatable(w.at) and _short(w.at):
+            name = reading.text(w.at)
+        else:
+            statement = reading.hoistable(w.at)
+            name = reading.has("denominator")
+            reading.patch.insert_before(reading.module, statement, f"{name} = {reading.text(w.at)}")
+        span = reading.tree.outside(reading.tree.span(w.at)) if isinstance(at, ast.BinOp) else reading.tree.span(w.at)
+        divided = reading.spliced(at, span, f"{where}({name} == 0, 1.0, {name})")
+        reading.put(at, f"{where}({name} == 0, 0.0, {divided})")
+        return kind, "0 where the denominator is 0, and no division there: the gradient is finite"
+    if inner.op in ("log", "rsqrt"):
+        if not repeatable(w.at):
+            raise Unfixable("the argument is not kept under a name")
+        where = reading.patch.name(reading.function, "torch.where")
+        text = reading.text(w.at)
+        shown = f"({text})" if binds_late(w.at) else text
+        reading.put(w.at, f"{where}({shown} > 0, {text}, 1.0)")
+        return kind, "nothing is computed of what is not above 0: the gradient is finite there"
+    if inner.op == "acos":
+        return guarded_arc(inner, reading, w, t)
+    return guarded_root(inner, reading, w, t)
+
+
+def _changes_in_place(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr.endswith("_")
+
+
+def _boolean(reading: Reading, w: Written) -> Written:
+    """A condition without the cast that made a factor of it."""
+    for _ in range(3):
+        behind = w.behind() if w.named else w
+        call = reading.call(behind) if behind is not None else None
+        if call is None or not call.method or call.name not in _CASTS:
+            break
+        w = call.operand
+    if not all("bool" in t.tags for t in reading.tensors(w)) or not reading.tensors(w):
+        raise Unfixable("the mask is not known to be one of true and false")
+    return w
+
+
+def _finds_nan(at: Any, reading: Reading) -> bool:
+    """Whether a test looks for NaN or infinity in what came out."""
+    stack, seen = [at], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, (ast.Name, ast.Attribute)) and getattr(node, "id", getattr(node, "attr", "")) in _NAN_TESTS:
+            return True
+        if isinstance(node, ast.Compare) and ast.dump(node.left) == ast.dump(node.comparators[0]):
+            return True
+        if isinstance(node, ast.Name):
+            for statement in reading.scope.bindings(node.id):
+                parent = reading.tree.parent(statement)
+                if isinstance(parent, ast.Assign):
+                    stack.append(parent.value)
+        else:
+            stack.extend(ast.iter_child_nodes(node))
+    return False
+
+
+_NAN_TESTS = {"isnan", "isinf", "isfinite", "isneginf", "isposinf"}
+
+
+def _comes_from(reading: Reading, inner: Operation, w: Written) -> bool:
+    return any(node is inner.node for node in nodes_below(w.node, 200))
+
+
+def _tested(reading: Reading, w: Written) -> T | None:
+    for t in reading.tensors(w):
+        compare = t.get("compare")
+        if compare is not None:
+            return next((p for p in compare[1:] if isinstance(p, T) and "const" not in p.tags), None)
+    return None
+
+
+def _within(reading: Reading, at: Any, outer: Any) -> bool:
+    while at is not None:
+        if at is outer:
+            return True
+        at = reading.tree.parent(at)
+    return False
+
+
+def _elementwise(reading: Reading, at: Any, place: Any) -> bool:
+    """Whether all that is done to a value in its statement is done to each element for itself."""
+    outer = reading.tree.parent(at)
+    while outer is not None and outer is not place and not isinstance(outer, ast.stmt):
+        if isinstance(outer, ast.Call):
+            name = outer.func.attr if isinstance(outer.func, ast.Attribute) else getattr(outer.func, "id", "")
+            if name not in _ELEMENTWISE:
+                return False
+        elif not isinstance(outer, (ast.BinOp, ast.UnaryOp, ast.Attribute)):
+            return False
+        outer = reading.tree.parent(outer)
+    return True
+
+
+def _only_into(reading: Reading, at: Any, place: Any) -> bool:
+    """Whether what is computed at one place goes into a later one and nowhere else."""
+    for _ in range(4):
+        statement = reading.patch.statement(reading.module, at)
+        if _within(reading, at, place):
+            return True
+        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1):
+            return False
+        name = statement.targets[0]
+        if not isinstance(name, ast.Name) or reading.scope.seen_inside(name.id):
+            return False
+        after = (statement.end_lineno or 0, statement.end_col_offset or 0)
+        loads = [n for n in reading.scope.loads.get(name.id, ()) if (n.lineno, n.col_offset) >= after]
+        guard = reading.patch.statement(reading.module, place)
+        rebound = _rebinds(guard, name.id)
+        loads = [
+            n for n in loads if not (rebound and (n.lineno, n.col_offset) > (place.end_lineno, place.end_col_offset))
+        ]
+        outside = [n for n in loads if not _within(reading, n, place)]
+        if not outside:
+            return bool(loads)
+        statements = {id(reading.patch.statement(reading.module, n)) for n in outside}
+        if len(statements) != 1 or len(outside) != len(loads) or not _elementwise(reading, outside[0], place):
+            return False
+        at = outside[0]
+    return False
+
+
+def _rebinds(statement: Any, name: str) -> bool:
+    """``h = where(…, h, 0)``, ``h[mask] = 0``: who reads the name later reads what was guarded."""
+    for target in getattr(statement, "targets", ()):
+        root = target
+        while isinstance(root, ast.Subscript):
+            root = root.value
+        if isinstance(root, ast.Name) and root.id == name:
+            return True
+    return False
+
+
+def _earlier(reading: Reading, condition: Written, at: Any, place: Any) -> Written:
+    """A condition in a form that can be evaluated at an earlier place."""
+    w: Written | None = condition
+    for _ in range(3):
+        if w is None:
+            break
+        try:
+            reading.scope.unchanged(w.at, at, place)
+            return w
+        except Unfixable:
+            w = w.behind() if w.named else None
+            w = _boolean(reading, w) if w is not None else None
+    raise Unfixable("the condition cannot be had before the operation")
 
 
 def _literal(at: Any) -> bool:
@@ -236,9 +502,34 @@ def _sum_of_nonnegative(t: T) -> bool:
 # ---- what a value is
 
 
+def waits(t: T, depth: int = 5) -> None:
+    """Refuse to put a second guard beside one that is there and was rounded away."""
+    via = t.get("via")
+    if t.get("vanished") or t.get("was") is not None or t.get("lost"):
+        raise Unfixable("there is an epsilon that is rounded away: that one is to be mended (LP205)")
+    for part in via[1:] if via is not None and depth else ():
+        if isinstance(part, T):
+            waits(part, depth - 1)
+
+
 def made_here(w: Written) -> bool:
     """Whether a value is computed in this function and no caller hands in another."""
     return w.node.op in ("call", "bin", "un", "sub")
+
+
+def serves_callers(reading: Reading, w: Written) -> None:
+    """Refuse what only a tensor can do where a caller may hand over a number of Python's."""
+    if w.node.op != "param":
+        return
+    function, name = reading.function, w.node.args[0]
+    if function.cls is not None or used_as_tensor(function, name):
+        return
+    frames = reading.ev.oracle.entered(function) if reading.ev.oracle is not None else []
+    handed = [v for frame in frames for _, v in alternatives(reading.ev.value(frame, w.node))]
+    if any(not isinstance(v, T) or "num" in v.tags for v in handed):
+        raise Unfixable("a caller hands over a number and not a tensor")
+    if not handed and not any(target == "torch" for target, _, _ in reading.module.imports.values()):
+        raise Unfixable("it is not known whether every caller hands over a tensor")
 
 
 def counts(t: T) -> bool:

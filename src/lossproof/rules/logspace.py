@@ -363,7 +363,7 @@ class Bounded(Form):
         rest = [reading.text(a.at) for a in call.args]
         rest += [f"{k}={reading.text(a.at)}" for k, a in call.named.items()]
         name = reading.patch.name(reading.function, "torch.logsumexp")
-        self._end(call.at, exponent.at)
+        self._end(exponent.at, exponent.operand.at)
         self.made = "logsumexp"
         argument = self._argument(False)
         if not rest:
@@ -442,18 +442,16 @@ class Bounded(Form):
                     return call.operand.at, False
         return None
 
-    def _exponential(self, w: Written) -> Written | None:
+    def _exponential(self, w: Written) -> Call | None:
         inner = w.behind()
         call = self.reading.call(inner) if inner is not None else None
         if call is None or call.name != "exp":
             return None
         self._follow(w)
-        return call.operand
+        return call
 
-    def _write(self, canonical: str, exponent: Written) -> None:
-        self._end(exponent.at, exponent.at)
-        leaf = self.reading.tree.parent(exponent.at)
-        self.leaf = leaf if leaf is not None else exponent.at
+    def _write(self, canonical: str, exponential: Call) -> None:
+        self._end(exponential.at, exponential.operand.at)
         self.made = canonical.rpartition(".")[2]
         self.text = f"{self.reading.patch.name(self.reading.function, canonical)}({self._argument(False)})"
 

@@ -9,7 +9,7 @@ from lossproof.source.syntax import dotted
 from lossproof.source.values import Ref, T, Value, alternatives
 
 # What autocast computes in float32 whatever comes in.
-_FULL = {
+FULL = {
     "sum",
     "mean",
     "pow",
@@ -39,7 +39,7 @@ def number_format(fact: Operation, t: T) -> str | None:
 def _of_a_layer(t: T, depth: int = 6) -> bool:
     """Whether a value comes from a layer through operations that autocast leaves in the layer's format."""
     via = t.get("via")
-    if depth == 0 or (via is not None and via[0] in _FULL):
+    if depth == 0 or (via is not None and via[0] in FULL):
         return False
     if via is None or via[0] in ("linear", "conv"):
         return t.act == "affine"

@@ -137,13 +137,14 @@ class Reading:
             given = list(zip(at.args, args, strict=False))
             if fact.op == "div":
                 given.reverse()
-            method = func.op == "attr" and isinstance(at.func, ast.Attribute)
-            if method and func.args[0] is fact.operand_node and fact.op != "div":
+            method = isinstance(at.func, ast.Attribute) and func.op == "attr"
+            receiver: Any = func.args[0] if method else None
+            if method and receiver is fact.operand_node and fact.op != "div":
                 return Written(at.func.value, func.args[0])  # type: ignore[attr-defined]
             for written, inner in [*given, *((k.value, n) for k, (_, n) in zip(at.keywords, keywords, strict=False))]:
-                if inner is fact.operand_node and not isinstance(written, ast.Starred):
+                if fact.operand_node is inner and not isinstance(written, ast.Starred):
                     return Written(written, inner)
-            if method and func.args[0] is fact.operand_node:
+            if method and receiver is fact.operand_node:
                 return Written(at.func.value, func.args[0])  # type: ignore[attr-defined]
         raise Unfixable("the operand does not stand at this place")
 
@@ -199,9 +200,14 @@ class Reading:
 
     def substituted(self, outer: Any, inner: Any, text: str) -> str:
         """The text of an expression with another text for a part of it."""
+        return self.spliced(outer, self.tree.span(inner), text)
+
+    def spliced(self, outer: Any, inner: tuple[Place, Place], text: str) -> str:
+        """The text of an expression with another text for a stretch of it."""
         start, end = self.tree.span(outer)
-        first, last = self.tree.span(inner)
-        return self.tree.between(start, first) + text + self.tree.between(last, end)
+        # A parenthesis of the inside may stand at the very end of the outside.
+        end = max(end, inner[1])
+        return self.tree.between(start, inner[0]) + text + self.tree.between(inner[1], end)
 
     def plain(self, at: Any) -> None:
         """Refuse to rewrite what holds comments."""

@@ -134,14 +134,15 @@ class Reading:
             raise Unfixable("the operator changes its operand in place")
         if isinstance(at, ast.Call) and node.op == "call":
             func, args, keywords = node.args
-            given = list(zip(at.args, args, strict=False))
+            given: list[tuple[Any, Any]] = list(zip(at.args, args, strict=False))
             if fact.op == "div":
                 given.reverse()
             method = isinstance(at.func, ast.Attribute) and func.op == "attr"
             receiver: Any = func.args[0] if method else None
             if method and receiver is fact.operand_node and fact.op != "div":
                 return Written(at.func.value, func.args[0])  # type: ignore[attr-defined]
-            for written, inner in [*given, *((k.value, n) for k, (_, n) in zip(at.keywords, keywords, strict=False))]:
+            given += [(k.value, n) for k, (_, n) in zip(at.keywords, keywords, strict=False)]
+            for written, inner in given:
                 if fact.operand_node is inner and not isinstance(written, ast.Starred):
                     return Written(written, inner)
             if method and receiver is fact.operand_node:

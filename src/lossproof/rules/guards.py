@@ -11,12 +11,13 @@ from typing import Any
 
 from lossproof.source.domain import is_data, is_target, used_as_tensor
 from lossproof.source.edits import Unfixable
+from lossproof.source.evaluate import children
 from lossproof.source.facts import Operation
 from lossproof.source.formats import FULL, number_format
 from lossproof.source.hazards import exponent_of
 from lossproof.source.tensor_ops import same
 from lossproof.source.values import T, alternatives
-from lossproof.source.written import Reading, Written, binds_late, nodes_below, repeatable
+from lossproof.source.written import Reading, Written, binds_late, repeatable
 
 # 1e-7 is a number in float16, also where nobody sees that autocast makes it one; its reciprocal is not.
 EPSILON = {"half": "1e-4", "bf16": "1e-6", "": "1e-7"}
@@ -209,8 +210,27 @@ def guarded_root(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[s
     if raw(t) and not t.nonnegative:
         raise Unfixable("a raw output can be far below zero, and what a floor catches there does not learn")
     if t.nonnegative or t.act in ("loss", "norm") or (t.get("via") or ("",))[0] == "var":
-        return raise_or_add(fact, reading, w, t)
+        return _moved_inside(fact, reading, w, t) or raise_or_add(fact, reading, w, t)
     return floor(fact, reading, w, t)
+
+
+def _moved_inside(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str] | None:
+    """``sqrt(x) + 1e-8`` becomes ``sqrt(x + 1e-8)``."""
+    root, tree = fact.node.at, reading.tree
+    outer = tree.parent(root)
+    if not (isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Add) and outer.left is root):
+        return None
+    eps = outer.right
+    known = isinstance(eps, ast.Constant) and isinstance(eps.value, float) and 1e-8 <= eps.value <= 1e-4
+    if not known or fact.op not in ("sqrt", "pow") or number_format(fact, t):
+        return None
+    start, end = tree.outside(tree.span(root))[1], tree.outside(tree.span(eps))[1]
+    if "\n" in tree.between(start, end):
+        return None
+    _in_place(reading, w)
+    reading.guard(w.at, reading.text(eps))
+    reading.patch.put(reading.module, start, end, "")
+    return "safe", f"the epsilon goes inside of the root, where it bounds the gradient; {KEPT}"
 
 
 def raise_or_add(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str]:
@@ -398,7 +418,20 @@ _NAN_TESTS = {"isnan", "isinf", "isfinite", "isneginf", "isposinf"}
 
 
 def _comes_from(reading: Reading, inner: Operation, w: Written) -> bool:
-    return any(node is inner.node for node in nodes_below(w.node, 200))
+    stack, seen = [w.node], 0
+    while stack and seen < 200:
+        node = stack.pop()
+        seen += 1
+        if node is inner.node:
+            return True
+        name = node.args[0].args[-1] if node.op == "call" and node.args[0].op in ("attr", "name", "free") else ""
+        if name not in _SHAPE_ONLY:
+            stack.extend(children(node))
+    return False
+
+
+# What takes a shape from its argument and nothing else.
+_SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "size"}
 
 
 def _tested(reading: Reading, w: Written) -> T | None:

@@ -98,6 +98,9 @@ class Form:
         if sides is not None and w.node.args[0] == "/":
             found = softmax_of(reading, sides[0], sides[1])
             if found is not None:
+                self._names(Written(sides[0].at, sides[0].node))
+                denominator = self._follow(sides[1])
+                self._names(denominator)
                 return self._written_out(w, *found)
         raise Unfixable("the logarithm is not taken of the activation alone")
 
@@ -225,6 +228,16 @@ class Form:
         self._end(w.at, exponent.at)
         name = reading.patch.name(reading.function, "torch.nn.functional.log_softmax")
         return f"{name}({self._argument(False)}, dim={axis})"
+
+    def _names(self, w: Written) -> None:
+        """The names that are read on the way and are not read any more."""
+        for side in w.sides() or ():
+            self._names(side)
+        call = self.reading.call(w)
+        if call is not None and call.name == "sum" and call.operand.named:
+            self._follow(call.operand)
+        elif w.named and w.node.op == "call":
+            self._follow(w)
 
     def _needs_name(self) -> bool:
         return not self.inside(self.source) and (self.by_name or not repeatable(self.source))
@@ -395,16 +408,6 @@ class Bounded(Form):
         name = reading.patch.name(reading.function, "torch.softmax")
         text = f"{name}({self._argument(False)}, dim={found[1]})"
         self.text = reading.substituted(above.at, inner.at, text) if wrapped else text
-
-    def _names(self, w: Written) -> None:
-        """The names that are read on the way and are not read any more."""
-        for side in w.sides() or ():
-            self._names(side)
-        call = self.reading.call(w)
-        if call is not None and call.name == "sum" and call.operand.named:
-            self._follow(call.operand)
-        elif w.named and w.node.op == "call":
-            self._follow(w)
 
     def _picked(self, above: Written) -> tuple[Written, bool]:
         """``e.diag()`` and ``e.gather(1, y).squeeze(1)``: one element of each row."""

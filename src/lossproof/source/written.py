@@ -8,11 +8,9 @@ an expression has the same value at a later place of the same function.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lossproof.source.edits import Patch, Place, Unfixable
-from lossproof.source.evaluate import children
 from lossproof.source.facts import Fact, Operation
 from lossproof.source.operations import torch_call
 from lossproof.source.torch_names import LAYER_OPERATION, SAME_OPERATION, layer
@@ -140,13 +138,13 @@ class Reading:
             method = isinstance(at.func, ast.Attribute) and func.op == "attr"
             receiver: Any = func.args[0] if method else None
             if method and receiver is fact.operand_node and fact.op != "div":
-                return Written(at.func.value, func.args[0])  # type: ignore[attr-defined]
+                return Written(at.func.value, receiver)  # type: ignore[attr-defined]
             given += [(k.value, n) for k, (_, n) in zip(at.keywords, keywords, strict=False)]
             for written, inner in given:
                 if fact.operand_node is inner and not isinstance(written, ast.Starred):
                     return Written(written, inner)
             if method and receiver is fact.operand_node:
-                return Written(at.func.value, func.args[0])  # type: ignore[attr-defined]
+                return Written(at.func.value, receiver)  # type: ignore[attr-defined]
         raise Unfixable("the operand does not stand at this place")
 
     def call(self, written: Written) -> Call | None:
@@ -455,14 +453,4 @@ def _end(at: Any) -> Place:
     return at.end_lineno, at.end_col_offset
 
 
-def nodes_below(node: Node, most: int = 60) -> Iterator[Node]:
-    """A node and what it is made of, inside of one function."""
-    stack, seen = [node], 0
-    while stack and seen < most:
-        item = stack.pop()
-        seen += 1
-        yield item
-        stack.extend(children(item))
-
-
-__all__ = ["SAME_OPERATION", "Call", "Reading", "Scope", "Written", "binds_late", "closed", "nodes_below", "repeatable"]
+__all__ = ["SAME_OPERATION", "Call", "Reading", "Scope", "Written", "binds_late", "closed", "repeatable"]

@@ -21,6 +21,8 @@ from lossproof.source.written import Reading, Written, binds_late, repeatable
 
 # 1e-7 is a number in float16, also where nobody sees that autocast makes it one; its reciprocal is not.
 EPSILON = {"half": "1e-4", "bf16": "1e-6", "": "1e-7"}
+# Inside of a root an epsilon shows as its root: 1e-12 is 1e-6 at 0, with a gradient of 500,000.
+ROOT_EPSILON = {"half": "1e-7", "bf16": "1e-12", "": "1e-12"}
 # The smallest distance from 1 that a format holds, with room.
 BELOW_ONE = {"half": "1e-3", "bf16": "1e-2", "": "1e-6"}
 KEPT = "moderate values stay as they are"
@@ -29,6 +31,10 @@ KEPT = "moderate values stay as they are"
 def epsilon(fact: Operation, t: T) -> str:
     """A number that is more than zero in the format of a value."""
     kind = number_format(fact, t) or ""
+    if fact.op in ("sqrt", "rsqrt", "pow"):
+        exponent = exponent_of(fact.others[0]) if fact.op == "pow" and fact.others else None
+        if exponent is None or exponent > -0.6:
+            return ROOT_EPSILON[kind]
     return "1e-8" if not kind and _in_full(t) else EPSILON[kind]
 
 
@@ -221,14 +227,14 @@ def _moved_inside(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[
     if not (isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Add) and outer.left is root):
         return None
     eps = outer.right
-    known = isinstance(eps, ast.Constant) and isinstance(eps.value, float) and 1e-8 <= eps.value <= 1e-4
-    if not known or fact.op not in ("sqrt", "pow") or number_format(fact, t):
+    known = isinstance(eps, ast.Constant) and isinstance(eps.value, float) and 0.0 < eps.value <= 1e-4
+    if not known or fact.op not in ("sqrt", "pow"):
         return None
     start, end = tree.outside(tree.span(root))[1], tree.outside(tree.span(eps))[1]
     if "\n" in tree.between(start, end):
         return None
     _in_place(reading, w)
-    reading.guard(w.at, reading.text(eps))
+    reading.guard(w.at, epsilon(fact, t))
     reading.patch.put(reading.module, start, end, "")
     return "safe", f"the epsilon goes inside of the root, where it bounds the gradient; {KEPT}"
 

@@ -137,13 +137,14 @@ class Reading:
                 given.reverse()
             method = isinstance(at.func, ast.Attribute) and func.op == "attr"
             receiver: Any = func.args[0] if method else None
-            if receiver is not None and receiver is fact.operand_node and fact.op != "div":
+            wanted: Any = fact.operand_node
+            if receiver is not None and receiver is wanted and fact.op != "div":
                 return Written(at.func.value, receiver)  # type: ignore[attr-defined]
             given += [(k.value, n) for k, (_, n) in zip(at.keywords, keywords, strict=False)]
             for written, inner in given:
-                if inner is not None and fact.operand_node is inner and not isinstance(written, ast.Starred):
+                if inner is wanted and not isinstance(written, ast.Starred):
                     return Written(written, inner)
-            if receiver is not None and receiver is fact.operand_node:
+            if receiver is not None and receiver is wanted:
                 return Written(at.func.value, receiver)  # type: ignore[attr-defined]
         raise Unfixable("the operand does not stand at this place")
 

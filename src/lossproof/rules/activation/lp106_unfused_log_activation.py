@@ -77,6 +77,8 @@ def train(loader):
 - `log(softmax(x))` is `log_softmax(x)`.
 - `log(sigmoid(x))` is `logsigmoid(x)`; `log(1 - sigmoid(x))` is `logsigmoid(-x)`.
 - `-(y * log(p) + (1 - y) * log(1 - p))` is `binary_cross_entropy_with_logits`.
+- `--fix` writes these forms, also through names, indexing and guards, where the logits are still within reach; it
+  names them where they have no name. Safe; unsafe where a guard above 1e-6 or an unknown one goes with it.
 
 ## When to ignore it
 - In metrics and plots that nothing differentiates.

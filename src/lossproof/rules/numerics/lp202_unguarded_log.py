@@ -80,6 +80,8 @@ def train(loader):
 - A ratio: subtract two logarithms of guarded values, and square the result or take its absolute value.
 - A probability: the fused forms of LP106.
 - A clamp stops the bleeding. Count what it catches: those elements do not learn.
+- `--fix` adds an epsilon to what cannot be negative, to probabilities and their complements, floors targets, and
+  splits a ratio. Safe; a floor under what may be negative is unsafe. It leaves raw outputs and differences alone.
 
 ## When to ignore it
 - When the argument is positive for a reason that the code does not show: validated targets, counts plus one.

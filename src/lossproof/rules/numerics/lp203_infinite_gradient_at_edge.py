@@ -93,6 +93,8 @@ def train(loader):
 - An angle: `atan2(cross, dot)`, with `vector_norm` for the length, or leave the angle out and use the cosine. A clamp
   to `1 - 1e-6` is finite and gives a gradient of 0 to what it catches.
 - A fractional power: of a value that a construction keeps above 0.
+- `--fix` puts 1e-12 inside of a root (1e-7 in float16), raises a clamp at 0, and keeps `acos` and `asin` 1e-6 away from
+  the edge. Safe. It leaves powers above 1 of what can be negative alone.
 
 ## When to ignore it
 - When the argument is bounded away from the edge: `1 + x ** 2`, a variance plus an epsilon, an integer power.

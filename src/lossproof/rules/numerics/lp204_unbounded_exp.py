@@ -82,6 +82,8 @@ def train(loader):
 - A softmax by hand: `softmax` or `log_softmax`; they subtract the maximum.
 - A positive output: `softplus(x)` grows like x, `exp(x)` does not.
 - If `exp` is meant, bound what goes in: a clamp, a `tanh` times a constant.
+- `--fix` writes `softmax`, `sigmoid`, `softplus` and `logsumexp` in the place of what is written out. Safe. It leaves a
+  bare `exp` alone.
 
 ## When to ignore it
 - The `exp` of a log-variance in a Gaussian likelihood, of a difference of log-probabilities, of a cosine over a

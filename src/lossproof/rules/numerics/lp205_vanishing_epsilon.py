@@ -90,6 +90,8 @@ def train(loader):
   above.
 - Add it after the subtraction: `(1 - p) + eps`, not `1 - (p - eps)`.
 - Better, leave probabilities out: the fused losses on logits need no epsilon (LP101, LP106).
+- `--fix` raises a bound to one that the format holds (`1 - 1e-6` in float32), at its literal, at the default, or as
+  `max(eps, 1e-6)`, and adds the epsilon of `1 + eps - p` last. Safe; a larger epsilon in a float16 sum is unsafe.
 
 ## When to ignore it
 - When the epsilon is there for another format and the code never runs in this one.

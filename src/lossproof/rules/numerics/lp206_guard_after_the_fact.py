@@ -88,6 +88,8 @@ def train(loader):
 - Or select before: `log(x[mask])`.
 - Or use an operation that is defined at the edge: `torch.cdist`, `torch.linalg.vector_norm`, `softplus`.
 - A mask for padding: replace the padded inputs before the loss, not the padded losses after it.
+- `--fix` writes the inner of the two `where`, by the guard's own condition, or by what `nan_to_num` stands for. Safe;
+  unsafe where rows that were dropped are counted again.
 
 ## When to ignore it
 - When the guarded value has no gradient: targets, detached weights, metrics under `no_grad`. `xlogy(target, target)`

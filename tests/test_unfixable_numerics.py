@@ -49,7 +49,7 @@ CASES = {
         "not within reach",
     ),
     "LP106 logits changed since": (
-        "def objective_loss(x, y):\n    p = torch.softmax(x, dim=1)\n    x = x.detach()\n"
+        "def objective_loss(x, y):\n    p = torch.softmax(x, dim=1)\n    x += 1\n"
         "    return -(y * torch.log(p)).sum(1).mean() + x.mean()\n" + FIT,
         "`x` is changed",
     ),
@@ -75,11 +75,15 @@ CASES = {
         "far below zero",
     ),
     "LP202 log1p of what may be above one": (
-        "def objective_loss(score, y):\n    return -torch.log1p(-score).mean()\n" + TRAIN,
+        "def objective_loss(scores):\n    return -torch.log1p(-scores).mean()\n\n\n"
+        "def train(encoder, graph, optimizer):\n    for _ in range(200):\n        z = encoder(graph.x, graph.edges)\n"
+        "        loss = objective_loss((z[graph.src] * z[graph.dst]).sum(dim=-1))\n"
+        "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n",
         "more than 1",
     ),
     "LP202 in place": (
-        "def objective_loss(rate, y):\n    rate = F.relu(rate)\n    rate.log_()\n    return (rate * y).mean()\n" + TRAIN,
+        "def objective_loss(rate, y):\n    rate = F.relu(rate)\n    rate.log_()\n    return (rate * y).mean()\n"
+        + TRAIN,
         "in place",
     ),
     "LP203 power above one of a raw output": (

@@ -513,7 +513,13 @@ def _form(reading: Reading, log: Written, *, by_name: bool = False) -> Form:
         form.build(Written(inner.at.operand, inner.node.args[1]), negated=True)
     else:
         form.build(call.operand)
-    form.reachable()
+    try:
+        form.reachable()
+    except Unfixable:
+        # ``p = sigmoid(p)``: under a name of its own it is still there.
+        if by_name or form.inside(form.source) or not reading.scope.only_rebound(form.source):
+            raise
+        return _form(reading, log, by_name=True)
     base = {"log2": "2", "log10": "10"}.get(call.name)
     if base is not None:
         form.text = f"{form.text} / {reading.patch.name(reading.function, 'math.log')}({base})"
@@ -579,7 +585,7 @@ def _unread(reading: Reading, forms: list[Form]) -> list[Any]:
             kept = any(
                 isinstance(n, ast.Name) and n.id == name
                 for form in forms
-                for at in [*form.taken, form.source]
+                for at in [*form.taken, *(() if form._needs_name() else (form.source,))]
                 for n in ast.walk(at)
             )
             # What is written anew may read it still.

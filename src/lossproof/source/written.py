@@ -27,7 +27,7 @@ _PURE = {
     "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "contiguous", "float", "double",
     "detach", "mean", "sum", "abs", "gather", "size", "expand", "expand_as", "view_as", "to", "type_as", "pow",
     "square", "exp", "clamp", "softmax", "sigmoid", "sqrt", "log", "max", "min", "amax", "amin", "norm", "log_softmax",
-    "any", "numel", "dim", "eq", "ne", "gt", "lt", "ge", "le", "bool", "div", "mul", "sub", "add", "matmul", "diagonal",
+    "any", "arange", "numel", "dim", "eq", "ne", "gt", "lt", "ge", "le", "bool", "div", "mul", "sub", "add", "matmul", "diagonal",
 }  # fmt: skip
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
@@ -289,7 +289,8 @@ def repeatable(at: Any) -> bool:
     for node in ast.walk(at):
         if isinstance(node, ast.Call):
             func = node.func
-            if not (isinstance(func, ast.Attribute) and func.attr in _PURE):
+            plain = isinstance(func, ast.Name) and func.id in ("range", "len", "int", "float")
+            if not plain and not (isinstance(func, ast.Attribute) and func.attr in _PURE):
                 return False
             if node.keywords and any(k.arg is None for k in node.keywords):
                 return False
@@ -364,6 +365,16 @@ class Scope:
             root = root.func if isinstance(root, ast.Call) else root.value
         if isinstance(root, ast.Name):
             self._changes.setdefault(root.id, []).append(by or at)
+
+    def only_rebound(self, at: Any) -> bool:
+        """Whether the names in an expression get other values, but what they stand for is not changed in place."""
+        for node in ast.walk(at):
+            if isinstance(node, ast.Attribute):
+                return False
+            for change in self._changes.get(node.id, ()) if isinstance(node, ast.Name) else ():
+                if not isinstance(change, ast.Name) or not isinstance(self._statement(change), ast.Assign):
+                    return False
+        return True
 
     def bindings(self, name: str) -> list[Any]:
         return self._changes.get(name, [])

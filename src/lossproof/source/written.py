@@ -27,7 +27,8 @@ _PURE = {
     "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "contiguous", "float", "double",
     "detach", "mean", "sum", "abs", "gather", "size", "expand", "expand_as", "view_as", "to", "type_as", "pow",
     "square", "exp", "clamp", "softmax", "sigmoid", "sqrt", "log", "max", "min", "amax", "amin", "norm", "log_softmax",
-    "any", "arange", "numel", "dim", "eq", "ne", "gt", "lt", "ge", "le", "bool", "div", "mul", "sub", "add", "matmul", "diagonal",
+    "any", "arange", "numel", "dim", "eq", "ne", "gt", "lt", "ge", "le", "bool", "div", "mul", "sub", "add", "matmul",
+    "diagonal",
 }  # fmt: skip
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)

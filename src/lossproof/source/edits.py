@@ -240,7 +240,8 @@ class Patch:
             self.put(module, end, end, f"\n\n{line}" if body else f"{line}\n")
         else:
             at = _first(body[0]).lineno
-            self.put(module, (at, 0), (at, 0), f"{line}\n")
+            apart = isinstance(body[0], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            self.put(module, (at, 0), (at, 0), f"{line}\n\n\n" if apart else f"{line}\n")
 
     # ---- the result
 

@@ -759,9 +759,8 @@ _PAIRED = {"max", "min", "median", "mode", "kthvalue"}
 def clamp(t: T, low: Value | None, high: Value | None) -> T:
     lo, hi = t.lo, t.hi
     lo_open, hi_open = t.lo_open, t.hi_open
-    low_number, high_number = number(low), number(high)
-    low_number = low_number if low_number is None else rounded(low_number, t.tags)
-    high_number = high_number if high_number is None else rounded(high_number, t.tags)
+    written = number(low), number(high)
+    low_number, high_number = (n if n is None else rounded(n, t.tags) for n in written)
     guarded = False
     if low is not None and not (isinstance(low, Const) and low.v is None):
         if low_number is None:
@@ -780,6 +779,8 @@ def clamp(t: T, low: Value | None, high: Value | None) -> T:
     tags = t.tags | {"clamped"} | ({"guarded"} if guarded else NOTHING)
     info = dict(t.info) if t.info else {}
     info["via"] = ("clamp", t, low_number, high_number)
+    if written != (low_number, high_number):
+        info["vanished"] = True
     return T(t.act, lo, hi, lo_open, hi_open, tags, t.trace, t.sym, info)
 
 

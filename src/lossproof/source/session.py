@@ -426,11 +426,10 @@ class Session:
                 progress(i + 1, len(paths))
 
     def _module(self, module: ParsedModule) -> None:
-        steps = [self.arithmetic, self.bookkeeping]
+        steps = [self.arithmetic, self.bookkeeping, self.training]
         self._weighing = [g for g in (self.focals, self.class_weights, self.unheld) if g.concern(module.source)]
         if self._weighing:
             steps.append(self.weighing)
-        steps = [self.arithmetic, self.bookkeeping, self.training]
         if "oft" in module.source:
             steps.append(self.softmaxes)
         if may_build(module.source):

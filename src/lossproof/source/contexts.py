@@ -34,6 +34,8 @@ class Contexts:
         self.ev = ev
         # Makes sure that the files which mention a name are parsed; says which those are where it is not all of them.
         self.load_naming = load_naming
+        # Whether that knows of every file, also of those that no rule looks at.
+        self.indexed = True
         self._callers: dict[Function, list[tuple[Frame, Node, Func]]] = {}
         self._sites: dict[ClassInfo, list[tuple[Frame, Node, Cls]]] = {}
         self._subclasses: dict[ClassInfo, list[ClassInfo]] = {}
@@ -139,6 +141,12 @@ class Contexts:
         among = self.load_naming(name, near.path)
         sites: list[Site] = list(project.calls_named(name))
         return sites if among is None else [site for site in sites if site[0].path in among or site[0] is near]
+
+    def speakers(self, name: str, near: ParsedModule) -> list[ParsedModule]:
+        """The files that call something by a name or derive from it."""
+        found = {module.path: module for module, _, _ in self.sites(name, near)}
+        found.update((info.module.path, info.module) for info in self.ev.project.classes_on(name))
+        return list(found.values())
 
     # ---- what the evaluator asks (it is in the middle of a question: its budget is put back)
 

@@ -57,7 +57,9 @@ class Patch:
         """The syntax of a file as edits need it: who stands in what, where the tokens are."""
         known = self._trees.get(module.path)
         if known is None:
-            known = self._trees[module.path] = Tree(module)
+            if module.view is None:
+                module.view = Tree(module)
+            known = self._trees[module.path] = module.view
             if self._book is not None:
                 self._book.mask |= self._book.bit(ledger.text(module.path)) | module.body.rests
         return known

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -492,7 +492,7 @@ class _Move:
 
     def _names(self) -> set[str]:
         """What code that can get hold of the network would mention."""
-        holders = {*self.sites, *self.peeled, self.fact.frame.function}
+        holders = {*self.sites, *self.peeled, *(function for function, _ in self.params)}
         modules = {f.module for f in holders} | {module for module, _ in self.elements.values()}
         names = {f.cls.name if f.cls is not None else f.name for f in holders}
         names.update(info.name for module in modules for info in module.classes)
@@ -507,11 +507,12 @@ class _Move:
         origins |= {module.path for module, _ in self.elements.values()}
         names, found = set(wanted), dict.fromkeys(sorted(origins))
         for _ in range(3):
-            for path in project.display:
-                spoken = [] if path in found else [name for name in names if project.may_define(path, name)]
-                module = project.load(path) if spoken else None
+            for path, spoken in self._mentions(names, found):
+                module = project.load(path)
                 if module is not None and any(name not in module.top for name in spoken):
                     found[path] = None
+            for path in list(found):
+                found.update(dict.fromkeys(self._imported(self._module(path))))
             more = {
                 f.name
                 for path in found
@@ -524,9 +525,34 @@ class _Move:
         self._modules = [self._module(path) for path in found]
         return self._modules
 
+    def _mentions(self, names: set[str], found: Collection[str]) -> list[tuple[str, list[str]]]:
+        """Files with the names that they speak of."""
+        project = self.ev.project
+        if self.contexts.indexed:
+            by_path: dict[str, list[str]] = {}
+            for name in sorted(names):
+                for module in self.contexts.speakers(name, self.fact.module):
+                    by_path.setdefault(module.path, []).append(name)
+            return [(path, spoken) for path, spoken in by_path.items() if path not in found]
+        spoken_in = {path: [n for n in names if project.may_define(path, n)] for path in project.display}
+        return [(path, spoken) for path, spoken in spoken_in.items() if spoken and path not in found]
+
+    def _imported(self, module: ParsedModule) -> Iterator[str]:
+        """The files that a file takes something from: what it hands them may be the network."""
+        project = self.ev.project
+        known = [*module.imports.values(), *((target, None, level) for target, level in module.star_imports)]
+        for target, attr, level in known:
+            if not level and target.partition(".")[0] in _LIBRARIES:
+                continue
+            for name in (target, f"{target}.{attr}" if attr and target else attr or ""):
+                path = project.find(module.path, name, level) if name or level else None
+                if path is not None:
+                    yield path
+
     def _module(self, path: str) -> ParsedModule:
         module = self.ev.project.load(path)
-        assert module is not None
+        if module is None:
+            raise Unfixable(f"{self.ev.project.display.get(path, path)}, which may use the output, cannot be read")
         return module
 
     def _callee(self, frame: Frame, call: Any) -> list[Value]:
@@ -782,7 +808,10 @@ class _Move:
             return False
         (leaf,) = leaves.values()
         module, tree = function.module, self.patch.tree(function.module)
-        statement = tree.parent(leaf.at)
+        statement = self.patch.statement(module, leaf.at)
+        whole = getattr(statement, "value", None)
+        if whole is not leaf.at and (leaf.inner is not None or flows.keys_of(whole) != WHOLE):
+            return False
         if not isinstance(statement, ast.Assign) or len(statement.targets) != 1 or leaf.keys != WHOLE:
             return False
         target = statement.targets[0]
@@ -795,12 +824,12 @@ class _Move:
             name = leaf.inner.id
         else:
             name = self._new_name(function, target.id)
-            inner = leaf.inner if leaf.inner is not None else leaf.at
+            inner = leaf.inner if leaf.inner is not None else whole
             self.patch.insert_before(module, statement, f"{name} = {self.patch.text(module, inner)}")
             if leaf.inner is not None:
                 self.patch.replace(module, inner, name)
             else:
-                self.patch.replace(module, leaf.at, name.join(self._call_around(function)))
+                self.patch.replace(module, whole, name.join(self._call_around(function)))
         for base in bases:
             self.patch.replace(module, base, name)
         return True
@@ -950,6 +979,10 @@ class _Flow:
                 by_name = root is None or (isinstance(root, ast.Name) and root.id == "torch")
                 self.passed[id(at)] = at.args[0] if by_name else root
         return found
+
+    def keys_of(self, at: Any) -> frozenset[Key]:
+        node = self.uses.node_of.get(id(at))
+        return self._keys(node) if node is not None else frozenset()
 
     def _keys(self, node: Node) -> frozenset[Key]:
         known = self._known.get(id(node))

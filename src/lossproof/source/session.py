@@ -119,6 +119,7 @@ class Session:
         self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text)
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
+        self.contexts.indexed = self.small
         self._named: dict[tuple[str, str], Collection[str] | None] = {}
         self.investigation = Investigation(self.ev, self.contexts, self.loss_call)
         self.operations = Operations(self.ev, self.contexts)
@@ -234,7 +235,7 @@ class Session:
             else:
                 self.others[path] = size
         self.analysis.marked = marked
-        self.small = sum(self.others.values()) <= SMALL_PROJECT
+        self.contexts.indexed = self.small = sum(self.others.values()) <= SMALL_PROJECT
         self.large = sum(self.sizes.values()) > LARGE_PROJECT
         if not self.small:
             for path in self.others:

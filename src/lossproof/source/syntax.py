@@ -134,6 +134,7 @@ class ParsedModule:
         "star_imports",
         "top",
         "tree",
+        "view",
     )
 
     def __init__(self, path: str, display: str, name: str, source: str) -> None:
@@ -144,6 +145,8 @@ class ParsedModule:
         self.lines: list[str] | None = None
         self._is_test: bool | None = None
         self.line_map: Any = None
+        # The syntax as edits need it, once there is something to mend.
+        self.view: Any = None
         self.tree = parse(source)
         self.functions: list[Function] = []
         self.classes: list[ClassInfo] = []

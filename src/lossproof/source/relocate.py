@@ -807,7 +807,7 @@ class _Move:
         if not others or len(leaves) != 1 or flows.bounds:
             return False
         (leaf,) = leaves.values()
-        module, tree = function.module, self.patch.tree(function.module)
+        module = function.module
         statement = self.patch.statement(module, leaf.at)
         whole = getattr(statement, "value", None)
         if whole is not leaf.at and (leaf.inner is not None or flows.keys_of(whole) != WHOLE):

@@ -14,6 +14,10 @@ from lossproof.source import ledger, outline
 from lossproof.source.ledger import Ledger
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lossproof.source.memory import Trees
+
 # Libraries whose meaning is built in: their names are never looked up among the project's files, even
 # when the project is the library itself.
 BUILT_IN = {"torch", "numpy", "math", "functools", "collections", "typing", "copy", "itertools", "os", "sys"}
@@ -27,8 +31,10 @@ class Project:
         root: str,
         paths: Iterable[tuple[str, str]],
         read: Callable[[str], str],
+        trees: Trees | None = None,
     ) -> None:
         self.root = root
+        self._trees = trees
         self.ledger = Ledger()
         self.display = dict(paths)
         self._order = {path: place for place, path in enumerate(self.display)}
@@ -56,7 +62,10 @@ class Project:
         module: ParsedModule | None = None
         try:
             text = self._read(path)
-            module = ParsedModule(path, self.display.get(path, path), _stem(path), text)
+            tree = self._trees.tree(path, text) if self._trees is not None else None
+            module = ParsedModule(path, self.display.get(path, path), _stem(path), text, tree)
+            if self._trees is not None and tree is None:
+                self._trees.keep(path, text, module.tree)
         except SyntaxError as error:
             where = f" (line {error.lineno})" if error.lineno else ""
             self._warn(path, f"not Python that this interpreter can read: {error.msg}{where}")

@@ -136,7 +136,7 @@ class ParsedModule:
         "tree",
     )
 
-    def __init__(self, path: str, display: str, name: str, source: str) -> None:
+    def __init__(self, path: str, display: str, name: str, source: str, tree: ast.Module | None = None) -> None:
         self.path = path
         self.display = display
         self.name = name
@@ -144,7 +144,7 @@ class ParsedModule:
         self.lines: list[str] | None = None
         self._is_test: bool | None = None
         self.line_map: Any = None
-        self.tree = parse(source)
+        self.tree = tree if tree is not None else parse(source)
         self.functions: list[Function] = []
         self.classes: list[ClassInfo] = []
         # Names bound by ``def`` and ``class`` at the top level.

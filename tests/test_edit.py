@@ -262,7 +262,7 @@ def test_random_edits_of_buffers(tmp_path: Path, seed: int) -> None:
     if seed % 2:
         memory = Memory()  # the next one begins with what the cache folder holds
     files = sorted(root.rglob("*.py"))
-    for step in range(12):
+    for step in range(8):
         path = chance.choice(files)
         text = overlay[str(path)].decode() if str(path) in overlay else path.read_text()
         kind = chance.choice(["buffer", "buffer", "broken", "disk", "saved", "closed"])

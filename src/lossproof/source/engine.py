@@ -171,7 +171,7 @@ def _fresh(
         if memory is not None and changed is not None:
             earlier = memory.earlier(files, changed)
         keep = cache is not None or memory is not None
-        session = Session(root, files, judge, keep, earlier, memory.trees if memory is not None else None)
+        session = Session(root, files, judge, keep, earlier, memory.parsed if memory is not None else None)
         analysis = session.run(progress, jobs)
         if keep and not session.stumbled:
             consulted, record = session.rests_on(), session.record()

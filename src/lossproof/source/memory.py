@@ -1,13 +1,12 @@
 """The last run over a project, in the memory of a process that checks it again and again: an editor's server.
 
-It is what the cache folder holds (``cache.py``, ``units.py``), without the way through a file: after a keystroke only the
-file that changed is compared, and what rests on it is looked at again. It also keeps what the text of an unchanged file
-told: its tree, its lines, its suppressions.
+It is what the cache folder holds (``cache.py``, ``units.py``), without the way through a file: after a keystroke only
+the file that changed is compared, and what rests on it is looked at again. It also keeps what the text of an unchanged
+file told: the parsed file, its lines, its suppressions.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import time
@@ -22,11 +21,12 @@ if TYPE_CHECKING:
 
     from lossproof.source.discover import SourceFile
     from lossproof.source.engine import Analysis
+    from lossproof.source.syntax import ParsedModule
 
     T = TypeVar("T")
 
-# A tree takes some thirty times as much memory as its source.
-MOST_TREES = 3_000_000
+# Characters of source. A parsed and lowered file takes some fifty times as much memory.
+MOST_SOURCE = 3_000_000
 _NOWHERE = -1
 
 
@@ -35,7 +35,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.record: Record | None = None
-        self.trees = Trees()
+        self.parsed = Parsed()
         self._analysis: Analysis | None = None
         # As in the cache: size, modification time, and the content's hash if anything rests on it.
         self._known: dict[str, list[Any]] = {}
@@ -43,6 +43,7 @@ class Memory:
         self._derived: dict[str, dict[str, Any]] = {}
         self._began = 0
         self._saved = True
+        self._answered = False
 
     def changes(self, files: Sequence[SourceFile], matters: Callable[[bytes], bool]) -> set[str] | None:
         """The files whose change can matter since the last run; None when there was none, or files came or went."""
@@ -96,6 +97,8 @@ class Memory:
         copy, kept = Analysis(), self._analysis
         copy.findings, copy.warnings, copy.unresolved = list(kept.findings), list(kept.warnings), list(kept.unresolved)
         copy.marked = kept.marked
+        copy.files_parsed = 0 if self._answered else kept.files_parsed
+        self._answered = True
         return copy
 
     def adopt(self, cache: Cache, analysis: Analysis) -> None:
@@ -146,6 +149,7 @@ class Memory:
         if changed is None:
             self._derived.clear()
         self._known, self._analysis, self.record, self._saved = known, analysis, record, False
+        self._answered = False
 
     def save(self, cache: Cache) -> None:
         """Put the last run into the cache folder, if it is of what is on disk and not there already."""
@@ -178,32 +182,37 @@ class Memory:
         return modified if self._began - modified > RACY_NS else 0
 
 
-class Trees:
-    """Trees of the files' texts, those of the last runs. What reads a tree leaves it as it is."""
+class Parsed:
+    """The files that the last runs parsed, with the functions that they lowered: these depend on nothing but the text.
+
+    What a function rests on is a bit of the ledger, so the bits are kept too, and every run's ledger has the same.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[str, ast.Module]] = {}
+        self.bits: dict[str, int] = {}
+        self._kept: dict[str, ParsedModule] = {}
         self._size = 0
 
-    def tree(self, path: str, source: str) -> ast.Module | None:
-        """The tree of exactly this text, if it is at hand."""
+    def module(self, path: str, source: str) -> ParsedModule | None:
+        """The file, if it was parsed with exactly this text."""
         found = self._kept.pop(path, None)
         if found is None:
             return None
-        if found[0] != source:
-            self._size -= len(found[0])
+        if found.source != source:
+            self._size -= len(found.source)
             return None
         self._kept[path] = found  # the last used stands last
-        return found[1]
+        found.forget()
+        return found
 
-    def keep(self, path: str, source: str, tree: ast.Module) -> None:
-        if path in self._kept:
-            self._size -= len(self._kept.pop(path)[0])
-        self._kept[path] = (source, tree)
-        self._size += len(source)
-        while self._size > MOST_TREES and len(self._kept) > 1:
-            oldest = next(iter(self._kept))
-            self._size -= len(self._kept.pop(oldest)[0])
+    def keep(self, module: ParsedModule) -> None:
+        before = self._kept.pop(module.path, None)
+        if before is not None:
+            self._size -= len(before.source)
+        self._kept[module.path] = module
+        self._size += len(module.source)
+        while self._size > MOST_SOURCE and len(self._kept) > 1:
+            self._size -= len(self._kept.pop(next(iter(self._kept))).source)
 
 
 def _hash(data: bytes) -> str:

@@ -58,7 +58,7 @@ _DEF = re.compile(rb"\bdef[ \t]+(\w+)")
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from lossproof.source.memory import Trees
+    from lossproof.source.memory import Parsed
 
 Judge = Callable[[Fact], list[Finding]]
 Share = tuple[dict[str, Unit], dict[str, Outline], dict[str, str], list[str], set[str], set[str], bool]
@@ -73,7 +73,7 @@ def _work(session: Session, paths: Sequence[str], sender: Connection) -> None:
 class Session:
     """``keep``: whether the next run wants to start from this one; ``earlier`` is the one that this starts from.
 
-    ``trees``: those of a process that stays, which also may not be forked.
+    ``parsed``: the files of a process that stays, which also may not be forked.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Session:
         judge: Judge,
         keep: bool,
         earlier: Earlier | None,
-        trees: Trees | None = None,
+        parsed: Parsed | None = None,
     ) -> None:
         self.files = {f.path: f for f in files}
         self.line_maps: dict[str, LineMap] = {}
@@ -91,7 +91,7 @@ class Session:
         self.judge = judge
         self.keep = keep
         self.earlier = earlier
-        self.trees = trees
+        self.memory = parsed
         self.analysis = Analysis()
         self.root = root
         self.relevant: list[str] = []
@@ -117,7 +117,7 @@ class Session:
 
     def _begin(self) -> None:
         """An empty memory: nothing parsed, nothing evaluated."""
-        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text, self.trees)
+        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text, self.memory)
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self._named: dict[tuple[str, str], Collection[str] | None] = {}
@@ -275,7 +275,7 @@ class Session:
         return [path for path in self.relevant if path not in self.units]
 
     def _investigate_all(self, todo: list[str], progress: Callable[[int, int], None] | None, jobs: int) -> None:
-        if self.large and self.trees is None and hasattr(os, "fork") and sum(self.sizes[path] for path in todo) > PART:
+        if self.large and self.memory is None and hasattr(os, "fork") and sum(self.sizes[path] for path in todo) > PART:
             self._share(todo, jobs, progress)
         else:
             self._investigate(todo, progress)

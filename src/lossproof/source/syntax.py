@@ -136,7 +136,7 @@ class ParsedModule:
         "tree",
     )
 
-    def __init__(self, path: str, display: str, name: str, source: str, tree: ast.Module | None = None) -> None:
+    def __init__(self, path: str, display: str, name: str, source: str) -> None:
         self.path = path
         self.display = display
         self.name = name
@@ -144,7 +144,7 @@ class ParsedModule:
         self.lines: list[str] | None = None
         self._is_test: bool | None = None
         self.line_map: Any = None
-        self.tree = tree if tree is not None else parse(source)
+        self.tree = parse(source)
         self.functions: list[Function] = []
         self.classes: list[ClassInfo] = []
         # Names bound by ``def`` and ``class`` at the top level.
@@ -249,6 +249,11 @@ class ParsedModule:
             return False
         tools = ("pytest", "unittest", "torch.testing", "absl.testing", "hypothesis", "parameterized")
         return any(m.startswith(tools) for m, _, _ in self.imports.values()) or self.name.startswith("test_")
+
+    def forget(self) -> None:
+        """Let go of what was computed in a run: other files may have changed since."""
+        self.globals_cache.clear()
+        self.globals_rests.clear()
 
     def line_text(self, line: int) -> str:
         if self.lines is None:

@@ -10,19 +10,9 @@ diagnostics have come back; one more column says what the server does afterwards
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
-import re
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 BAR_MS = 150
 PACKAGES = 20

@@ -176,8 +176,8 @@ def _judge(fact: Fact) -> list[Finding]:
     return judge(fact)
 
 
-def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Discovery:
-    """The files that a check of these paths would look at."""
+def file_filter(options: Options) -> Filter:
+    """What a walk leaves out, by the settings and the options."""
     settings = options.config
     names: Collection[str] = DEFAULT_EXCLUDES
     excludes: list[Rules] = []
@@ -192,9 +192,14 @@ def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Dis
         excludes.append((settings.folder, Patterns(settings.extend_exclude)))
     if options.extend_exclude:
         excludes.append((here, Patterns(options.extend_exclude)))
+    return Filter(names, excludes, options.respect_gitignore)
+
+
+def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Discovery:
+    """The files that a check of these paths would look at."""
     found = discover(
         [os.fspath(path) for path in paths],
-        filter=Filter(names, excludes, options.respect_gitignore),
+        filter=file_filter(options),
         force_exclude=options.force_exclude,
         stdin=options.stdin,
     )

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
@@ -68,8 +68,19 @@ class Mended:
             write_bytes_atomically(change.path, change.after)
 
 
-def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: bool = False) -> Mended:
-    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing."""
+def mend(
+    paths: Sequence[str | os.PathLike[str]],
+    options: Options,
+    *,
+    unsafe: bool = False,
+    check: Callable[[Options], Report] | None = None,
+    only: Callable[[Finding], bool] | None = None,
+) -> Mended:
+    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing.
+
+    ``check`` looks in another way than ``check_paths`` does; ``only`` says which findings are to be mended.
+    """
+    look = check or (lambda options: check_paths(paths, options))
     overlay: dict[str, bytes] = dict(options.overlay)
     given = dict(overlay)
     before: dict[str, tuple[SourceFile, bytes]] = {}
@@ -78,13 +89,13 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
     barred: set[tuple[Edit, ...]] = set()
     options.overlay = overlay
     one_shot, options.one_shot = options.one_shot, False
-    report = check_paths(paths, options)
+    report = look(options)
     for _ in range(MOST_PASSES):
-        chosen = _chosen(report.findings, unsafe, barred)
+        chosen = _chosen(report.findings if only is None else filter(only, report.findings), unsafe, barred)
         if not chosen:
             break
         fixed += _pass(report, chosen, overlay, before, barred, failed)
-        report = check_paths(paths, options)
+        report = look(options)
     options.one_shot, options.overlay = one_shot, given
     changes = [
         Change(path, file.display, data, overlay[path])

@@ -172,6 +172,8 @@ def _fresh(
             earlier = memory.earlier(files, changed)
         keep = cache is not None or memory is not None
         session = Session(root, files, judge, keep, earlier, memory.parsed if memory is not None else None)
+        if memory is not None:
+            memory.spent.append(session)
         analysis = session.run(progress, jobs)
         if keep and not session.stumbled:
             consulted, record = session.rests_on(), session.record()

@@ -41,6 +41,8 @@ class Memory:
         self._known: dict[str, list[Any]] = {}
         self._contents: dict[str, bytes] = {}
         self._derived: dict[str, dict[str, Any]] = {}
+        self.spent: list[object] = []
+        """What the runs since the last rest built. To take it apart takes time, and somebody may be waiting."""
         self._began = 0
         self._saved = True
         self._answered = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 60.0
+TIMEOUT = 15.0
 
 
 class Client:
@@ -34,8 +35,9 @@ class Client:
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._number = 0
         self.errors = b""
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._overhear, daemon=True).start()
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._overhear)]
+        for thread in self._threads:
+            thread.start()
 
     def _listen(self) -> None:
         stream = self.process.stdout
@@ -149,11 +151,17 @@ class Client:
         )
 
     def actions(self, uri: str, diagnostic: dict[str, Any], only: list[str] | None = None) -> list[dict[str, Any]]:
-        context: dict[str, Any] = {"diagnostics": [diagnostic]} | ({"only": only} if only is not None else {})
+        context: dict[str, Any] = {"diagnostics": [diagnostic] if "message" in diagnostic else []}
+        if only is not None:
+            context["only"] = only
         found = self.request(
             "textDocument/codeAction", {"textDocument": {"uri": uri}, "range": diagnostic["range"], "context": context}
         )
         return found or []
+
+    def settle(self, uri: str) -> None:
+        """Wait until all that was said so far has been checked."""
+        self.actions(uri, {"range": at(0, 0)})
 
     def goodbye(self) -> int:
         self.request("shutdown")
@@ -164,6 +172,12 @@ class Client:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None and not stream.closed:
+                with contextlib.suppress(OSError):
+                    stream.close()
 
 
 def at(line: int, start: int, end: int | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a check sees of the open files: their text, or the last one that was Python.
 
-In the middle of a line a file is not Python, and nothing can be said about it. A check then goes on with the text before,
-so that neither its own findings nor those in the files that use it come and go with every bracket.
+In the middle of a line a file is not Python, and nothing can be said about it. A check then goes on with the text
+before, so that neither its own findings nor those in the files that use it come and go with every bracket.
 """
 
 from __future__ import annotations

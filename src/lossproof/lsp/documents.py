@@ -76,7 +76,8 @@ class Documents(Workspace):
 
     def document(self, uri: str) -> TextDocument | None:
         """A text that is open, be it a file or a cell."""
-        return self.text_documents.get(unquote(uri))
+        found: TextDocument | None = self.text_documents.get(unquote(uri))
+        return found
 
     def path(self, uri: str) -> str:
         """The file that an address means. What was never saved has a name in the first folder, and no file."""
@@ -133,9 +134,10 @@ def file_bytes(text: str) -> bytes:
 
 def notebook_bytes(cells: Sequence[tuple[bool, str]]) -> bytes:
     """A notebook file of these cells: whether each is code, and its text."""
-    written = [
-        {"cell_type": "code" if code else "markdown", "metadata": {}, "source": text}
-        | ({"outputs": [], "execution_count": None} if code else {})
+    written: list[dict[str, object]] = [
+        {"cell_type": "code", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
+        if code
+        else {"cell_type": "markdown", "metadata": {}, "source": text}
         for code, text in cells
     ]
     return json.dumps({"cells": written, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()

@@ -16,7 +16,7 @@ _SECTION = re.compile(r"^## (.+)$", re.M)
 
 @cache
 def address(code: str) -> str | None:
-    """The address of a rule's page, which is written into the cache folder: it needs no network and fits the version."""
+    """The address of a rule's page. It is written into the cache folder: that needs no network and fits the version."""
     rule = registry.all_rules().get(code)
     folder = cachedir.prepare(cachedir.default())
     if rule is None or folder is None:

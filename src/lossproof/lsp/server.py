@@ -71,6 +71,7 @@ class Server(LanguageServer):
         self._published: dict[Project, dict[str, list[types.Diagnostic]]] = {}
         self._pauses: Pauses | None = None
         self._said: set[str] = set()
+        self._pushed: set[str] = set()
         self._to_save: set[Project] = set()
 
     # What is there, and what is to be checked.
@@ -251,7 +252,11 @@ class Server(LanguageServer):
                 continue
             if self.settings.pull and uri in versions:
                 others_changed = others_changed or uri not in changed
+                if uri in self._pushed:  # before it was opened
+                    self._pushed.discard(uri)
+                    self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
                 continue
+            self._pushed.add(uri)
             self.text_document_publish_diagnostics(
                 types.PublishDiagnosticsParams(uri, now.get(uri, []), version=versions.get(uri))
             )

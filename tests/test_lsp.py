@@ -280,39 +280,42 @@ def test_fix_all(client: Client, root: Path, resolves: bool) -> None:
     assert "# of the epoch" in text
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("loss = F.{0}", "loss = F.{0}  # lossproof: ignore[LP101] TODO: say why"),
-        ("loss = F.{0}  # type: ignore", "loss = F.{0}  # type: ignore  # lossproof: ignore[LP101] TODO: say why"),
-        ("loss = F.{0}  # lossproof: ignore[LP9] x", "loss = F.{0}  # lossproof: ignore[LP9, LP101] x"),
-        ("loss = F.{0}   ", "loss = F.{0}  # lossproof: ignore[LP101] TODO: say why"),
-        (
-            's = """\n        """; loss = F.{0}',
-            's = """\n        """; loss = F.{0}  # lossproof: ignore[LP101] TODO: say why',
-        ),
-        (
-            'loss = F.{0} + len("""a\n        b""")',
-            'loss = F.{0} + len("""a\n        b""")  # lossproof: ignore[LP101] TODO: say why',
-        ),
-        (
-            "loss = F.{0} + \\\n            0",
-            "loss = F.{0} + \\\n            0  # lossproof: ignore[LP101] TODO: say why",
-        ),
-    ],
-)
-def test_a_suppression_with_a_reason(client: Client, root: Path, line: str, expected: str) -> None:
+SILENCED = [
+    ("loss = F.{0}", "loss = F.{0}  # lossproof: ignore[LP101] TODO: say why"),
+    ("loss = F.{0}  # type: ignore", "loss = F.{0}  # type: ignore  # lossproof: ignore[LP101] TODO: say why"),
+    ("loss = F.{0}  # lossproof: ignore[LP9] x", "loss = F.{0}  # lossproof: ignore[LP9, LP101] x"),
+    ("loss = F.{0}   ", "loss = F.{0}  # lossproof: ignore[LP101] TODO: say why"),
+    (
+        's = """\n        """; loss = F.{0}',
+        's = """\n        """; loss = F.{0}  # lossproof: ignore[LP101] TODO: say why',
+    ),
+    (
+        'loss = F.{0} + len("""a\n        b""")',
+        'loss = F.{0} + len("""a\n        b""")  # lossproof: ignore[LP101] TODO: say why',
+    ),
+    (
+        "loss = F.{0} + \\\n            0",
+        "loss = F.{0} + \\\n            0  # lossproof: ignore[LP101] TODO: say why",
+    ),
+]
+
+
+def test_a_suppression_with_a_reason(client: Client, root: Path) -> None:
     call = "binary_cross_entropy(model(x), y)"
-    before = TRAIN.replace(f"loss = F.{call}", line.format(call))
     client.hello(root)
     uri = (root / "train.py").as_uri()
-    client.open(uri, before)
-    found = [each for each in client.published(uri, 1) if each["code"] == "LP101"]
-    (action,) = [a for a in client.actions(uri, found[0], ["quickfix"]) if a["title"].startswith("Suppress")]
-    text = applied(before, edits_of(action, uri))
-    assert text == TRAIN.replace(f"loss = F.{call}", expected.format(call))
-    client.change(uri, 2, {"text": text})
-    assert "LP101" not in codes(client.published(uri, 2))
+    client.open(uri, TRAIN)
+    version = 1
+    for line, expected in SILENCED:
+        before = TRAIN.replace(f"loss = F.{call}", line.format(call))
+        client.change(uri, version + 1, {"text": before})
+        found = [each for each in client.published(uri, version + 1) if each["code"] == "LP101"]
+        (action,) = [a for a in client.actions(uri, found[0], ["quickfix"]) if a["title"].startswith("Suppress")]
+        text = applied(before, edits_of(action, uri))
+        assert text == TRAIN.replace(f"loss = F.{call}", expected.format(call))
+        version += 2
+        client.change(uri, version, {"text": text})
+        assert "LP101" not in codes(client.published(uri, version))
 
 
 def test_a_suppression_of_nothing_is_greyed_and_can_go(client: Client, root: Path) -> None:
@@ -546,14 +549,28 @@ def test_the_server_ends_with_its_editor(client: Client, root: Path) -> None:
 
 
 def test_the_cache_is_shared_with_the_command_line(client: Client, root: Path, tmp_path: Path) -> None:
+    def checked() -> str:
+        environment = {**os.environ, "LOSSPROOF_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, "-m", "lossproof", "check", "-v"]
+        return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True).stdout
+
     client.hello(root)
-    client.published((root / "train.py").as_uri())
+    train = (root / "train.py").as_uri()
+    client.open(train, TRAIN)
+    client.settle(train)
+    text = TRAIN.replace("model = Net()", "model = Net().train()")
+    client.change(train, 2, {"text": text})
+    client.published(train, 2)
+    (root / "train.py").write_text(text)
+    client.notify("textDocument/didSave", {"textDocument": {"uri": train}})
+    client.published(train, 2)
+    client.settle(train)
+    (action,) = [a for a in client.actions(train, client.diagnostics[train][0]) if "Suppress" in a["title"]]
+    assert action
     client.goodbye()
-    environment = {**os.environ, "LOSSPROOF_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "lossproof", "check", "-v"]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert "LP101" in done.stdout
-    assert "0 parsed" in done.stdout + done.stderr
+    said = checked()
+    assert "LP101" in said
+    assert "0 parsed" in said
 
 
 def test_without_pygls_the_command_says_what_to_install() -> None:

@@ -58,6 +58,7 @@ class Project:
         self._listed = 0.0
         self._options = Options()
         self._checks = 0
+        self._stored = False
 
     @property
     def is_new(self) -> bool:
@@ -75,6 +76,10 @@ class Project:
             options = self._options
             options.progress = progress
             report = check_files(lambda: found, options)
+        for finding in report.findings:  # whoever shows them wants the lines
+            for place in (finding.location, *finding.related):
+                _ = report.texts[place.path]
+        report.texts.release()
         self._checks += 1
         return report
 
@@ -102,6 +107,9 @@ class Project:
     def rest(self) -> None:
         """Tidy up while nobody waits."""
         self.memory.spent.clear()
+        if not self._stored:
+            self._stored = True
+            self.save()
         if self._checks >= TIDY:
             import gc
 
@@ -125,7 +133,7 @@ class Project:
         keep = None
         for path in sorted(overlay.keys() - there):
             keep = keep or file_filter(self._options)
-            if not os.path.exists(path) and (self.loose or admits(path, self.folder, keep)):
+            if self.loose or admits(path, self.folder, keep):
                 files.append(SourceFile(path, display(path, self.folder), overlay[path]))
                 targets.append(path)
         if len(files) > len(there):

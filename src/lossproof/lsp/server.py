@@ -105,11 +105,11 @@ class Server(LanguageServer):
         if self._due and self.settings.enable:
             self.pauses.request(self.settings.debounce / 1000 if seconds is None else seconds)
 
-    def touched(self, uri: str, seconds: float | None = None) -> Project:
-        """A text was opened, changed or closed."""
+    def touched(self, uri: str, seconds: float | None = None, *, listed: bool = False) -> Project:
+        """A text was changed, or opened or closed: ``listed``."""
         project = self.project_of(self.documents.path(self.documents.holder(uri)))
         self._changed.add(uri)
-        if project.loose:
+        if listed and project.loose:
             project.refresh()
         self.request([project], seconds)
         return project
@@ -449,7 +449,7 @@ def make() -> Server:
 
     @feature(types.TEXT_DOCUMENT_DID_OPEN)
     def opened(ls: Server, params: types.DidOpenTextDocumentParams) -> None:
-        ls.touched(params.text_document.uri, 0.0)
+        ls.touched(params.text_document.uri, 0.0, listed=True)
 
     @feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(ls: Server, params: types.DidChangeTextDocumentParams) -> None:
@@ -461,11 +461,11 @@ def make() -> Server:
 
     @feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def closed(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
-        ls.touched(params.text_document.uri)
+        ls.touched(params.text_document.uri, listed=True)
 
     @feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)
     def notebook_opened(ls: Server, params: types.DidOpenNotebookDocumentParams) -> None:
-        ls.touched(params.notebook_document.uri, 0.0)
+        ls.touched(params.notebook_document.uri, 0.0, listed=True)
         ls._changed.update(cell.uri for cell in params.cell_text_documents)
 
     @feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
@@ -477,7 +477,7 @@ def make() -> Server:
 
     @feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
     def notebook_closed(ls: Server, params: types.DidCloseNotebookDocumentParams) -> None:
-        ls.touched(params.notebook_document.uri)
+        ls.touched(params.notebook_document.uri, listed=True)
 
     @feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
     def files_changed(ls: Server, params: types.DidChangeWatchedFilesParams) -> None:

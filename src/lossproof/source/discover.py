@@ -236,7 +236,10 @@ def admits(path: str, top: str, keep: Filter) -> bool:
         if keep.respect_gitignore:
             ignores = ignores + _read_ignore_file(folder)
         here = os.path.join(folder, name)
-        if (name is not last and name in keep.names) or _ignored(name, here, name is not last, ignores, keep.excludes):
+        is_folder = name is not last
+        if is_folder and (name in keep.names or os.path.exists(os.path.join(here, "pyvenv.cfg"))):
+            return False
+        if _ignored(name, here, is_folder, ignores, keep.excludes):
             return False
         folder = here
     return True

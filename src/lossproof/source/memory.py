@@ -157,9 +157,20 @@ class Memory:
         """Put the last run into the cache folder, if it is of what is on disk and not there already."""
         if self._saved or self._analysis is None or self.record is None:
             return
-        if all(state[0] != _NOWHERE for state in self._known.values()):
-            cache.put(self._known, self._analysis, self.record)
-            self._saved = True
+        known: dict[str, list[Any]] = {}
+        try:
+            for path, state in self._known.items():
+                if state[0] == _NOWHERE:
+                    status = os.stat(path)
+                    with open(path, "rb", buffering=0) as stream:
+                        if stream.read() != self._contents.get(path):
+                            return  # somebody is in the middle of it
+                    state = [status.st_size, self._trusted(status.st_mtime_ns), state[2]]
+                known[path] = state
+        except OSError:
+            return
+        cache.put(known, self._analysis, self.record)
+        self._saved = True
 
     def derived(self, path: str, name: str, make: Callable[[], T]) -> T:
         """Something made of one file's text, made anew when the file has changed."""

@@ -59,6 +59,10 @@ class Texts:
             self._texts[path] = text
         return text
 
+    def release(self) -> None:
+        """The memory belongs to the next check now; what is at hand stays."""
+        self._memory = None
+
     def _load(self, path: str) -> Text:
         try:
             data = (self._files.get(path) or SourceFile(path, path)).read()

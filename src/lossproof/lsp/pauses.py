@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,11 +60,22 @@ class Pauses:
         if not self._closed:
             self._thread.submit(work)
 
-    def close(self) -> None:
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    async def finish(self, seconds: float) -> None:
+        """Begin nothing more, and let what is under way come to its end."""
         self._closed = True
         self._wanted += 1  # what runs now is too late
         if self._timer is not None:
             self._timer.cancel()
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self.run(int), seconds)
+        self.close()
+
+    def close(self) -> None:
+        self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:

@@ -159,7 +159,7 @@ class Server(LanguageServer):
                     if project.loose and not ours:
                         results[project] = None
                         continue
-                    step = _step(too_late if not project.is_new else None, bar)
+                    step = _step(too_late if not project.is_new else lambda: self.pauses.closed, bar)
                     try:
                         report = project.check(ours, step)
                     except CannotRun as problem:
@@ -355,9 +355,9 @@ class Progress:
         self._open, self._percent = False, -1
 
 
-def _step(too_late: Callable[[], bool] | None, bar: Progress | None) -> Callable[[int, int], None]:
+def _step(too_late: Callable[[], bool], bar: Progress | None) -> Callable[[int, int], None]:
     def step(done: int, total: int) -> None:
-        if too_late is not None and too_late():
+        if too_late():
             raise Superseded
         if bar is not None:
             bar.report(done, total)
@@ -526,8 +526,8 @@ def make() -> Server:
         return types.RelatedFullDocumentDiagnosticReport(items=ls.now_said(params.text_document.uri))
 
     @feature(types.SHUTDOWN)
-    def shut_down(ls: Server, *_: Any) -> None:
-        ls.close()
+    async def shut_down(ls: Server, *_: Any) -> None:
+        await ls.pauses.finish(PATIENCE)
 
     return server
 

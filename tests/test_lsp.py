@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ import pytest
 pytest.importorskip("pygls")
 
 from lsp_client import Client, at
+
+from lossproof.check import Options, check_paths
+from lossproof.finding import Edit, Location, Remedy
+from lossproof.lsp import actions
+from lossproof.lsp.diagnostics import diagnostics
+from lossproof.lsp.documents import Opened
+from lossproof.lsp.places import Places
+from lossproof.lsp.project import Checked, Project
+from lossproof.lsp.settings import Settings
 
 MODEL = """\
 import torch
@@ -624,3 +634,62 @@ def test_without_pygls_the_command_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == 'lossproof: the language server needs pygls: pip install "lossproof[lsp]"\n'
+
+
+def test_a_file_typed_letter_by_letter(client: Session, root: Path) -> None:
+    (root / "train.py").unlink()
+    client.hello(root)
+    train = (root / "train.py").as_uri()
+    client.open(train, "")
+    line = column = 0
+    for version, letter in enumerate(TRAIN, start=2):
+        client.change(train, version, {"range": at(line, column), "text": letter})
+        line, column = (line + 1, 0) if letter == "\n" else (line, column + 1)
+    (found,) = client.published(train, len(TRAIN) + 1)
+    assert (found["code"], found["range"]) == ("LP101", at(7, 15, 50))
+
+
+def places_of(root: Path, opened: dict[str, Opened]) -> Places:
+    report = check_paths([root], Options(cache=False, select=["LP101"]))
+    return Places(Checked(Project(str(root), Settings()), report, {}, {}), opened, None)
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_a_fix_in_two_files(root: Path, versions: bool) -> None:
+    train = str(root / "train.py")
+    (root / "model.py").write_bytes(MODEL.replace("\n", "\r\n").encode())
+    opened = {train: Opened(train, (root / "train.py").as_uri(), 7, TRAIN)}
+    places = places_of(root, opened)
+    (finding,) = places.checked.report.findings
+    hop = finding.related[0]
+    edits = (
+        Edit(replace(hop, message=""), "self.fc(x)"),
+        Edit(Location(hop.path, 1, 1, 1, 1), "import os\n"),
+        Edit(Location(finding.path, 8, 16, 8, 38), "F.binary_cross_entropy_with_logits"),
+    )
+    for fixable, title in (("safe", "Fix LP101: logits"), ("unsafe", "Fix LP101 (unsafe): logits")):
+        mended = replace(finding, remedy=Remedy("help", fixable, edits, "logits"))
+        shown = next(iter(diagnostics(places, related=True).values()))[0]
+        fix, _ = actions.for_finding(shown, mended, places, versions=versions)
+        assert fix.title == title
+        assert bool(fix.is_preferred) is (fixable == "safe")
+        assert fix.edit is not None
+        if versions:
+            changes = fix.edit.document_changes or []
+            assert [(c.text_document.uri, c.text_document.version) for c in changes] == [
+                ((root / "model.py").as_uri(), None),
+                ((root / "train.py").as_uri(), 7),
+            ]
+            assert [e.new_text for e in changes[0].edits] == ["self.fc(x)", "import os\r\n"]
+        else:
+            assert sorted(fix.edit.changes or {}) == [(root / n).as_uri() for n in ("model.py", "train.py")]
+
+
+def test_a_fix_that_would_not_parse_is_not_offered(root: Path) -> None:
+    train = str(root / "train.py")
+    places = places_of(root, {train: Opened(train, (root / "train.py").as_uri(), 1, TRAIN)})
+    (finding,) = places.checked.report.findings
+    shown = next(iter(diagnostics(places, related=True).values()))[0]
+    remedy = Remedy("help", "safe", (Edit(Location(finding.path, 8, 16, 8, 38), "F.x("),), "note")
+    (only,) = actions.for_finding(shown, replace(finding, remedy=remedy), places, versions=True)
+    assert only.title.startswith("Suppress")

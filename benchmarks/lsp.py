@@ -5,7 +5,7 @@
 
 The server is a process of its own, spoken to over standard input and output as an editor does. Its cache is warm. Cost
 is the CPU time, user and system, of that process from the moment before the change is sent to the moment when the
-diagnostics have come back; one more column says what the server does afterwards, before it rests.
+diagnostics have come back; one more column has all that the server does until it rests.
 """
 
 from __future__ import annotations
@@ -344,7 +344,7 @@ def own_edits(root: Path, rounds: int, chance: random.Random) -> list[tuple[str,
 
 
 def measure(root: Path, edits: list[tuple[str, Path, str]], cache: str) -> dict[str, list[tuple[float, float]]]:
-    """CPU milliseconds until the diagnostics, and after them, by the kind of edit."""
+    """CPU milliseconds until the diagnostics, and until the server rests, by the kind of edit."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from lsp_client import Client
 
@@ -367,7 +367,7 @@ def measure(root: Path, edits: list[tuple[str, Path, str]], cache: str) -> dict[
                 client.published(uri, version)
                 done = cpu_ms(pid)
                 if version == 3:
-                    figures.setdefault(name, []).append((done - start, rested(pid) - done))
+                    figures.setdefault(name, []).append((done - start, rested(pid) - start))
             client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
             opened.discard(path)
         client.goodbye()
@@ -402,7 +402,7 @@ def main() -> None:
         lines = sum(path.read_bytes().count(b"\n") for path in root.rglob("*.py"))
         figures = measure(root, edits, cache)
     print(f"{files:,} files, {lines:,} lines; CPU milliseconds of the server\n")
-    print("| edit | times | median | 90 % | worst | afterwards |\n|---|--:|--:|--:|--:|--:|")
+    print("| edit | times | median | 90 % | worst | until it rests |\n|---|--:|--:|--:|--:|--:|")
     everything = [pair for pairs in figures.values() for pair in pairs]
     for name, pairs in [*figures.items(), ("**all**", everything)]:
         until = sorted(first for first, _ in pairs)

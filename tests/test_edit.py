@@ -13,6 +13,7 @@ import pytest
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.source import cache as kept_answer
+from lossproof.source import memory as kept_in_memory
 from lossproof.source import session
 from lossproof.source.memory import Memory
 
@@ -279,6 +280,36 @@ def test_random_edits_of_buffers(tmp_path: Path, seed: int) -> None:
         one, other = recalled(memory), recalled(None)
         assert said(one) == said(other), (kind, path)
         assert [str(each) for each in one.unused] == [str(each) for each in other.unused]
+
+
+def test_cells_that_move_while_the_code_stays(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "setup.py").write_text("")
+    path = root / "train.ipynb"
+    head, tail = ALONE.split("\n\n\n")
+    memory = Memory()
+
+    def cells_of(*sources: str) -> list[int | None]:
+        cells = [{"cell_type": "code", "source": text} for text in sources]
+        overlay = {str(path): json.dumps({"cells": cells, "nbformat": 4, "metadata": {}}).encode()}
+        report = check_paths([str(root)], Options(memory=memory, overlay=overlay, cache=False, jobs=1))
+        return [finding.location.cell for finding in report.findings]
+
+    path.write_text("{}")
+    assert cells_of(head + "\n\n\n" + tail) == [1]
+    assert cells_of(head + "\n\n", tail) == [2]
+    assert cells_of(head + "\n\n\n" + tail) == [1]
+
+
+def test_too_many_names_begin_anew(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_in_memory, "MOST_BITS", 10)
+    memory = Memory()
+    options = Options(memory=memory, cache=False, jobs=1, show_unresolved=True)
+    for number in range(60):
+        (project / "alone.py").write_text(f"{ALONE}\n\ndef name_{number}(x):\n    return other_{number}(x)\n")
+        assert said(check_paths([str(project)], options)) == said(check(project, None))
+    assert len(memory.parsed.bits) < 3 * 60
 
 
 def edit(text: str, chance: random.Random) -> str:

@@ -72,7 +72,9 @@ class Documents(Workspace):
     def roots(self) -> list[str]:
         """The folders that are open."""
         uris = [folder.uri for folder in self.folders.values()] or ([self.root_uri] if self.root_uri else [])
-        return [os.path.normpath(path) for path in map(to_fs_path, uris) if path]
+        roots = [os.path.normpath(path) for path in map(to_fs_path, uris) if path]
+        # Whoever opens all that they have did not mean to have all of it read.
+        return [root for root in roots if root != os.path.expanduser("~") and os.path.dirname(root) != root]
 
     def document(self, uri: str) -> TextDocument | None:
         """A text that is open, be it a file or a cell."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Characters of source. A parsed and lowered file takes some fifty times as much memory.
 MOST_SOURCE = 3_000_000
+# What is remembered has a mask of so many bits, and each is a little slower than the last.
+MOST_BITS = 20_000
 _NOWHERE = -1
 
 
@@ -205,6 +207,15 @@ class Parsed:
         self.bits: dict[str, int] = {}
         self._kept: dict[str, ParsedModule] = {}
         self._size = 0
+        self._most_bits = 0
+
+    def begin(self) -> dict[str, int]:
+        """The bits for a run. Every name that somebody began to type has one; when they are too many, it begins anew."""
+        if self.bits and not self._most_bits:
+            self._most_bits = max(MOST_BITS, 3 * len(self.bits))
+        if self._most_bits and len(self.bits) > self._most_bits:
+            self.bits, self._kept, self._size, self._most_bits = {}, {}, 0, 0
+        return self.bits
 
     def module(self, path: str, source: str) -> ParsedModule | None:
         """The file, if it was parsed with exactly this text."""

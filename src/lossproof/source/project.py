@@ -35,7 +35,7 @@ class Project:
     ) -> None:
         self.root = root
         self._parsed = parsed
-        self.ledger = Ledger(parsed.bits if parsed is not None else None)
+        self.ledger = Ledger(parsed.begin() if parsed is not None else None)
         self.display = dict(paths)
         self._order = {path: place for place, path in enumerate(self.display)}
         self._read = read

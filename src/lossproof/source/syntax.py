@@ -254,6 +254,7 @@ class ParsedModule:
         """Let go of what was computed in a run: other files may have changed since."""
         self.globals_cache.clear()
         self.globals_rests.clear()
+        self.line_map = None  # the same lines may be in other cells
 
     def line_text(self, line: int) -> str:
         if self.lines is None:

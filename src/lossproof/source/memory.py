@@ -210,7 +210,7 @@ class Parsed:
         self._most_bits = 0
 
     def begin(self) -> dict[str, int]:
-        """The bits for a run. Every name that somebody began to type has one; when they are too many, it begins anew."""
+        """The bits for a run. Every name that somebody began to type has one; too many, and it begins anew."""
         if self.bits and not self._most_bits:
             self._most_bits = max(MOST_BITS, 3 * len(self.bits))
         if self._most_bits and len(self.bits) > self._most_bits:

@@ -33,6 +33,7 @@ def train_{0}(loader, optimizer):
     model = Net{0}()
     for x, y in loader:
         loss = F.binary_cross_entropy(model(x), y)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 """

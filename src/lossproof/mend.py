@@ -13,10 +13,13 @@ import json
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
+from lossproof.problem import CannotRun
+from lossproof.report.place import place
 from lossproof.source.discover import SourceFile
 from lossproof.source.texts import decode, encoding
 
@@ -54,9 +57,17 @@ class Mended:
         """Why a fix that was offered was not made."""
 
     def write(self) -> None:
-        """Put the changed files in place. A file that changed meanwhile is left alone, with a remark."""
+        """Put the changed files in place. A file that changed meanwhile is left alone, with a remark.
+
+        Nothing is written where one of them may not be: ``CannotRun`` says which.
+        """
         from lossproof.atomic import write_bytes_atomically
 
+        for change in self.changes:
+            target = os.path.realpath(change.path)
+            read_only = os.path.exists(target) and not (os.access(target, os.W_OK) and os.stat(target).st_mode & 0o222)
+            if read_only or not os.access(os.path.dirname(target), os.W_OK):
+                raise CannotRun(f"{change.display}: cannot write: it is read-only (nothing was changed)")
         for change in self.changes:
             try:
                 now = SourceFile(change.path, change.display).read()
@@ -94,8 +105,27 @@ def mend(
         chosen = _chosen(report.findings if only is None else filter(only, report.findings), unsafe, barred)
         if not chosen:
             break
-        fixed += _pass(report, chosen, overlay, before, barred, failed)
-        report = look(options)
+        trials = [chosen]
+        while trials:
+            trial = trials.pop()
+            kept = dict(overlay)
+            made = _pass(report, trial, overlay, before, barred, failed)
+            after = look(options)
+            wrong = _unmended(report.findings, after.findings, made)
+            if not wrong:
+                fixed += made
+                report = after
+                if len(chosen) > len(trial):
+                    break  # the places of the others have moved: look again
+                continue
+            # One of them did not do what it promised: none of this trial stays, and each is tried alone.
+            overlay.clear()
+            overlay.update(kept)
+            if len(made) > 1:
+                barred.difference_update(finding.remedy.edits for finding in made)
+                trials.extend([finding] for finding in reversed(made))
+            else:
+                failed += [f"{place(f.location)}: {f.rule} not mended: {wrong}" for f in made]
     options.one_shot, options.overlay = one_shot, given
     changes = [
         Change(path, file.display, data, overlay[path])
@@ -103,6 +133,21 @@ def mend(
         if overlay[path] != data
     ]
     return Mended(report, fixed, changes, failed)
+
+
+def _unmended(before: list[Finding], after: list[Finding], made: list[Finding]) -> str:
+    """What is still, or newly, wrong after some fixes; empty if each has done what it promised."""
+    left = Counter((f.rule, f.path) for f in after)
+    known = Counter((f.rule, f.path) for f in before)
+    promised = Counter((f.rule, f.path) for f in made)
+    for key, count in promised.items():
+        if left[key] > known[key] - count:
+            return "the finding would still be there"
+    grave = {(f.rule, f.path) for f in after if f.severity.value != "info"}
+    for rule, path in sorted(grave):
+        if left[rule, path] > known[rule, path]:
+            return f"{rule} would come up in {path} instead"
+    return ""
 
 
 def _chosen(findings: Iterable[Finding], unsafe: bool, barred: set[tuple[Edit, ...]]) -> list[Finding]:

@@ -48,7 +48,7 @@ def show(
     _list(mended.fixed, args)
     if not args.quiet:
         output.say(f"Mended {plural(len(mended.fixed), 'finding')} in {files}." if mended.fixed else "Nothing mended.")
-    return bool(mended.report.findings)
+    return bool(mended.report.findings or mended.failed)
 
 
 def _standard_bytes(data: bytes) -> None:

@@ -179,7 +179,7 @@ class Contexts:
             return self.ev.open_instance(found.info) if isinstance(found, Cls) else None
 
     def _only_network(self, module: ParsedModule) -> Value | None:
-        own = [Cls(info) for info in module.classes if info.owner is None and self._is_network(Cls(info))]
+        own = [Cls(info) for info in module.classes if info.owner is None and self.is_network(info)]
         parts: set[ClassInfo] = set()
         for cls in own:
             for other in own:
@@ -188,7 +188,9 @@ class Contexts:
         whole = [cls for cls in own if cls.info not in parts]
         return whole[0] if len(whole) == 1 else None
 
-    def _is_network(self, cls: Cls) -> bool:
+    def is_network(self, info: ClassInfo) -> bool:
+        """Whether a class is a network, not a criterion."""
+        cls = Cls(info)
         forward = self.ev.class_member(cls, "forward")
         base = self.ev.library_base(cls)
         if not base.startswith(("torch.nn.", "pytorch_lightning.", "lightning.")):
@@ -212,6 +214,19 @@ class Contexts:
                     found.add(default.value if isinstance(default, ast.Constant) else None)
         only = found.pop() if len(found) == 1 else None
         return only if isinstance(only, str) else None
+
+    def number_of(self, module: ParsedModule, option: str) -> tuple[Function, ast.Constant] | None:
+        """The number that a command line option is by default, and the function that says so."""
+        found: list[tuple[Function, ast.Constant]] = []
+        with self._aside():
+            for _, call, holder in self.sites("add_argument", module):
+                self.ev.ledger.mask |= holder.rests
+                if isinstance(call, ast.Call) and _option(call) == option:
+                    default = next((k.value for k in call.keywords if k.arg == "default"), None)
+                    if not isinstance(default, ast.Constant) or not isinstance(default.value, (int, float)):
+                        return None
+                    found.append((holder, default))
+        return found[0] if len(found) == 1 else None
 
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         with self._aside():

@@ -62,7 +62,7 @@ def is_tensor_param(function: Function, name: str) -> bool:
         return False  # what an object is built with are settings
     if _SETTING.match(name):
         # One letter says little: ``t`` is a temperature here and the target there.
-        return len(name) == 1 and _used_as_tensor(function, name)
+        return len(name) == 1 and used_as_tensor(function, name)
     positional = arguments.posonlyargs + arguments.args
     names = [a.arg for a in positional]
     last = _annotation(arguments, name)
@@ -80,7 +80,7 @@ def is_tensor_param(function: Function, name: str) -> bool:
         offset = 1 if function.cls is not None and not function.is_static else 0
         if 0 <= position - offset < 2 and position < first_default:
             return True
-    return _used_as_tensor(function, name)
+    return used_as_tensor(function, name)
 
 
 def _annotation(arguments: ast.arguments, name: str) -> str:
@@ -97,7 +97,7 @@ def _annotated_number(function: Function, name: str) -> bool:
     return isinstance(arguments, ast.arguments) and _annotation(arguments, name) in _NOT_A_TENSOR
 
 
-def _used_as_tensor(function: Function, name: str) -> bool:
+def used_as_tensor(function: Function, name: str) -> bool:
     body = function.node.body if isinstance(function.node.body, list) else [function.node.body]
     for statement in body:
         for node in ast.walk(statement):

@@ -165,7 +165,7 @@ class Patch:
         self.put(module, end, end, "".join(f"\n{indent}{part}" for part in text.split("\n")))
 
     def delete(self, module: ParsedModule, statement: Any) -> None:
-        """A statement with its line, or ``pass`` where it is all that its block has."""
+        """A statement with its line (its comments stay), or ``pass`` where it is all that its block has."""
         tree = self.tree(module)
         tree.indent(statement)
         parent = tree.parent(statement)
@@ -174,7 +174,9 @@ class Patch:
                 self.replace(module, statement, "pass")
                 return
         end = tree.end_of_line(statement)
-        self.put(module, (statement.lineno, 0), (end[0] + 1, 0), "")
+        kept = [part.strip() for part in _comments("\n" + tree.between((statement.lineno, 0), end)).split("\n")]
+        blank = tree.indent(statement)
+        self.put(module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c))
 
     # ---- names
 
@@ -238,7 +240,8 @@ class Patch:
             self.put(module, end, end, f"\n\n{line}" if body else f"{line}\n")
         else:
             at = _first(body[0]).lineno
-            self.put(module, (at, 0), (at, 0), f"{line}\n")
+            apart = isinstance(body[0], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            self.put(module, (at, 0), (at, 0), f"{line}\n\n\n" if apart else f"{line}\n")
 
     # ---- the result
 

@@ -38,7 +38,18 @@ _OTHER_FRAMEWORK = (
     rb"(?:import|from)[ \t]+(?:tensorflow|keras|jax|flax|mxnet|paddle|numpy|cupy|sklearn|mindspore|theano|chainer"
     rb"|oneflow)"
 )
+_FOCAL = rb"(?:kornia|monai|smp|segmentation_models_pytorch|fvcore|mmdet)[\s\S]*?[fF]ocal\w*\("
+# What a feature network may be built by, for a loss in another file.
+NETWORK = (
+    rb"torchvision\.models(?:[ \t]+(?:as|import)\b|\.(?!detection|segmentation|_)\w)"
+    rb"|from[ \t]+torchvision[ \t]+import[^\n]*\bmodels"
+    rb"|(?:from[ \t]+timm[ \t]+import|timm\.)[ \t]*create_model|hub\.load\("
+)
+_NETWORK_WORDS = (b"torchvision", b"create_model", b"hub.load(")
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
+_ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
+_SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
+_ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
 HANDFUL = 8
@@ -64,14 +75,37 @@ def matters(data: bytes) -> bool:
         if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
             # A trainer need not import torch to run a loss that somebody hands it.
             return True
+        if b"ocal" in data and re.search(_FOCAL, data) is not None:
+            return True  # a library's focal loss, built where nothing else of PyTorch is seen
         if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
             return True  # a snippet without its imports
         return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True
+    if b"WeightedRandomSampler(" in data:
+        return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
         return True
-    return b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None
+    if any(word in data for word in _NETWORK_WORDS) and re.search(NETWORK, data) is not None:
+        return True
+    if b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None:
+        return True
+    return _only_infers(data)
+
+
+def _only_infers(data: bytes) -> bool:
+    """A script that loads weights, or asks a network without gradients, and switches no mode."""
+    if b".eval()" in data or b".train(False)" in data:
+        return False
+    if b"torch.load(" in data and b".load_state_dict(" in data and b"optim" not in data:
+        return b"def forward(" not in data or re.search(_SCRIPT, data) is not None
+    if (b"no_grad" not in data and b"inference_mode" not in data) or b"def forward(" in data:
+        return False
+    if b"pretrained=True" in data or re.search(rb"\bweights=[\"'\w]", data) is not None:
+        return True
+    return re.search(_ASKED, data) is not None and (
+        re.search(_ASKING, data) is not None or re.search(_SCRIPT, data) is not None
+    )
 
 
 def analyse(

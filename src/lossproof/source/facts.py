@@ -15,10 +15,13 @@ from lossproof.source.values import Atoms, Hop, T, Thunk, Union, Value, alternat
 
 if TYPE_CHECKING:
     from lossproof.rules.registry import Rule
+    from lossproof.source.counts import Share
     from lossproof.source.evaluate import Evaluator
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
+    from lossproof.source.origins import Place
     from lossproof.source.syntax import ParsedModule
+    from lossproof.source.training import Event
 
 
 Fix = Callable[[Patch], tuple[str, str]]
@@ -110,7 +113,7 @@ class Fact:
         if fix is None:
             return Remedy(hint)
         patch = Patch(self.ev.ledger)
-        steps, nesting = self.ev.steps, self.ev.nesting
+        steps, nesting, spent = self.ev.steps, self.ev.nesting, self.ev.spent
         try:
             kind, note = fix(patch)
             edits = patch.edits()
@@ -119,7 +122,8 @@ class Fact:
         except Exception:  # a fault of ours in a fix must not cost the finding
             return Remedy(hint)
         finally:
-            self.ev.steps, self.ev.nesting = steps, nesting
+            # What a fix looks up must not cost the search for faults.
+            self.ev.steps, self.ev.nesting, self.ev.spent = steps, nesting, spent
         return Remedy(hint, kind, edits, note) if edits else Remedy(hint)
 
     def _callers(self) -> tuple[Location, ...]:
@@ -150,7 +154,7 @@ def _distinct(places: list[Location], last: Location) -> list[Location]:
 class LossCall(Fact):
     """A call of a loss. ``kind`` is ``bce``, ``bce_logits``, ``ce``, ``nll``, ``kl``, ``mse`` …"""
 
-    __slots__ = ("_target", "input", "kind", "settings", "word")
+    __slots__ = ("_target", "callee", "input", "kind", "peers", "settings", "word")
     sort = "loss"
 
     def __init__(
@@ -164,9 +168,15 @@ class LossCall(Fact):
         input: Value,
         target: Value | Thunk,
         settings: dict[str, Value],
+        peers: Callable[[Frame, Node, Atoms], list[LossCall]],
+        callee: Value | None = None,
     ) -> None:
         super().__init__(ev, frame, node, atoms)
         self.kind = kind
+        # Finds the losses that another call may be.
+        self.peers = peers
+        # The function or the criterion object, where it was called as such.
+        self.callee = callee
         self.word = word
         self.input = input
         self._target = target
@@ -262,6 +272,240 @@ def _has_graph(option: tuple[Atoms, Value]) -> bool:
     return isinstance(value, T) and "loss" in value.tags and not value.tags & {"detached", "num"}
 
 
+class FocalLoss(Fact):
+    """A focal term, ``(1 - p) ** gamma * log(p)``, in one context; ``node`` is the power.
+
+    ``settings`` are what ``gamma`` is, with where that was written; ``alone``: no other exponent stands in the loss.
+    ``guarded``: ``1 - p`` cannot become zero, or no gradient comes through it. ``scales`` multiply every term alike.
+    ``spoiled`` says why ``p`` is not the probability of the class (``reduced``, ``weighted``, ``smoothed``), where, and
+    whether only if somebody asks for it.
+    """
+
+    __slots__ = ("alone", "guarded", "scales", "settings", "spoiled")
+    sort = "focal"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.settings: list[Setting] = []
+        self.alone = True
+        self.guarded = False
+        self.scales: list[Setting] = []
+        self.spoiled: list[tuple[str, Place, bool]] = []
+
+
+class FocalCall(Fact):
+    """A library's focal loss and what it is given. ``guards``: saturated probabilities keep a finite gradient."""
+
+    __slots__ = ("guards", "settings", "two_sided", "word")
+    sort = "focal_call"
+
+    def __init__(
+        self, ev: Evaluator, frame: Frame, node: Node, word: str, guards: bool, two_sided: bool, settings: list[Setting]
+    ) -> None:
+        super().__init__(ev, frame, node, ())
+        self.word = word
+        self.guards = guards
+        self.two_sided = two_sided
+        self.settings = settings
+
+
+class Setting:
+    """A number that somebody chose: its value where it is known, and where it was written."""
+
+    __slots__ = ("name", "place", "value")
+
+    def __init__(self, name: str, value: float | None, place: Place) -> None:
+        self.name = name
+        self.value = value
+        self.place = place
+
+
+class BalancedTwice(Fact):
+    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out."""
+
+    __slots__ = ("built", "sampler", "setting", "sure")
+    sort = "balanced_twice"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        # Where the criterion was built, if it is an object.
+        self.built: Hop | None = None
+        self.sampler: Hop | None = None
+        self.setting = ""
+        self.sure = True
+
+
+class ClassWeight(Fact):
+    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts."""
+
+    __slots__ = ("kind", "share")
+    sort = "class_weight"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share) -> None:
+        super().__init__(ev, frame, node, ())
+        self.kind = kind
+        self.share = share
+
+
+class UnheldWeights(Fact):
+    """Learnable weights of losses (``name``, made at ``made``) that the optimizer built at ``node`` does not hold.
+
+    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built.
+    """
+
+    __slots__ = ("built", "made", "name", "trainer")
+    sort = "unheld"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, name: str, made: Hop) -> None:
+        super().__init__(ev, frame, node, ())
+        self.name = name
+        self.made = made
+        self.built: Hop | None = None
+        self.trainer = ""
+
+
+class FeatureNetwork(Fact):
+    """A pretrained network whose features of two images a loss compares.
+
+    ``made``: the call that builds it, in ``maker``. ``applied`` are the calls of it, ``compared`` the comparison (its
+    place may be unknown). ``frozen``: it is, or may be; ``useless_freeze`` is where somebody tried. ``optimized`` is
+    an optimizer that holds it. ``whole``: the classifier's output is compared. ``mode`` is ``train …`` or ``undone …``
+    with what depends on it.
+    """
+
+    __slots__ = (
+        "applied",
+        "arch",
+        "compared",
+        "frozen",
+        "made",
+        "maker",
+        "mode",
+        "mode_hop",
+        "normalized",
+        "optimized",
+        "pretrained",
+        "useless_freeze",
+        "whole",
+    )
+    sort = "network"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms, maker: ParsedModule, made: Any) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.maker = maker
+        self.made = made
+        self.arch = ""
+        self.pretrained = True
+        self.applied: list[tuple[ParsedModule, Any]] = []
+        self.compared: tuple[ParsedModule, Any] | None = None
+        self.frozen = False
+        self.useless_freeze: Hop | None = None
+        self.optimized: Hop | None = None
+        self.whole = False
+        self.normalized = True
+        self.mode = ""
+        self.mode_hop: Hop | None = None
+
+    @property
+    def called(self) -> str:
+        """The network as a reader knows it."""
+        return {"vgg": "VGG", "resnet": "ResNet"}.get(self.arch, self.arch) or "the network"
+
+    def built(self) -> Location:
+        return location(self.maker, self.made)
+
+    def hops(self, *more: Hop | None, made: bool = True) -> tuple[Hop, ...]:
+        """The places that show the fault: where it is built, what is done to it, where its features are compared."""
+        found = [Hop(self.maker, self.made, f"{self.called} is built here")] if made else []
+        found += [hop for hop in more if hop is not None]
+        if self.compared is not None and self.compared[1] is not None:
+            found.append(Hop(*self.compared, "its features of two images are compared here"))
+        elif self.applied:
+            found.append(Hop(*self.applied[0], "it is applied here"))
+        return tuple(found)
+
+
+class FeatureLayer(Fact):
+    """A layer of a VGG network that is called ``layer``, but is ``actual``; ``right`` would be the number to pick.
+
+    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it.
+    """
+
+    __slots__ = ("actual", "arch", "end", "layer", "number", "right")
+    sort = "layer"
+
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
+        super().__init__(ev, frame, node, atoms)
+        self.arch = ""
+        self.layer = ""
+        self.number = 0
+        self.actual = ""
+        self.right = 0
+        self.end = False
+
+
+class Uncleared(Fact):
+    """A backward pass whose gradients are not cleared as they should be. ``why``: ``never``; ``outside`` the loop; of
+    ``other`` parameters only; ``erased`` before the step. ``clear`` is the clearing that there is, ``step`` the step.
+    """
+
+    __slots__ = ("backward", "clear", "step", "why")
+    sort = "uncleared"
+
+    def __init__(self, ev: Evaluator, backward: Event, step: Event, clear: Event | None, why: str) -> None:
+        assert backward.node is not None
+        super().__init__(ev, backward.frame, backward.node, ())
+        self.backward = backward
+        self.step = step
+        self.clear = clear
+        self.why = why
+
+
+class Accumulated(Fact):
+    """A backward pass whose gradients are summed over ``count`` passes, of a loss that is not divided by it."""
+
+    __slots__ = ("backward", "count", "count_at", "count_module", "known", "step")
+    sort = "accumulated"
+
+    def __init__(
+        self,
+        ev: Evaluator,
+        backward: Event,
+        step: Event,
+        count: str,
+        known: float | None,
+        count_module: ParsedModule,
+        count_at: Any,
+    ) -> None:
+        assert backward.node is not None
+        super().__init__(ev, backward.frame, backward.node, ())
+        self.backward = backward
+        self.step = step
+        self.count = count
+        self.known = known
+        self.count_module = count_module
+        self.count_at = count_at
+
+
+class WrongMode(Fact):
+    """A network that runs in the other mode than what is done with it needs.
+
+    ``why``: ``never`` switched; ``train`` mode was switched on; ``loaded`` and never switched; ``resumed`` training in
+    eval mode. ``cause`` is the event that left it so, ``sure`` whether it is known to hold layers that depend on it.
+    """
+
+    __slots__ = ("cause", "forward", "sure", "why")
+    sort = "mode"
+
+    def __init__(self, ev: Evaluator, forward: Event, why: str, cause: Event | None, sure: bool) -> None:
+        assert forward.node is not None
+        super().__init__(ev, forward.frame, forward.node, ())
+        self.forward = forward
+        self.why = why
+        self.cause = cause
+        self.sure = sure
+
+
 class SoftmaxCall(Fact):
     """A softmax whose axis nobody named; ``name`` is its canonical name."""
 
@@ -344,4 +588,25 @@ class Operation(Fact):
         return self.ev.value(self.frame, self.node)
 
 
-__all__ = ["Fact", "GradientCut", "KeptLoss", "LossCall", "Operation", "SoftmaxCall", "combine", "location", "possible"]
+__all__ = [
+    "Accumulated",
+    "BalancedTwice",
+    "ClassWeight",
+    "Fact",
+    "FeatureLayer",
+    "FeatureNetwork",
+    "FocalCall",
+    "FocalLoss",
+    "GradientCut",
+    "KeptLoss",
+    "LossCall",
+    "Operation",
+    "Setting",
+    "SoftmaxCall",
+    "Uncleared",
+    "UnheldWeights",
+    "WrongMode",
+    "combine",
+    "location",
+    "possible",
+]

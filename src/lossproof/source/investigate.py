@@ -261,7 +261,7 @@ class Investigation:
         kind, word, settings = losses[0]
         x = self.ev.call(models[0], [T(tags=frozenset({"data"}))], {}, frame, node)
         target = T(tags=frozenset({"data"}))
-        return [LossCall(self.ev, frame, node, atoms, kind, word, x, target, settings)]
+        return [LossCall(self.ev, frame, node, atoms, kind, word, x, target, settings, self.loss_calls)]
 
     def loss_calls(self, frame: Frame, node: Node, atoms: Atoms) -> list[LossCall]:
         """The losses that a call may be, with their arguments."""
@@ -310,7 +310,8 @@ class Investigation:
             known = {k: self.ev.glance(v) for k, v in kwargs.items() if k not in ("input", "target")}
             if isinstance(x, Seq):
                 x = UNKNOWN
-            found.append(LossCall(self.ev, frame, node, combine(atoms, inner), kind, word, x, y, known))
+            context = combine(atoms, inner)
+            found.append(LossCall(self.ev, frame, node, context, kind, word, x, y, known, self.loss_calls, callee))
         return found
 
 

@@ -190,6 +190,8 @@ def call(
         return builtin(ev, "dict", args, kwargs, frame, node)
     if name in ("collections.namedtuple", "typing.NamedTuple") and len(args) >= 2:
         return Lib("namedtuple", tuple(args), kwargs, None, None)
+    if name.endswith("OmegaConf.create") and args and isinstance(args[0], Map):
+        return args[0]
     if last in NAMESPACES:
         inner_map = args[0] if args and isinstance(args[0], Map) else Map({})
         return Map({**inner_map.items, **kwargs}, inner_map.rest)
@@ -314,7 +316,7 @@ def call_object(
     """A library object, called: a layer, a loss module, a model from a model zoo."""
     kind = loss_kind(obj.name)
     if kind is not None:
-        return loss_result(kind, args, kwargs, frame, node, obj.kwargs)
+        return loss_result(kind, args, kwargs, frame, node, _criterion_settings(kind, obj))
     word = layer(obj.name)
     hop = _hop(frame, node)
     if word is not None:
@@ -395,6 +397,18 @@ def call_layer(
     return result
 
 
+_WEIGHTED_FIRST = ("ce", "nll", "bce", "bce_logits")
+
+
+def _criterion_settings(kind: str, obj: Lib) -> dict[str, Value]:
+    """What a criterion was built with, and what was set on it afterwards."""
+    settings = {k: v for k, v in obj.kwargs.items() if not k.startswith(".")}
+    if obj.args and kind in _WEIGHTED_FIRST:
+        settings.setdefault("weight", obj.args[0])
+    settings.update({k[1:]: v for k, v in obj.kwargs.items() if k.startswith(".")})
+    return settings
+
+
 def loss_result(
     kind: str,
     args: list[Value],
@@ -409,7 +423,10 @@ def loss_result(
         reduction = "none"
     x = args[0] if args else kwargs.get("input", UNKNOWN)
     nonnegative = kind not in ("kl", "poisson", "gaussian", "nll")
-    weight = kwargs.get("weight", settings.get("weight"))
+    given = {**settings, **{k: v for k, v in kwargs.items() if k not in ("input", "target")}}
+    if len(args) > 2 and kind in _WEIGHTED_FIRST:
+        given.setdefault("weight", args[2])
+    weight = given.get("weight")
     smoothing = kwargs.get("label_smoothing", settings.get("label_smoothing"))
     info = {
         "loss": kind,
@@ -417,6 +434,7 @@ def loss_result(
         "via": ("loss", tensor_ops.as_tensor(x)),
         "weight": weight,
         "label_smoothing": smoothing,
+        "given": given,
         "ignores": "ignore_index" in kwargs or "ignore_index" in settings,
     }
     tags = frozenset({"loss"}) | tensor_ops.inherit(tensor_ops.as_tensor(x))

@@ -263,36 +263,7 @@ class Operations:
             yield Operation(self.ev, frame, node, atoms, "other", name, value, operand, tuple(rest))
 
     def torch_call(self, frame: Frame, node: Node) -> tuple[str | None, Node | None, list[Node]]:
-        """The operation of a call, its first operand and the rest, function or method alike."""
-        func, args, keywords = node.args
-        if func.op == "attr":
-            obj = self.ev.value(frame, func.args[0])
-            name = SAME_OPERATION.get(func.args[1], func.args[1])
-            kinds = [v for _, v in alternatives(obj)]
-            if all(isinstance(v, (Ref, Mod)) for v in kinds):
-                callee = self.ev.value(frame, func)
-                if isinstance(callee, Ref):
-                    op = operation(callee.name)
-                    first = args[0] if args else next((v for k, v in keywords if k in ("input", "condition")), None)
-                    return op, first, list(args[1:]) + [v for k, v in keywords if k in ("other", "exponent", "value")]
-                return None, None, []
-            if any(isinstance(v, (T, Const)) for v in kinds) and not any(
-                isinstance(v, (Inst, Lib, Seq, Map)) for v in kinds
-            ):
-                rest = list(args) + [v for k, v in keywords if k in ("other", "exponent", "value")]
-                if name == "where" and rest:
-                    return name, rest[0], [func.args[0], *rest[1:]]
-                return name, func.args[0], rest
-            return None, None, []
-        callee = self.ev.value(frame, func)
-        if isinstance(callee, Ref):
-            op = operation(callee.name)
-            if callee.name == "builtins.pow":
-                op = "pow"
-            if op is not None:
-                first = args[0] if args else next((v for k, v in keywords if k == "input"), None)
-                return op, first, list(args[1:])
-        return None, None, []
+        return torch_call(self.ev, frame, node)
 
     def _behind(self, step: Step) -> list[Operation]:
         """Steps whose result a guard behind them replaces: one fault, said once, at the guard."""
@@ -444,6 +415,39 @@ class Operations:
             possible, atoms = self.ev.reachable(frame, node.guard)
             if possible:
                 yield Operation(self.ev, frame, node, atoms, "sum_of_losses", "+", UNKNOWN, None, tuple(terms))
+
+
+def torch_call(ev: Evaluator, frame: Frame, node: Node) -> tuple[str | None, Node | None, list[Node]]:
+    """The operation of a call, its first operand and the rest, function or method alike."""
+    func, args, keywords = node.args
+    if func.op == "attr":
+        obj = ev.value(frame, func.args[0])
+        name = SAME_OPERATION.get(func.args[1], func.args[1])
+        kinds = [v for _, v in alternatives(obj)]
+        if all(isinstance(v, (Ref, Mod)) for v in kinds):
+            callee = ev.value(frame, func)
+            if isinstance(callee, Ref):
+                op = operation(callee.name)
+                first = args[0] if args else next((v for k, v in keywords if k in ("input", "condition")), None)
+                return op, first, list(args[1:]) + [v for k, v in keywords if k in ("other", "exponent", "value")]
+            return None, None, []
+        if any(isinstance(v, (T, Const)) for v in kinds) and not any(
+            isinstance(v, (Inst, Lib, Seq, Map)) for v in kinds
+        ):
+            rest = list(args) + [v for k, v in keywords if k in ("other", "exponent", "value")]
+            if name == "where" and rest:
+                return name, rest[0], [func.args[0], *rest[1:]]
+            return name, func.args[0], rest
+        return None, None, []
+    callee = ev.value(frame, func)
+    if isinstance(callee, Ref):
+        op = operation(callee.name)
+        if callee.name == "builtins.pow":
+            op = "pow"
+        if op is not None:
+            first = args[0] if args else next((v for k, v in keywords if k == "input"), None)
+            return op, first, list(args[1:])
+    return None, None, []
 
 
 def stems_from(t: T, tested: T, depth: int = 6) -> bool:

@@ -15,21 +15,32 @@ from typing import TYPE_CHECKING
 
 from lossproof.finding import Finding, Location
 from lossproof.source import ledger, outline
+from lossproof.source.class_weights import ClassWeights
 from lossproof.source.contexts import Contexts
 from lossproof.source.discover import SourceFile
 from lossproof.source.engine import Analysis, matters
 from lossproof.source.evaluate import Evaluator
-from lossproof.source.facts import Fact, location
+from lossproof.source.facts import Fact, LossCall, location
+from lossproof.source.feature_layers import NAMED, FeatureLayers
+from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
+from lossproof.source.loops import TrainingLoops
+from lossproof.source.modes import Modes
+from lossproof.source.networks import may_build
 from lossproof.source.notebook import LineMap, to_python
 from lossproof.source.operations import Operations
+from lossproof.source.origins import Origins
 from lossproof.source.outline import Outline
+from lossproof.source.perceptual import FeatureLosses
 from lossproof.source.project import Project
+from lossproof.source.resampling import Resampling
 from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.texts import decode
+from lossproof.source.training import Trainings
+from lossproof.source.unheld import Unheld
 from lossproof.source.units import Earlier, Record, Unit
 
 # Steps whose operand a caller may have made safe.
@@ -121,12 +132,24 @@ class Session:
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self._named: dict[tuple[str, str], Collection[str] | None] = {}
-        self.investigation = Investigation(self.ev, self.contexts, self.emit)
+        self.investigation = Investigation(self.ev, self.contexts, self.loss_call)
         self.operations = Operations(self.ev, self.contexts)
         self.gradients = Gradients(self.ev, self.contexts, self.investigation, self.operations.slices)
         self.kept = KeptLosses(
             self.ev, self.contexts, self.investigation, self.operations.slices, self.gradients, self.trainers
         )
+        self.origins = Origins(self.ev, self.contexts)
+        self.focals = Focals(self.ev, self.contexts, self.origins, self.operations.slices)
+        self.class_weights = ClassWeights(self.ev, self.origins)
+        self.resampling = Resampling(self.ev, self.contexts, self.origins)
+        self.unheld = Unheld(self.ev, self.contexts, self.origins, self.operations.slices)
+        # Those of the last three that the file at hand concerns.
+        self._weighing: list[Focals | ClassWeights | Unheld] = []
+        self.perceptual = FeatureLosses(self.ev, self.contexts, self.investigation, self.operations.slices)
+        self.layers = FeatureLayers(self.ev, self.perceptual.networks)
+        trainings = Trainings(self.ev, self.contexts)
+        self.loops = TrainingLoops(trainings)
+        self.modes = Modes(trainings)
         self._unit = Unit()
 
     def _end(self) -> None:
@@ -412,8 +435,16 @@ class Session:
 
     def _module(self, module: ParsedModule) -> None:
         steps = [self.arithmetic, self.bookkeeping]
+        self._weighing = [g for g in (self.focals, self.class_weights, self.unheld) if g.concern(module.source)]
+        if self._weighing:
+            steps.append(self.weighing)
+        steps = [self.arithmetic, self.bookkeeping, self.training]
         if "oft" in module.source:
             steps.append(self.softmaxes)
+        if may_build(module.source):
+            steps.append(self.feature_networks)
+            if "vgg" in module.source.lower() and NAMED.search(module.source):
+                steps.append(self.feature_layers)
         for function in module.functions:
             self.attempt(self.investigation.function, function)
         for function in module.functions:
@@ -449,8 +480,31 @@ class Session:
         for fact in (*self.kept.facts(function), *self.gradients.facts(function)):
             self.emit(fact)
 
+    def weighing(self, function: Function) -> None:
+        for gatherer in self._weighing:
+            for fact in gatherer.facts(function):
+                self.emit(fact)
+
+    def training(self, function: Function) -> None:
+        for fact in (*self.loops.facts(function), *self.modes.facts(function)):
+            self.emit(fact)
+
     def softmaxes(self, function: Function) -> None:
         for fact in softmax_calls(self.ev, function):
+            self.emit(fact)
+
+    def loss_call(self, fact: Fact) -> None:
+        self.emit(fact)
+        if isinstance(fact, LossCall):
+            for more in self.resampling.facts(fact):
+                self.emit(more)
+
+    def feature_networks(self, function: Function) -> None:
+        for fact in self.perceptual.facts(function):
+            self.emit(fact)
+
+    def feature_layers(self, function: Function) -> None:
+        for fact in self.layers.facts(function):
             self.emit(fact)
 
     def emit(self, fact: Fact) -> None:

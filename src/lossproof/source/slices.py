@@ -20,7 +20,7 @@ from lossproof.source.layers import builds_layers, holds_loss
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, dotted
 from lossproof.source.torch_names import LOSS_FUNCTION, LOSS_LAYER
-from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, alternatives
+from lossproof.source.values import Func, Inst, Lib, Map, Meth, Mod, Partial, Ref, Seq, T, Value, alternatives
 
 LOSS_FUNCTION_NAME = re.compile(
     r"loss|criterion|objective|nll|elbo(?!w)|kld|(^|_)kl(_|$|div)|diverg|(?<!in)dice|tversky|focal(?!_?len)|cross_?entropy|bce"
@@ -321,7 +321,7 @@ class Slices:
             if any(isinstance(v, (T, Seq, Map)) for _, v in alternatives(obj)):
                 return into, [func.args[0], *arguments]
             if any(isinstance(v, (Ref, Mod)) for _, v in alternatives(obj)):
-                return into, arguments
+                return into, [] if self._draws(ev.value(frame, func)) else arguments
             if any(isinstance(v, (Inst, Lib)) for _, v in alternatives(obj)):
                 return into, arguments
             return into, [func.args[0], *arguments]
@@ -332,8 +332,13 @@ class Slices:
         if any(isinstance(v, Lib) and not v.name.startswith("torch.nn.") for _, v in alternatives(callee)):
             return into, []
         if any(isinstance(v, (Meth, Ref, Lib, Func, Partial)) for _, v in alternatives(callee)):
-            return into, arguments
+            return into, [] if self._draws(callee) else arguments
         return into, []
+
+    @staticmethod
+    def _draws(callee: Value) -> bool:
+        """A data loader or a sampler: how batches are drawn is not part of the loss."""
+        return any(isinstance(v, Ref) and v.name.startswith("torch.utils.data.") for _, v in alternatives(callee))
 
     def has_layers(self, me: Inst) -> bool:
         """Whether an object holds what learns. Without it, a module is arithmetic, whatever its class is called."""

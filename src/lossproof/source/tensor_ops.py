@@ -759,9 +759,8 @@ _PAIRED = {"max", "min", "median", "mode", "kthvalue"}
 def clamp(t: T, low: Value | None, high: Value | None) -> T:
     lo, hi = t.lo, t.hi
     lo_open, hi_open = t.lo_open, t.hi_open
-    low_number, high_number = number(low), number(high)
-    low_number = low_number if low_number is None else rounded(low_number, t.tags)
-    high_number = high_number if high_number is None else rounded(high_number, t.tags)
+    written = number(low), number(high)
+    low_number, high_number = (n if n is None else rounded(n, t.tags) for n in written)
     guarded = False
     if low is not None and not (isinstance(low, Const) and low.v is None):
         if low_number is None:
@@ -780,6 +779,8 @@ def clamp(t: T, low: Value | None, high: Value | None) -> T:
     tags = t.tags | {"clamped"} | ({"guarded"} if guarded else NOTHING)
     info = dict(t.info) if t.info else {}
     info["via"] = ("clamp", t, low_number, high_number)
+    if written != (low_number, high_number):
+        info["vanished"] = True
     return T(t.act, lo, hi, lo_open, hi_open, tags, t.trace, t.sym, info)
 
 
@@ -877,6 +878,9 @@ def indexed(t: T, index: Value) -> Value:
         t = t.but(info=dict(info))  # a part of a batch that is a tuple
     if len(parts) == 1:
         only = parts[0]
+        counted = info.get("via")
+        if counted is not None and counted[0] == "bincount" and same(counted[1], only):
+            t = t.tagged("nonzero")  # ``counts[labels]``: whoever is looked up was counted
         if isinstance(constant(only), int) and not isinstance(constant(only), bool):
             info["ndim"] = rank - 1 if rank else None
             info["width"] = width if rank is None or rank > 2 else None

@@ -116,10 +116,13 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import LossCall
+from lossproof.source.relocate import move
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
@@ -134,7 +137,13 @@ def check(fact: LossCall) -> Iterator[Finding]:
             "costs 100 and its gradient is exactly 0; `binary_cross_entropy_with_logits` keeps it",
             because=t,
             confidence=confidence,
+            fix=partial(_fix, fact),
         )
+
+
+def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
+    move(fact, patch, "sigmoid", frozenset(("bce",)))
+    return "safe", "the loss takes logits; whoever reads probabilities applies the sigmoid"
 
 
 RULE = Rule(

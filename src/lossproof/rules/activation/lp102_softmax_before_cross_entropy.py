@@ -116,10 +116,13 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import LossCall
+from lossproof.source.relocate import move
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
@@ -134,7 +137,16 @@ def check(fact: LossCall) -> Iterator[Finding]:
             "below ln(e + C - 1) - 1 and the gradient fades where the model is most wrong",
             because=t,
             confidence=confidence,
+            fix=partial(_fix, fact),
         )
+
+
+def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
+    move(fact, patch, "softmax", frozenset(("ce",)))
+    return (
+        "unsafe",
+        "the loss sees logits and learns from its mistakes; readers of probabilities apply softmax",
+    )
 
 
 RULE = Rule(

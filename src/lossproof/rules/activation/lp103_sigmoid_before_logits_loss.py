@@ -97,14 +97,20 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import LossCall
+from lossproof.source.relocate import move
+
+_BINARY = frozenset(("bce_logits", "soft_margin", "multilabel_soft_margin", "sigmoid_focal"))
+_TAKES_LOGITS = _BINARY | {"ce"}
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
-    if fact.kind in ("bce_logits", "soft_margin", "multilabel_soft_margin", "sigmoid_focal"):
+    if fact.kind in _BINARY:
         found = fact.bad("sigmoid", "softmax")
         if found is not None:
             t, confidence = found
@@ -114,6 +120,7 @@ def check(fact: LossCall) -> Iterator[Finding]:
                 "between 0.5 and 0.73 and hardly any gradient is left",
                 because=t,
                 confidence=confidence,
+                fix=partial(_fix, fact, t.act),
             )
     elif fact.kind == "ce":
         found = fact.bad("sigmoid")
@@ -126,7 +133,13 @@ def check(fact: LossCall) -> Iterator[Finding]:
                 because=t,
                 confidence=confidence,
                 hint="give cross_entropy the raw logits",
+                fix=partial(_fix, fact, t.act),
             )
+
+
+def _fix(fact: LossCall, act: str, patch: Patch) -> tuple[str, str]:
+    move(fact, patch, act, _TAKES_LOGITS)
+    return "unsafe", f"the loss sees logits, over the whole range; readers of probabilities apply {act}"
 
 
 RULE = Rule(

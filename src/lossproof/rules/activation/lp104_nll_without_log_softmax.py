@@ -70,6 +70,8 @@ def train(loader):
 ## Remedies
 - Use `cross_entropy` on the logits: it is `log_softmax` and `nll_loss` in one.
 - Or end the model in `log_softmax` along the class axis and keep `nll_loss`.
+- `--fix` is unsafe, for the objective changes: `cross_entropy` (or `CrossEntropyLoss`) where logits arrive, a
+  log-softmax where a softmax does. A softmax that others read is kept, and the loss gets a log-softmax of its own.
 - A training loss for classification that goes negative is this fault, or a close relative. Alert on it.
 
 ## When to ignore it
@@ -84,10 +86,14 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
+from lossproof.source.siblings import Activation, decided, exchange_loss, given_input
+from lossproof.source.values import T
 
 _RAW = ("affine", "relu", "gelu", "tanh")
 
@@ -110,7 +116,35 @@ def check(fact: LossCall) -> Iterator[Finding]:
         f"{what} `{fact.word}`, which takes log-probabilities: {cost}",
         because=t,
         confidence=confidence,
+        fix=partial(_fix, fact, t),
     )
+
+
+def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
+    if t.act in _RAW:
+        exchange_loss(fact, patch, ("nll_loss", "cross_entropy"), ("NLLLoss", "CrossEntropyLoss"), _raw_alone)
+        return "unsafe", "cross entropy of the logits: a loss with a minimum"
+    if t.act != "softmax":
+        raise Unfixable("nll_loss needs a distribution over the classes, and this is none")
+    act = Activation("softmax", t.trace)
+    use = given_input(fact)
+    way = act.way(fact, patch, use)
+    anew = act.written_anew(patch, "log_softmax", use) if way is not None and not way.sole else ""
+    if way is not None and anew:
+        patch.replace(fact.module, way.last, anew)
+    elif way is not None and way.sole and act.is_step:
+        act.exchange(patch, "log_softmax")
+    elif act.serves(fact, patch):
+        act.exchange_tail(patch, "log_softmax")
+    else:
+        raise Unfixable("the probabilities of the model are used elsewhere, or may be")
+    return "unsafe", "nll_loss gets log-probabilities, as it expects"
+
+
+def _raw_alone(fact: LossCall) -> None:
+    # Log-probabilities are welcome too: cross entropy has the same value of them.
+    if not decided(fact, (*_RAW, "log_softmax")):
+        raise Unfixable("this loss also gets something else than logits")
 
 
 RULE = Rule(

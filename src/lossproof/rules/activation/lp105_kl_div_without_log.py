@@ -70,6 +70,8 @@ def train(loader):
 
 ## Remedies
 - `log_softmax` for the first argument. The target stays a probability unless `log_target=True`.
+- `--fix` is unsafe, for the objective changes: `log_softmax` for the softmax (for the loss alone, where others read the
+  probabilities), or the logarithm of probabilities that come from elsewhere, plus 1e-7.
 - Use `reduction="batchmean"`: the default mean also divides by the number of classes.
 - A divergence below zero is impossible. Assert on it in a test.
 
@@ -85,11 +87,17 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
+from lossproof.source.siblings import Activation, given_input
+from lossproof.source.values import T
 
+# What keeps a probability off 0: float16 holds it, and unlike a clamp it leaves a gradient.
+_LEAST = "1e-7"
 _RAW = ("affine", "relu", "gelu", "tanh")
 
 
@@ -108,7 +116,40 @@ def check(fact: LossCall) -> Iterator[Finding]:
         "is no divergence, and it can be negative",
         because=t,
         confidence=confidence,
+        fix=partial(_fix, fact, t),
     )
+
+
+def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
+    use, function = given_input(fact), fact.frame.base().function
+    others = {other.act for _, other in fact.inputs()}
+    note = "kl_div gets log-probabilities: a divergence, with its minimum at the target"
+    if others <= set(_RAW):
+        axes = {y.get("dim") for _, y in fact.targets() if y.act in ("softmax", "log_softmax")}
+        axis = axes.pop() if len(axes) == 1 else None
+        name = patch.name(function, "torch.nn.functional.log_softmax")
+        patch.wrap(fact.module, use, f"{name}(", f", dim={-1 if axis is None else axis})")
+        return "unsafe", note
+    if t.act == "sigmoid" or not others <= {"softmax", "probability"}:
+        raise Unfixable("kl_div needs a distribution over the classes, and this is none")
+    if t.act == "softmax":
+        act = Activation("softmax", t.trace)
+        way = act.way(fact, patch, use)
+        anew = act.written_anew(patch, "log_softmax", use) if way is not None and not way.sole else ""
+        if way is not None and anew:
+            patch.replace(fact.module, way.last, anew)
+            return "unsafe", note
+        if way is not None and way.sole and act.is_step:
+            act.exchange(patch, "log_softmax")
+            return "unsafe", note
+        if act.serves(fact, patch):
+            act.exchange_tail(patch, "log_softmax")
+            return "unsafe", note
+    if all(other.lo is not None and other.lo >= float(_LEAST) for _, other in fact.inputs()):
+        patch.method(fact.module, use, "log()")
+    else:
+        patch.wrap(fact.module, use, "(", f" + {_LEAST}).log()")
+    return "unsafe", note
 
 
 RULE = Rule(

@@ -77,6 +77,8 @@ def train(loader):
 - `log(softmax(x))` is `log_softmax(x)`.
 - `log(sigmoid(x))` is `logsigmoid(x)`; `log(1 - sigmoid(x))` is `logsigmoid(-x)`.
 - `-(y * log(p) + (1 - y) * log(1 - p))` is `binary_cross_entropy_with_logits`.
+- `--fix` writes these forms, also through names, indexing and guards, where the logits are still within reach; it
+  names them where they have no name. Safe; unsafe where a guard above 1e-6 or an unknown one goes with it.
 
 ## When to ignore it
 - In metrics and plots that nothing differentiates.
@@ -93,11 +95,15 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.logspace import fuse_logs
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.values import T
+from lossproof.source.written import Reading
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -119,8 +125,14 @@ def check(fact: Operation) -> Iterator[Finding]:
             f"{form} in two steps: {cost}; `{replacement}` is exact",
             because=t,
             severity=Severity.WARNING if guarded else None,
+            fix=partial(_fix, fact),
         )
         return
+
+
+def _fix(fact: Operation, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    return fuse_logs(reading, reading.whole())
 
 
 def _form(t: T, op: str) -> str | None:

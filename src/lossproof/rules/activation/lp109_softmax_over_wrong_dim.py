@@ -87,6 +87,10 @@ def train(loader):
 
 ## Remedies
 - Name the class axis: `dim=1` for `(N, C)` and `(N, C, H, W)`, `dim=-1` for `(N, T, C)`.
+- `--fix` writes the axis that PyTorch chooses, where the number of dimensions is known (safe: the value is the same;
+  not for three dimensions, where that axis is the batch), else one that is right for `(N, C)` and never the batch
+  (unsafe).
+  It turns `dim=0` over a batch into `dim=1`, or `dim=-1` after a linear layer (unsafe).
 - A quick test: `probs.sum(dim=class_axis)` is 1 everywhere, and a row's output does not change when the batch around
   it does.
 
@@ -102,13 +106,24 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, SoftmaxCall, location
+from lossproof.source.lower import lower
+from lossproof.source.siblings import Activation
+from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.values import T, alternatives
 
+_ATTENDS = re.compile(r"att[ne]|query|key|energy|align|weight|score|gate|route", re.I)
+_IMAGE = re.compile(r"Conv[23]d|dice|segm|image|pixel|mask", re.I)
 # Losses whose input has its examples in the first dimension and its classes in the second.
 _CLASSIFIES = ("nll", "ce")
 _BATCHED = ("bce", "kl", "mse", "l1")
@@ -124,7 +139,53 @@ def check(fact: SoftmaxCall | LossCall) -> Iterator[Finding]:
         f"`{word}` without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the "
         "first, the batch",
         severity=Severity.WARNING,
+        fix=partial(_name_the_axis, fact),
     )
+
+
+def _name_the_axis(fact: SoftmaxCall, patch: Patch) -> tuple[str, str]:
+    call, module = fact.node.at, fact.module
+    layer = fact.name.startswith("torch.nn.") and "functional" not in fact.name
+    given = next((k.value for k in call.keywords if k.arg == "dim"), None)
+    if given is None and len(call.args) > (0 if layer else 1):
+        given = call.args[0 if layer else 1]
+    if given is not None and not isinstance(given, ast.Constant):
+        raise Unfixable("the axis is decided elsewhere")
+    rank = None if layer else _rank(fact)
+    safe = rank in (1, 2, 4, 5)
+    axis = 1 if rank in (2, 4, 5) or (rank is None and _of_images(fact)) else -1
+    if given is not None:
+        patch.replace(module, given, str(axis))
+    else:
+        patch.add_argument(module, call, f"dim={axis}")
+    if safe:
+        return "safe", f"dim={axis}, the axis that PyTorch chooses for {rank} dimensions"
+    return "unsafe", f"dim={axis}: the same for (N, C), and never the batch"
+
+
+def _rank(fact: SoftmaxCall) -> int | None:
+    """The number of dimensions of what is normalized, by itself or by what the callers hand over."""
+    node = fact.node if fact.node.op == "call" and fact.node.args else None
+    if node is None:
+        node = lower(fact.frame.function).by_call.get(id(fact.node.at))
+    if node is None:
+        return None
+    _, args, keywords = node.args
+    operand = args[0] if args else next((v for k, v in keywords if k == "input"), None)
+    if operand is None:
+        return None
+    contexts: Any = fact.ev.oracle
+    ranks = {as_tensor(v).get("ndim") for _, v in alternatives(fact.value(operand))}
+    if ranks == {None}:
+        wider = contexts.outer(fact.frame, True)
+        ranks = {as_tensor(v).get("ndim") for f in wider for _, v in alternatives(fact.ev.value(f, operand))}
+    return ranks.pop() if len(ranks) == 1 else None
+
+
+def _of_images(fact: SoftmaxCall) -> bool:
+    """Code on images has its classes in axis 1, with and without an image behind them; attention has not."""
+    text = fact.written(fact.node.at) + fact.frame.function.qualname
+    return not _ATTENDS.search(text) and _IMAGE.search(fact.module.source) is not None
 
 
 def _over_batch(fact: LossCall) -> Iterator[Finding]:
@@ -147,9 +208,21 @@ def _over_batch(fact: LossCall) -> Iterator[Finding]:
             hops=t.trace[1:],
             place=location(start.module, start.at),
             confidence="proven" if rank == 2 else "likely",
+            fix=partial(_off_the_batch, t),
         )
         yield replace(found, related=(*found.related, here)) if here not in found.related else found
         return
+
+
+def _off_the_batch(t: T, patch: Patch) -> tuple[str, str]:
+    written = Activation(t.act, t.trace)
+    axis = written.axis()
+    if written.axis_number() != 0:
+        raise Unfixable("the axis is decided elsewhere")
+    module = written.module if written.built is None else written.built_in
+    # After a linear layer the classes are last: of a single example that comes without a batch too.
+    patch.replace(module, axis, "-1" if t.get("ndim") is None and t.get("width") and not t.get("channels") else "1")
+    return "unsafe", "over the classes, not over the batch"
 
 
 RULE = Rule(

@@ -83,6 +83,8 @@ def train(loader):
 ## Remedies
 - Keep `cross_entropy` and return the logits.
 - Or keep the log-softmax, when its log-probabilities are used elsewhere, and take `nll_loss`.
+- `--fix` (safe: the value is the same) drops the log-softmax where nothing but this loss reads it, else calls
+  `nll_loss` or builds `NLLLoss`; not where the loss smooths labels or takes class probabilities.
 
 ## When to ignore it
 - When the model belongs to someone else and returns log-probabilities: the cost is small, the result is right.
@@ -94,11 +96,19 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
+from lossproof.source.siblings import Activation, decided, exchange_loss, given_input, given_target
+from lossproof.source.values import T, constant
+
+_SOFT = re.compile(r"one_?hot|soft|smooth|mix|prob|\.float\(", re.I)
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
@@ -113,7 +123,48 @@ def check(fact: LossCall) -> Iterator[Finding]:
             "the work is done twice, and the next reader is misled",
             because=t,
             confidence=confidence,
+            fix=partial(_fix, fact, t),
         )
+
+
+def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
+    act = Activation("log_softmax", t.trace)
+    _over_the_classes(act, t)
+    way = act.way(fact, patch, given_input(fact))
+    if way is not None and way.sole and act.is_step:
+        statement, operand = patch.statement(act.module, act.call), act.operand
+        again = isinstance(statement, ast.Assign) and statement.value is act.call and isinstance(operand, ast.Name)
+        if again and [getattr(n, "id", "") for n in statement.targets] == [operand.id]:
+            patch.delete(act.module, statement)
+        else:
+            act.keep_operand(patch)
+        return "safe", "cross_entropy gets the logits: the value is the same"
+    exchange_loss(
+        fact, patch, ("cross_entropy", "nll_loss"), ("CrossEntropyLoss", "NLLLoss"), partial(_takes_nll, patch)
+    )
+    return "safe", "nll_loss takes the log-probabilities as they are: the value is the same"
+
+
+def _over_the_classes(act: Activation, t: T) -> None:
+    """A log-softmax over another axis than that of the loss changes the value."""
+    axis, rank = t.get("dim"), t.get("ndim")
+    if axis is None and rank == 2 and act.axis_number() == -1:
+        return
+    if not (axis == 1 or (axis == -1 and rank in (None, 2)) or (axis == 0 and rank == 1)):
+        raise Unfixable("whether the log-softmax runs over the axis of the classes is not known")
+
+
+def _takes_nll(patch: Patch, fact: LossCall) -> None:
+    if not decided(fact, ("log_softmax",)):
+        raise Unfixable("this loss also gets something else than log-probabilities")
+    for _, t in fact.inputs():
+        _over_the_classes(Activation("log_softmax", t.trace), t)
+    smoothing = fact.settings.get("label_smoothing")
+    if (smoothing is not None and constant(smoothing) != 0) or len(getattr(fact.node.at, "args", ())) > 7:
+        raise Unfixable("nll_loss has no label smoothing")
+    soft = any(t.act or t.get("width") for _, t in fact.targets())
+    if soft or _SOFT.search(patch.text(fact.module, given_target(fact))):
+        raise Unfixable("nll_loss takes class indices, not class probabilities")
 
 
 RULE = Rule(

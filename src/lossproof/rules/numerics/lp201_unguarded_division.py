@@ -85,6 +85,8 @@ def train(loader):
 - Vectors: `F.normalize` or `F.cosine_similarity`, which hold an epsilon.
 - Or leave the row out before the division (`pred[target != 0]`), not after it: see LP206.
 - A guard hides bad data. Count what it caught, and log it.
+- `--fix` gives a count a floor of 1, adds an epsilon to what cannot be negative, and replaces only an exact zero where
+  the sign is not known. Safe. It leaves raw outputs alone.
 
 ## When to ignore it
 - When the denominator cannot be zero and the reason is outside the code (a validated data set, a positive physical
@@ -100,14 +102,18 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.guards import guarded_divisor
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_target
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard, mask_in
 from lossproof.source.tensor_ops import as_tensor, same
 from lossproof.source.values import T, number
+from lossproof.source.written import Reading
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -127,7 +133,13 @@ def check(fact: Operation) -> Iterator[Finding]:
         f"division by {divisor}, which data can make zero ({reason}): one such element makes the loss infinite or NaN",
         confidence="proven" if t.lo == 0.0 else "likely",
         at=fact.node.at,
+        fix=partial(_fix, fact, t, reason),
     )
+
+
+def _fix(fact: Operation, t: T, reason: str, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    return guarded_divisor(fact, reading, reading.operand(), t, reason)
 
 
 def _whole_and_negative(fact: Operation) -> bool:

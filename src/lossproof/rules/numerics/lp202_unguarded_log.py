@@ -80,6 +80,8 @@ def train(loader):
 - A ratio: subtract two logarithms of guarded values, and square the result or take its absolute value.
 - A probability: the fused forms of LP106.
 - A clamp stops the bleeding. Count what it catches: those elements do not learn.
+- `--fix` adds an epsilon to what cannot be negative, to probabilities and their complements, floors targets, and
+  splits a ratio. Safe; a floor under what may be negative is unsafe. It leaves raw outputs and differences alone.
 
 ## When to ignore it
 - When the argument is positive for a reason that the code does not show: validated targets, counts plus one.
@@ -95,11 +97,16 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.guards import guarded_logarithm
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard
+from lossproof.source.values import T
+from lossproof.source.written import Reading
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -116,7 +123,13 @@ def check(fact: Operation) -> Iterator[Finding]:
         RULE,
         f"logarithm of {fact.quoted() or 'a value'}, which can be zero or negative ({reason}): {cost}",
         confidence="proven" if t.lo == 0.0 or t.act == "affine" else "likely",
+        fix=partial(_fix, fact, t),
     )
+
+
+def _fix(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    return guarded_logarithm(fact, reading, reading.operand(), t)
 
 
 RULE = Rule(

@@ -93,6 +93,8 @@ def train(loader):
 - An angle: `atan2(cross, dot)`, with `vector_norm` for the length, or leave the angle out and use the cosine. A clamp
   to `1 - 1e-6` is finite and gives a gradient of 0 to what it catches.
 - A fractional power: of a value that a construction keeps above 0.
+- `--fix` puts 1e-12 inside of a root (1e-7 in float16), raises a clamp at 0, and keeps `acos` and `asin` 1e-6 away from
+  the edge. Safe. It leaves powers above 1 of what can be negative alone.
 
 ## When to ignore it
 - When the argument is bounded away from the edge: `1 + x ** 2`, a variance plus an epsilon, an integer power.
@@ -108,12 +110,16 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.guards import guarded_arc, guarded_root
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import exponent_of, hazard
 from lossproof.source.values import T
+from lossproof.source.written import Reading
 
 _WORD = {"sqrt": "a square root", "rsqrt": "a reciprocal root", "pow": "a fractional power", "acos": "an arc function"}
 
@@ -135,7 +141,15 @@ def check(fact: Operation) -> Iterator[Finding]:
         f"{_WORD[fact.op]} of {fact.quoted() or 'a value'} at the edge of its domain ({reason}): the value is finite, "
         "the gradient infinite or NaN" + ("; the epsilon outside the root does not help" if outside else ""),
         confidence="proven" if t.lo == 0.0 or t.act == "cosine" else "likely",
+        fix=partial(_fix, fact, t),
     )
+
+
+def _fix(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    if fact.op == "acos":
+        return guarded_arc(fact, reading, reading.operand(), t)
+    return guarded_root(fact, reading, reading.operand(), t)
 
 
 def _epsilon_outside(fact: Operation) -> bool:

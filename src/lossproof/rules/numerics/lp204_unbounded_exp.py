@@ -82,6 +82,8 @@ def train(loader):
 - A softmax by hand: `softmax` or `log_softmax`; they subtract the maximum.
 - A positive output: `softplus(x)` grows like x, `exp(x)` does not.
 - If `exp` is meant, bound what goes in: a clamp, a `tanh` times a constant.
+- `--fix` writes `softmax`, `sigmoid`, `softplus` and `logsumexp` in the place of what is written out. Safe. It leaves a
+  bare `exp` alone.
 
 ## When to ignore it
 - The `exp` of a log-variance in a Gaussian likelihood, of a difference of log-probabilities, of a cosine over a
@@ -99,15 +101,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.logspace import is_bounded, tame
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_data, is_target
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import frozen
 from lossproof.source.tensor_ops import as_tensor, same
 from lossproof.source.values import T, alternatives, number
+from lossproof.source.written import Reading, Written
 
 # Names of what is the logarithm of something, or is kept small by custom: reasons to stay silent.
 _LOG_LIKE = re.compile(
@@ -135,6 +141,7 @@ def check(fact: Operation) -> Iterator[Finding]:
                     f"exp of a value that nothing bounds ({reason}): it overflows from 88.7 in float32, from 11.1 in "
                     "float16",
                     confidence="likely",
+                    fix=partial(_fix_exp, fact),
                 )
                 return
     elif fact.op == "div":
@@ -146,6 +153,7 @@ def check(fact: Operation) -> Iterator[Finding]:
                     "a hand-written softmax: exp overflows from 88.7 in float32 and the ratio becomes NaN; "
                     "`torch.softmax` subtracts the maximum first",
                     at=_place(fact, numerator),
+                    fix=partial(_fix, fact),
                 )
                 return
     elif fact.op in ("log", "log1p"):
@@ -156,6 +164,7 @@ def check(fact: Operation) -> Iterator[Finding]:
                     RULE,
                     "log(1 + exp(x)) overflows: its gradient is NaN from x of about 89 in float32; use `softplus`",
                     at=_place(fact, e),
+                    fix=partial(_fix, fact),
                 )
                 return
             e = _logsumexp(t)
@@ -164,8 +173,40 @@ def check(fact: Operation) -> Iterator[Finding]:
                     RULE,
                     "log of a sum of exponentials overflows from 88.7 in float32; use `torch.logsumexp`",
                     at=_place(fact, e),
+                    fix=partial(_fix, fact),
                 )
                 return
+
+
+def _fix(fact: Operation, patch: Patch) -> tuple[str, str]:
+    reading = Reading(fact, patch)
+    return tame(reading, reading.whole())
+
+
+def _fix_exp(fact: Operation, patch: Patch) -> tuple[str, str]:
+    """An exponential alone has no bounded form; what it stands in may have one."""
+    reading = Reading(fact, patch)
+    steps = {node.at: node for node in [*reading.frame.ir.calls, *reading.frame.ir.ops]}
+    places = [fact.node.at]
+    statement = reading.tree.parent(fact.node.at)
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        places = list(reading.scope.loads.get(statement.targets[0].id, ()))
+        if len(reading.scope.bindings(statement.targets[0].id)) > 1:
+            places = []
+    forms: list[Any] = []
+    for place in places:
+        outer = reading.tree.parent(place)
+        for _ in range(6):
+            if outer is None or isinstance(outer, ast.stmt):
+                raise Unfixable("the exponential of a raw value has no bounded form: bound the exponent")
+            if outer in steps and is_bounded(reading, Written(outer, steps[outer])):
+                break
+            outer = reading.tree.parent(outer)
+        if outer not in forms:
+            forms.append(outer)
+    if len(forms) != 1 or forms[0] not in steps:
+        raise Unfixable("the exponential of a raw value has no bounded form: bound the exponent")
+    return tame(reading, Written(forms[0], steps[forms[0]]))
 
 
 def _place(fact: Operation, e: T) -> Any:

@@ -90,6 +90,8 @@ def train(loader):
   above.
 - Add it after the subtraction: `(1 - p) + eps`, not `1 - (p - eps)`.
 - Better, leave probabilities out: the fused losses on logits need no epsilon (LP101, LP106).
+- `--fix` raises a bound to one that the format holds (`1 - 1e-6` in float32), at its literal, at the default, or as
+  `max(eps, 1e-6)`, and adds the epsilon of `1 + eps - p` last. Safe; a larger epsilon in a float16 sum is unsafe.
 
 ## When to ignore it
 - When the epsilon is there for another format and the code never runs in this one.
@@ -102,33 +104,22 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.guards import BELOW_ONE, EPSILON, KEPT
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import Operation
-from lossproof.source.syntax import dotted
+from lossproof.source.formats import number_format
 from lossproof.source.tensor_ops import as_tensor, rounded
-from lossproof.source.values import Ref, T, Value, alternatives, number
+from lossproof.source.values import T, number
+from lossproof.source.written import Reading, Written
 
 _WORD = {"half": "float16", "bf16": "bfloat16", "": "float32"}
-# What autocast computes in float32 whatever comes in.
-_FULL = {
-    "sum",
-    "mean",
-    "pow",
-    "exp",
-    "log",
-    "log1p",
-    "norm",
-    "softmax",
-    "log_softmax",
-    "loss",
-    "logsumexp",
-    "square",
-    "prod",
-}
 
 
 def check(fact: Operation) -> Iterator[Finding]:
@@ -136,30 +127,33 @@ def check(fact: Operation) -> Iterator[Finding]:
         yield from _clamp(fact)
     elif fact.op == "add":
         for one, other in _sides(fact):
-            format = _format(fact, other)
+            format = number_format(fact, other)
             if 0 < abs(one) < 0.5 and format in ("half", "bf16") and rounded(one, frozenset({format})) == 0.0:
                 yield fact.finding(
-                    RULE, f"`{one:.0e}` is 0 in {_WORD[format]}: the epsilon is added and nothing changes"
+                    RULE,
+                    f"`{one:.0e}` is 0 in {_WORD[format]}: the epsilon is added and nothing changes",
+                    fix=partial(_fix_sum, fact, one, format),
                 )
                 return
     elif fact.op == "sub":
         left, right = number(fact.operand), as_tensor(fact.others[0])
         if left is None or left == 1.0 or "num" in right.tags:
             return
-        format = _format(fact, right)
+        format = number_format(fact, right)
         if format is not None and rounded(left, frozenset({format})) == 1.0:
             yield fact.finding(
                 RULE,
                 f"`1 {'+' if left > 1 else '-'} {abs(left - 1.0):.0e}` is exactly 1 in {_WORD[format]}: the difference "
                 "is "
                 "still 0 at p = 1; `(1 - p) + eps` keeps the epsilon",
+                fix=partial(_fix_difference, fact, abs(left - 1.0), format or ""),
             )
 
 
 def _clamp(fact: Operation) -> Iterator[Finding]:
     low, high = number(fact.others[0]), number(fact.others[1])
     for t in fact.operands():
-        format = _format(fact, t)
+        format = number_format(fact, t)
         if format is None:
             continue
         for bound in (high, low):
@@ -168,64 +162,152 @@ def _clamp(fact: Operation) -> Iterator[Finding]:
                     RULE,
                     f"`1 - {1.0 - abs(bound):.0e}` is exactly 1 in {_WORD[format]}: this clamp does not keep the value "
                     "away from 1, and log(1 - p) is still -inf there",
+                    fix=partial(_fix_clamp, fact, format),
                 )
                 return
         if low is not None and low > 0 and rounded(low, frozenset({format})) == 0.0:
             yield fact.finding(
-                RULE, f"`{low:.0e}` is 0 in {_WORD[format]}: this clamp does not keep the value above zero"
+                RULE,
+                f"`{low:.0e}` is 0 in {_WORD[format]}: this clamp does not keep the value above zero",
+                fix=partial(_fix_clamp, fact, format),
             )
             return
 
 
-def _format(fact: Operation, t: T) -> str | None:
-    """The format that a tensor is in, as far as the code says: ``""`` is float32, ``None`` is wider."""
-    if "f64" in t.tags or "num" in t.tags:
+# ---- fixes
+
+
+def _fix_sum(fact: Operation, epsilon: float, format: str, patch: Patch) -> tuple[str, str]:
+    """``x + eps`` in a format in which eps is 0."""
+    reading = Reading(fact, patch)
+    sides = reading.whole().sides()
+    if sides is None:
+        raise Unfixable("the epsilon does not stand in a sum")
+    held = EPSILON[format]
+    for side in sides:
+        if reading.number(side) == epsilon:
+            _raise(reading, side, held)
+            return "unsafe", f"the epsilon becomes `{held}`, which {_WORD[format]} holds: small values change by it"
+    raise Unfixable("the epsilon does not stand in the sum")
+
+
+def _fix_difference(fact: Operation, epsilon: float, format: str, patch: Patch) -> tuple[str, str]:
+    """``1 + eps - p`` becomes ``1 - p + eps``."""
+    reading = Reading(fact, patch)
+    sides = reading.whole().sides()
+    inner = sides[0].sides() if sides is not None and sides[0].node.args[:1] == ("+",) else None
+    if sides is None or inner is None or sides[0].named:
+        raise Unfixable("the epsilon stands elsewhere")
+    for one, other in (inner, inner[::-1]):
+        if reading.number(one) == 1.0:
+            vanishes = rounded(epsilon, frozenset({format})) == 0.0
+            text = EPSILON[format] if vanishes else reading.text(other.at)
+            reading.plain(sides[0].at)
+            patch.put(reading.module, *reading.tree.outside(reading.tree.span(sides[0].at)), reading.text(one.at))
+            _, end = reading.tree.outside(reading.tree.span(sides[1].at))
+            patch.put(reading.module, end, end, f" + {text}")
+            return "safe", "the epsilon is added after the difference, where it is not rounded away"
+    raise Unfixable("the epsilon stands elsewhere")
+
+
+def _fix_clamp(fact: Operation, format: str, patch: Patch) -> tuple[str, str]:
+    """Bounds that round to 0, 1 or -1 become bounds that do not."""
+    reading = Reading(fact, patch)
+    call = reading.call(reading.whole())
+    if call is None:
+        raise Unfixable("the bounds are not written at this place")
+    low, high = call.argument(0, "min"), call.argument(1, "max")
+    if call.name.startswith("clamp_max"):
+        low, high = None, call.argument(0, "max")
+    changed = False
+    for bound in (low, high):
+        value = reading.number(bound)
+        if bound is None or value is None:
+            continue
+        tags = frozenset({format})
+        if abs(value) != 1.0 and abs(rounded(value, tags)) == 1.0:
+            _off_one(reading, bound, value, BELOW_ONE[format])
+            changed = True
+        elif value > 0 and rounded(value, tags) == 0.0:
+            _raise(reading, bound, EPSILON[format])
+            changed = True
+    if not changed:
+        raise Unfixable("the bounds are not written at this place")
+    return "safe", f"a bound that {_WORD[format]} holds; {KEPT}"
+
+
+def _off_one(reading: Reading, bound: Written, value: float, held: str) -> None:
+    """``1 - 1e-8`` becomes ``1 - 1e-6``."""
+    sides = bound.sides()
+    if sides is None or bound.named:
+        if isinstance(bound.at, (ast.Name, ast.Attribute)) or (sides is None and not _literal(bound.at)):
+            text = (
+                f"min({reading.text(bound.at)}, 1 - {held})"
+                if value > 0
+                else f"max({reading.text(bound.at)}, -1 + {held})"
+            )
+            _builtin(reading, text[:3])
+            reading.put(bound.at, text)
+            return
+        reading.put(bound.at, f"1 - {held}" if value > 0 else f"-1 + {held}")
+        return
+    for side in sides:
+        number_of = reading.number(side)
+        if number_of is not None and 0.0 < abs(number_of) < 0.5:
+            _raise(reading, side, held)
+            return
+    raise Unfixable("the bound is written in a way that is not understood")
+
+
+def _raise(reading: Reading, written: Written, held: str) -> None:
+    """A larger epsilon: the literal itself, the default that nobody else reads otherwise, or the larger of the two."""
+    if _literal(written.at):
+        reading.put(written.at, held)
+        return
+    definition = _definition(reading, written)
+    if definition is not None:
+        reading.patch.replace(reading.module, definition, held)
+        return
+    _builtin(reading, "max")
+    reading.put(written.at, f"max({reading.text(written.at)}, {held})")
+
+
+def _definition(reading: Reading, written: Written) -> ast.Constant | None:
+    """The default that a parameter has, if all that is done with it is to add it or to clamp with it."""
+    at = written.at
+    arguments = getattr(reading.function.node, "args", None)
+    if not isinstance(at, ast.Name) or not isinstance(arguments, ast.arguments) or reading.scope.bindings(at.id):
         return None
-    for name in ("half", "bf16"):
-        if name in t.tags:
-            return name
-    return _autocast(fact) if _of_a_layer(t) else ""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    pairs = list(zip(reversed(positional), reversed(arguments.defaults), strict=False))
+    pairs += [(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None]
+    default = next((d for a, d in pairs if a.arg == at.id), None)
+    if not isinstance(default, ast.Constant) or default.value != reading.number(written):
+        return None
+    served = all(_as_epsilon(reading.tree, use) for use in reading.scope.loads.get(at.id, []))
+    return default if served else None
 
 
-def _of_a_layer(t: T, depth: int = 6) -> bool:
-    """Whether a value comes from a layer through operations that autocast leaves in the layer's format."""
-    via = t.get("via")
-    if depth == 0 or (via is not None and via[0] in _FULL):
-        return False
-    if via is None or via[0] in ("linear", "conv"):
-        return t.act == "affine"
-    parts = [p for p in via[1:] if isinstance(p, T) and "const" not in p.tags]
-    return bool(parts) and all(_of_a_layer(p, depth - 1) for p in parts)
+def _as_epsilon(tree: Any, use: ast.Name) -> bool:
+    parent = tree.parent(use)
+    if isinstance(parent, ast.UnaryOp):
+        parent = tree.parent(parent)
+    if isinstance(parent, ast.keyword):
+        return parent.arg in ("min", "max")
+    if isinstance(parent, ast.BinOp):
+        return isinstance(parent.op, (ast.Add, ast.Sub))
+    called = parent.func if isinstance(parent, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr.rstrip("_") in ("clamp", "clip", "clamp_min", "clamp_max")
 
 
-def _autocast(fact: Operation) -> str:
-    """The format of the autocast region around a step or around one of the calls that lead to it."""
-    frame: Any = fact.frame
-    node: Any = fact.node
-    while frame is not None and node is not None:
-        guard = node.guard
-        while guard is not None:
-            test = guard.test
-            if guard.polarity is None and test is not None and test.op == "call":
-                name = dotted(test.at.func) if hasattr(test.at, "func") else ""
-                if name.rpartition(".")[2] == "autocast":
-                    given = [fact.ev.value(frame, n) for n in (*test.args[1], *(v for _, v in test.args[2]))]
-                    return _cast_to(name, given)
-            guard = guard.parent
-        site = frame.base().site
-        frame, node = site if site is not None else (None, None)
-    return ""
+def _literal(at: Any) -> bool:
+    inner = at.operand if isinstance(at, ast.UnaryOp) else at
+    return isinstance(inner, ast.Constant)
 
 
-def _cast_to(name: str, given: list[Value]) -> str:
-    flat = [v for value in given for _, v in alternatives(value)]
-    if any(getattr(v, "v", None) is False for v in flat):
-        return ""
-    names = [v.name for v in flat if isinstance(v, Ref)]
-    if "torch.bfloat16" in names or ".cpu" in name or any(getattr(v, "v", None) == "cpu" for v in flat):
-        return "bf16"
-    known = "torch.float16" in names or "torch.half" in names
-    return "half" if known or not any(isinstance(v, T) for v in flat) else ""
+def _builtin(reading: Reading, name: str) -> None:
+    if name in reading.tree.bound_in(reading.function) or name in reading.module.top | reading.module.imports.keys():
+        raise Unfixable(f"the name `{name}` means something else here")
 
 
 def _sides(fact: Operation) -> list[tuple[float, T]]:

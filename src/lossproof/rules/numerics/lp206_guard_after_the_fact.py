@@ -88,6 +88,8 @@ def train(loader):
 - Or select before: `log(x[mask])`.
 - Or use an operation that is defined at the edge: `torch.cdist`, `torch.linalg.vector_norm`, `softplus`.
 - A mask for padding: replace the padded inputs before the loss, not the padded losses after it.
+- `--fix` writes the inner of the two `where`, by the guard's own condition, or by what `nan_to_num` stands for. Safe;
+  unsafe where rows that were dropped are counted again.
 
 ## When to ignore it
 - When the guarded value has no gradient: targets, detached weights, metrics under `no_grad`. `xlogy(target, target)`
@@ -105,13 +107,18 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.guards import guarded_before
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_target
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard
 from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.values import T
+from lossproof.source.written import Reading
 
 _REPLACED = {"where": "`torch.where`", "late": "the replacement", "mask": "the mask", "select": "the selection"}
 
@@ -133,8 +140,13 @@ def check(fact: Operation) -> Iterator[Finding]:
             f"{word} comes after the {what} it should guard ({reason}): the value is finite, but backward multiplies "
             "zero by infinity and the gradient is NaN",
             confidence="likely",
+            fix=partial(_fix, fact, inner, t, reason),
         )
         return
+
+
+def _fix(fact: Operation, inner: Operation, t: T, reason: str, patch: Patch) -> tuple[str, str]:
+    return guarded_before(Reading(fact, patch), fact, Reading(inner, patch), inner, t, reason)
 
 
 RULE = Rule(

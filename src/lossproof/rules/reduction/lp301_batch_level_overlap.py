@@ -81,6 +81,8 @@ def train(loader):
 
 ## Remedies
 - Sum over the pixels of one sample, build the ratio, then take the mean over the batch.
+- `--fix` is unsafe, for the objective changes: it sums over each sample (`.flatten(1)`, `.sum(1)`, or the axes without
+  0) and puts `.mean()` on the ratio. It does not where a sum is used for something else too.
 - If the batch-level form is wanted, make it an argument (`batch=True`) and say why in the docstring.
 - Decide what an empty mask costs. A smoothing constant gives it a loss near 1 with hardly any gradient; an added
   cross entropy gives it one.
@@ -100,12 +102,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.evaluate import children
 from lossproof.source.facts import Operation, possible
+from lossproof.source.persample import PerSample
 from lossproof.source.slices import returns_complement
 from lossproof.source.syntax import Function
 from lossproof.source.values import Seq, T, constant
@@ -128,8 +133,14 @@ def check(fact: Operation) -> Iterator[Finding]:
             RULE,
             "this overlap ratio is summed over the whole batch: one large object outweighs many small ones, and an "
             "image's loss depends on the others in its batch",
+            fix=partial(_fix, fact),
         )
         return
+
+
+def _fix(fact: Operation, patch: Patch) -> tuple[str, str]:
+    PerSample(fact, patch).run()
+    return "unsafe", "one ratio a sample, and their mean"
 
 
 def _trained_on(fact: Operation) -> bool:

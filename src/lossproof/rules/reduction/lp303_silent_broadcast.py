@@ -68,6 +68,8 @@ def train(loader):
 ## Remedies
 - `model(x).squeeze(1)`, with the axis named: a bare `squeeze()` also removes a batch of one.
 - Or `target.unsqueeze(1)`, or `target.view_as(pred)`.
+- `--fix` is unsafe, for the objective changes: `.squeeze(1)` on the column where they meet (`.squeeze(-1)` where it may
+  have more axes), or `.unsqueeze(1)` on the row where the result is used as a column.
 - Turn the warning into an error in tests: `warnings.filterwarnings("error", message="Using a target size")`.
 
 ## When to ignore it
@@ -82,11 +84,16 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
-from lossproof.source.facts import LossCall, Operation
+from lossproof.source.edits import Patch, Unfixable
+from lossproof.source.facts import LossCall, Operation, possible
+from lossproof.source.siblings import given_input, given_target
 from lossproof.source.tensor_ops import as_tensor
 from lossproof.source.values import Seq, T
 
@@ -114,7 +121,89 @@ def check(fact: LossCall | Operation) -> Iterator[Finding]:
             "best answer is their mean",
             because=(left if one_way else right)[0],
             confidence="likely",
+            fix=partial(_fix, fact, (left if one_way else right, right if one_way else left), one_way),
         )
+
+
+def _fix(fact: LossCall | Operation, values: tuple[list[T], list[T]], one_way: bool, patch: Patch) -> tuple[str, str]:
+    first, second = _written(fact)
+    column, row = (first, second) if one_way else (second, first)
+    columns, rows = values
+    note = "both have one value a row: each prediction is compared with its own target"
+    if _rows_matter(patch, fact):
+        if any(t.get("ndim") != 1 for t in rows):
+            raise Unfixable("the shape of one side is not known exactly")
+        patch.method(fact.module, row, "unsqueeze(1)")
+    elif isinstance(column, ast.Call) and getattr(column.func, "attr", "") == "unsqueeze" and len(column.args) == 1:
+        patch.unwrap(fact.module, column, column.func.value)  # type: ignore[attr-defined]
+    elif _others_call(fact):
+        # The helper serves callers with other shapes.
+        if not isinstance(row, ast.Name):
+            raise Unfixable("other callers of this function hand over other shapes")
+        patch.method(fact.module, column, f"view_as({row.id})")
+    else:
+        flat = all(t.get("ndim") == 2 for t in columns)
+        patch.method(fact.module, column, f"squeeze({1 if flat else -1})")
+    return "unsafe", note
+
+
+def _written(fact: LossCall | Operation) -> tuple[Any, Any]:
+    """The two sides as they are written at this place."""
+    if isinstance(fact, LossCall):
+        return given_input(fact), given_target(fact)
+    at = fact.node.at
+    if isinstance(at, ast.BinOp):
+        return at.left, at.right
+    if isinstance(at, ast.Call) and not any(isinstance(a, ast.Starred) for a in at.args):
+        given = [*at.args, *(k.value for k in at.keywords if k.arg in ("input", "other"))]
+        if isinstance(at.func, ast.Attribute) and len(given) == 1:
+            return at.func.value, given[0]
+        if len(given) == 2:
+            return given[0], given[1]
+    raise Unfixable("the two sides are not written here")
+
+
+def _others_call(fact: LossCall | Operation) -> bool:
+    """Whether the function is known to be called from several places."""
+    frame = fact.frame.base()
+    if frame.site is None and not frame.args:
+        return False
+    contexts: Any = fact.ev.oracle
+    function = frame.function
+    callers = contexts.callers(function)
+    if function.name in ("forward", "__call__"):
+        callers = contexts.applications(function)
+    return len({id(call[1].at) for call in callers}) > 1
+
+
+def _rows_matter(patch: Patch, fact: LossCall | Operation) -> bool:
+    """Whether what is made of the difference needs its second axis: it is summed over, or meets another column."""
+    tree, node = patch.tree(fact.module), fact.node.at
+    while True:
+        parent = tree.parent(node)
+        if isinstance(parent, ast.Attribute):
+            call = tree.parent(parent)
+            if not isinstance(call, ast.Call) or call.func is not parent:
+                return False
+            if any(k.arg in ("dim", "axis") for k in call.keywords) or (
+                parent.attr in ("sum", "mean", "max", "min", "norm", "squeeze", "flatten") and call.args
+            ):
+                return True
+            node = call
+        elif isinstance(parent, ast.Call) and node in parent.args:
+            if any(k.arg in ("dim", "axis") for k in parent.keywords):
+                return True
+            node = parent
+        elif isinstance(parent, ast.BinOp):
+            other = parent.right if node is parent.left else parent.left
+            inner = fact.frame.ir.by_call.get(id(other)) or fact.frame.ir.final.get(getattr(other, "id", ""))
+            if inner is not None and any(t.get("width") == 1 for _, t in possible(fact.value(inner), fact.atoms)):
+                return True
+            node = parent
+        elif isinstance(parent, ast.UnaryOp):
+            node = parent
+        else:
+            return False
 
 
 def _crossed(column: T, row: T) -> bool:

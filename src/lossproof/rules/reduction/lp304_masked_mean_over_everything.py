@@ -82,6 +82,9 @@ def train(loader):
 
 ## Remedies
 - `(loss * mask).sum() / mask.sum().clamp(min=1)`.
+- `--fix` puts `.clamp(min=1)` on a count that can be 0, and turns `loss[mask].mean()` into a sum over at least 1 (safe:
+  the value is the same unless nothing is kept). With `--unsafe-fixes` a mean over everything becomes one over what is
+  kept.
 - With gradient accumulation or several devices, divide by the number kept in the *whole* step, not in each part.
 - Class indices: `ignore_index` does it, and give the all-ignored batch a thought.
 - Padded targets that hold NaN: replace them before the loss. A mask after it leaves the NaN in the gradient (LP206).
@@ -98,14 +101,22 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source import masked
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation
 from lossproof.source.hazards import is_mask, mask_in, occurs, selected, selecting, tested
+from lossproof.source.siblings import given_input, given_target
+from lossproof.source.syntax import dotted
 from lossproof.source.tensor_ops import as_tensor, same
-from lossproof.source.values import T, constant
+from lossproof.source.uses import unchanged
+from lossproof.source.values import Lib, Ref, T, alternatives, constant
 
 _ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber")
 
@@ -142,7 +153,7 @@ def _both_masked(fact: LossCall) -> Iterator[Finding]:
             other = mask_in(y, False)
             if other is None or not same(mask, other):
                 return
-    yield fact.finding(RULE, _ALL, confidence="likely")
+    yield fact.finding(RULE, _ALL, confidence="likely", fix=partial(_fix_both, fact))
 
 
 def _mean(fact: Operation) -> Iterator[Finding]:
@@ -153,12 +164,38 @@ def _mean(fact: Operation) -> Iterator[Finding]:
             if any(not selected(other) for other in operands) or any(occurs(m) or tested(fact, m) for m in masks):
                 return  # chosen by a test, or known to be there
             if not tested(fact, t):
-                yield fact.finding(RULE, _EMPTY, severity=Severity.ERROR, confidence="likely")
+                yield fact.finding(
+                    RULE, _EMPTY, severity=Severity.ERROR, confidence="likely", fix=partial(_fix_selection, fact)
+                )
             return
         if mask_in(t, False) is not None or _zeroed(t) or _ignored(t):
-            if "sum" not in t.tags and not tested(fact, t):
-                yield fact.finding(RULE, _ALL, confidence="likely")
+            if "sum" not in t.tags and not tested(fact, t) and not _normalized(fact, t):
+                yield fact.finding(RULE, _ALL, confidence="likely", fix=partial(_fix_mean, fact, t))
             return
+
+
+def _normalized(fact: Operation, t: T) -> bool:
+    """``(loss * mask).mean() / mask.mean()``: the share that is kept is divided out again."""
+    mask = mask_in(t, False)
+    if mask is None:
+        return False
+    made = [fact.node]
+    for node in fact.frame.ir.ops:
+        op, left, right = node.args
+        if op == "/" and any(left is m for m in made):
+            values = [as_tensor(v) for _, v in alternatives(fact.value(right))]
+            if any(_made_of(v, mask) for v in values):
+                return True
+        if op in ("*", "+", "/") and any(side is m for side in (left, right) for m in made):
+            made.append(node)
+    return False
+
+
+def _made_of(t: T, mask: T, depth: int = 5) -> bool:
+    via = t.get("via")
+    if same(t, mask):
+        return True
+    return via is not None and depth > 0 and any(isinstance(p, T) and _made_of(p, mask, depth - 1) for p in via[1:])
 
 
 def _ratio(fact: Operation) -> Iterator[Finding]:
@@ -169,10 +206,12 @@ def _ratio(fact: Operation) -> Iterator[Finding]:
     for t in fact.operands():
         via = t.get("via")
         if "size" in t.tags:
-            yield fact.finding(RULE, _ALL, confidence="likely")
+            yield fact.finding(RULE, _ALL, confidence="likely", fix=partial(_fix_size, fact, mask))
             return
         if via is not None and via[0] == "sum" and same(via[1], mask) and not t.nonzero and not tested(fact, t):
-            yield fact.finding(RULE, _EMPTY, severity=Severity.ERROR, confidence="likely")
+            yield fact.finding(
+                RULE, _EMPTY, severity=Severity.ERROR, confidence="likely", fix=partial(_fix_count, fact, t)
+            )
             return
 
 
@@ -192,6 +231,154 @@ def _zeroed(t: T) -> bool:
 def _ignored(t: T) -> bool:
     """An unreduced loss with ignore_index: what is ignored is a zero in it."""
     return t.act == "loss" and t.get("reduction") == "none" and bool(t.get("ignores"))
+
+
+# ---- fixes
+
+_KEPT = "the mean over the elements that the mask keeps"
+
+
+def _fix_mean(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
+    """``(loss * mask).mean()``."""
+    call, node = fact.node.at, fact.operand_node
+    whole = masked.reduced(call)
+    assert node is not None
+    if _ignored(t):
+        count = _not_ignored(fact, patch, call)
+    else:
+        mask = mask_in(t, False)
+        found = masked.find(fact, node, mask) if mask is not None else masked.zeroing(node)
+        if found is None:
+            raise Unfixable("where the mask comes in is another function")
+        count = masked.kept(fact, patch, found, whole, whole)
+    masked.divided(patch, fact, call, count)
+    return "unsafe", _KEPT
+
+
+def _not_ignored(fact: Operation, patch: Patch, use: Any) -> str:
+    """The number of targets that an unreduced loss does not ignore."""
+    node = fact.operand_node
+    call = node.at if node is not None and node.op == "call" else None
+    if not isinstance(call, ast.Call) or node is None or len(call.args) < 2:
+        raise Unfixable("which targets are ignored is decided elsewhere")
+    module, function = fact.module, fact.frame.base().function
+    target, callee = call.args[1], fact.value(node.args[0])
+    tree = patch.tree(module)
+    if not unchanged(
+        tree, function, target, use, ("view", "reshape", "squeeze", "long"), here=target.lineno == use.lineno
+    ):
+        raise Unfixable("the targets are not at hand where the mean is taken")
+    text = patch.operand(module, target)
+    if isinstance(callee, Lib):
+        if not dotted(call.func) or not callee.name.startswith("torch.nn."):
+            raise Unfixable("which targets are ignored is decided elsewhere")
+        return f"({text} != {patch.text(module, call.func)}.ignore_index).sum().clamp(min=1)"
+    for given in call.keywords:
+        if given.arg == "ignore_index" and unchanged(tree, function, given.value, use):
+            return f"({text} != {patch.text(module, given.value)}).sum().clamp(min=1)"
+    raise Unfixable("which targets are ignored is decided elsewhere")
+
+
+def _fix_selection(fact: Operation, patch: Patch) -> tuple[str, str]:
+    """``loss[mask].mean()``: the same, and 0 of nothing."""
+    call = fact.node.at
+    whole = masked.reduced(call)
+    function, tree = fact.frame.base().function, patch.tree(fact.module)
+    counted: Any = whole
+    while not isinstance(counted, (ast.Name, ast.Subscript)) and not _is_selection(counted):
+        counted = masked.narrower(counted)
+    selection = isinstance(counted, ast.Name) or _is_selection(counted)
+    if not selection or not unchanged(tree, function, counted, call, ("masked_select", "bool"), here=True):
+        raise Unfixable("how many elements are selected is not known without selecting them twice")
+    masked.divided(patch, fact, call, f"max({patch.text(fact.module, counted)}.numel(), 1)")
+    return "safe", "the same mean, and 0 instead of NaN where nothing is selected"
+
+
+def _is_selection(at: Any) -> bool:
+    if isinstance(at, ast.Call):
+        return getattr(at.func, "attr", "") == "masked_select"
+    return isinstance(at, ast.Subscript) and isinstance(at.slice, (ast.Name, ast.Compare, ast.Attribute, ast.UnaryOp))
+
+
+def _fix_size(fact: Operation, mask: T, patch: Patch) -> tuple[str, str]:
+    """``(loss * mask).sum() / loss.numel()``."""
+    node = _numerator(fact)
+    below = _sum_of(node)
+    found = masked.find(fact, below, mask) if below is not None else None
+    if found is None or below is None:
+        raise Unfixable("where the mask comes in is another function")
+    denominator = _denominator(fact)
+    whole = _written_sum(fact)
+    tree = patch.tree(fact.module)
+    count = masked.kept(fact, patch, found, whole, fact.node.at)
+    patch.put(fact.module, *tree.outside(tree.span(denominator)), count)
+    return "unsafe", _KEPT
+
+
+def _numerator(fact: Operation) -> Any:
+    node = fact.node
+    if node.op == "bin":
+        return node.args[1]
+    func, args, _ = node.args
+    return args[0] if len(args) == 2 else func.args[0]
+
+
+def _written_sum(fact: Operation) -> Any:
+    at = fact.node.at
+    written = at.left if isinstance(at, ast.BinOp) else None
+    return masked.reduced(written) if isinstance(written, ast.Call) else None
+
+
+def _sum_of(node: Any) -> Any:
+    if node.op != "call" or node.args[0].op != "attr" or node.args[0].args[1] != "sum":
+        return None
+    func, args, keywords = node.args
+    if keywords or len(args) > 1:
+        return None
+    return args[0] if args else func.args[0]
+
+
+def _denominator(fact: Operation) -> Any:
+    at = fact.node.at
+    if isinstance(at, ast.BinOp):
+        return at.right
+    if isinstance(at, ast.AugAssign):
+        return at.value
+    if isinstance(at, ast.Call) and at.args and not isinstance(at.args[-1], ast.Starred) and not at.keywords:
+        return at.args[-1]
+    raise Unfixable("the denominator is not written here")
+
+
+def _fix_count(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
+    """``(loss * mask).sum() / mask.sum()``: the same, and 0 of nothing."""
+    denominator = _denominator(fact)
+    if "numpy" in t.tags:
+        raise Unfixable("the count is an array of NumPy")
+    if "item" in t.tags or "num" in t.tags:
+        patch.wrap(fact.module, denominator, "max(", ", 1)")
+    else:
+        patch.method(fact.module, denominator, "clamp(min=1)")
+    return "safe", "the same ratio, and 0 instead of NaN where the mask is empty"
+
+
+def _fix_both(fact: LossCall, patch: Patch) -> tuple[str, str]:
+    """``l1_loss(pred * mask, target * mask)``."""
+    if not isinstance(fact.callee, Ref):
+        raise Unfixable("the reduction is chosen where the criterion is built")
+    given = given_input(fact)
+    given_target(fact)
+    call = fact.node.at
+    _, args, keywords = fact.node.args
+    node = args[0] if args else next(v for k, v in keywords if k == "input")
+    for _, t in fact.inputs():
+        mask = mask_in(t, False)
+        found = masked.find(fact, node, mask) if mask is not None else None
+        if found is None:
+            raise Unfixable("where the mask comes in is another function")
+        count = masked.kept(fact, patch, found, given, call)
+    patch.set_argument(fact.module, call, "reduction", '"sum"')
+    masked.ratio(patch, fact, call, count)
+    return "unsafe", _KEPT
 
 
 RULE = Rule(

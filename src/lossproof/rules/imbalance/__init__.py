@@ -1,0 +1,1 @@
+"""Focal losses, class weights and balanced sampling."""

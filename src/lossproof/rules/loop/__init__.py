@@ -1,0 +1,1 @@
+"""Rules about the loop around the loss: gradients, accumulation, and the mode of the network."""

@@ -1,0 +1,1 @@
+"""Rules about losses that compare the features of a pretrained network."""

@@ -181,7 +181,9 @@ class Patch:
         end = tree.end_of_line(statement)
         kept = [part.strip() for part in _comments("\n" + tree.between((statement.lineno, 0), end)).split("\n")]
         blank = tree.indent(statement)
-        self.put(module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c and comments))
+        self.put(
+            module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c and comments)
+        )
 
     # ---- names
 

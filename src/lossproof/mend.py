@@ -17,8 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
+from lossproof.fingerprint import fingerprint, line_text, posix
 from lossproof.source.discover import SourceFile
 from lossproof.source.texts import decode, encoding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lossproof.verify import Proof
+    from lossproof.verify.plan import Made
 
 MOST_PASSES = 12
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -52,6 +58,10 @@ class Mended:
         self.changes = changes
         self.failed = failed
         """Why a fix that was offered was not made."""
+        self.made: list[Made] = []
+        """The fixes with the files that their edits were for."""
+        self.proofs: list[Proof] = []
+        """What running them has shown, where a person asked for it."""
 
     def write(self) -> None:
         """Put the changed files in place. A file that changed meanwhile is left alone, with a remark."""
@@ -68,22 +78,40 @@ class Mended:
             write_bytes_atomically(change.path, change.after)
 
 
-def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: bool = False) -> Mended:
-    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing."""
+def mend(
+    paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: bool = False, verify: bool = False
+) -> Mended:
+    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing.
+
+    ``verify`` runs what the fixes changed, before and after, and leaves out those that fail: it executes the project's code.
+    """
+    mended = _mend(paths, options, unsafe, frozenset())
+    if verify:
+        from lossproof.verify import verified
+
+        mended = verified(mended, lambda without: _mend(paths, options, unsafe, without))
+    return mended
+
+
+def _mend(paths: Sequence[str | os.PathLike[str]], options: Options, unsafe: bool, without: frozenset[str]) -> Mended:
     overlay: dict[str, bytes] = dict(options.overlay)
     given = dict(overlay)
     before: dict[str, tuple[SourceFile, bytes]] = {}
     fixed: list[Finding] = []
     failed: list[str] = []
+    made: list[Made] = []
     barred: set[tuple[Edit, ...]] = set()
     options.overlay = overlay
     one_shot, options.one_shot = options.one_shot, False
     report = check_paths(paths, options)
     for _ in range(MOST_PASSES):
+        barred.update(
+            f.remedy.edits for f in report.findings if without and f.remedy.edits and _key(f, report) in without
+        )
         chosen = _chosen(report.findings, unsafe, barred)
         if not chosen:
             break
-        fixed += _pass(report, chosen, overlay, before, barred, failed)
+        fixed += _pass(report, chosen, overlay, before, barred, failed, made)
         report = check_paths(paths, options)
     options.one_shot, options.overlay = one_shot, given
     changes = [
@@ -91,7 +119,15 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
         for path, (file, data) in sorted(before.items())
         if overlay[path] != data
     ]
-    return Mended(report, fixed, changes, failed)
+    mended = Mended(report, fixed, changes, failed)
+    mended.made = made
+    return mended
+
+
+def _key(finding: Finding, report: Report) -> str:
+    """What tells a finding again in another run: its rule, its file, the text of its line, its column."""
+    line = line_text(finding, report.texts)
+    return f"{fingerprint(finding.rule, posix(finding.path), line)}:{finding.location.column}"
 
 
 def _chosen(findings: Iterable[Finding], unsafe: bool, barred: set[tuple[Edit, ...]]) -> list[Finding]:
@@ -130,6 +166,7 @@ def _pass(
     before: dict[str, tuple[SourceFile, bytes]],
     barred: set[tuple[Edit, ...]],
     failed: list[str],
+    made: list[Made],
 ) -> list[Finding]:
     """Apply one pass to the overlay; a finding whose edits leave a file that does not parse is left out."""
     files = {file.display: file for file in report.files}
@@ -154,6 +191,10 @@ def _pass(
                 failed.append(f"{display}: not mended: {error}")
                 break
         if not wrong:
+            from lossproof.verify.plan import Made
+
+            olds = {display: old for display, (_, old, _) in changed.items()}
+            made += [Made(finding, olds, _key(finding, report)) for finding in chosen]
             for file, old, new in changed.values():
                 before.setdefault(file.path, (file, old))
                 overlay[file.path] = new

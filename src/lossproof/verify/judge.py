@@ -126,34 +126,43 @@ def _extreme(rule: str, results: list[dict[str, Any]]) -> tuple[str, str]:
     relevant = RELEVANT.get(rule, ())
     for result in results:
         for case in result["extreme"]:
-            was, now = _trouble(rule, case["case"], case["old"]), _trouble(rule, case["case"], case["new"])
+            was, now = _trouble(case["old"]), _trouble(case["new"])
+            if rule in DEAD and not was and not now:
+                was, now = _dead(case["case"], case["old"], case["new"])
             if not was:
                 continue
             if not now:
                 gradient = _gradient(case["new"])
                 with_it = f" with gradient {gradient:.2g}" if gradient is not None else ""
                 cured.append(f"{case['case']}: {was}, now {_figure(case['new']['value'])}{with_it}")
-            elif case["case"] in relevant:
+            elif case["case"] in relevant and (rule != "LP101" or "gradient 0" in now or "e-" in now):
                 still.append(f"{case['case']}: {now}")
     more = f" ({len(cured)} such)" if len(cured) > 1 else ""
     best = next((c for c in cured if c.partition(":")[0] in relevant), cured[0] if cured else "")
     return (best + more if best else ""), (still[0] if still else "")
 
 
-def _trouble(rule: str, case: str, side: dict[str, Any]) -> str:
+def _trouble(side: dict[str, Any]) -> str:
     """What is bad about a result on an extreme input."""
     if side["error"] is not None:
         return ""
     if not side["finite"]:
         return _figure(side["value"])
     gradient = _gradient(side)
-    if gradient is None:
+    if gradient is None or math.isfinite(gradient):
         return ""
-    if not math.isfinite(gradient):
-        return f"{_figure(side['value'])} with a gradient that is not finite"
-    if gradient < 1e-6 and rule in DEAD and case == "certain and wrong":
-        return f"{_figure(side['value'])} with gradient {gradient:.2g}"
-    return ""
+    return f"{_figure(side['value'])} with a gradient that is not finite"
+
+
+def _dead(case: str, old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:
+    """A gradient that was as good as zero: cured where it is there now; still bad where all predictions are wrong."""
+    was, now = _gradient(old), _gradient(new)
+    if was is None or now is None or was > 1e-6:
+        return "", ""
+    said = f"{_figure(old['value'])} with gradient {was:.2g}"
+    if now > 1e3 * max(was, 1e-7):
+        return said, ""
+    return (said, said) if case == "certain and wrong" and now < 1e-6 else ("", "")
 
 
 def _gradient(side: dict[str, Any]) -> float | None:

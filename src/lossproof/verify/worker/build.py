@@ -96,7 +96,7 @@ class Builder:
         self._depth += 1
         try:
             node = _class_init(cls)
-            torch.manual_seed(self.values.seed)
+            torch.default_generator.manual_seed(self.values.seed)
             given, named = self.arguments(cls, roles.Uses(node), init=True)
             made = cls(*given, **named)
         finally:
@@ -236,6 +236,9 @@ class Builder:
     def _make_float(self, name: str, uses: roles.Uses) -> Any:
         found = roles.number(name, whole=False)
         return 0.5 if found is None else found
+
+    def _make_path(self, name: str, uses: roles.Uses) -> Any:
+        raise CannotMake(f"needs a file (parameter {name})")
 
     def _make_bool(self, name: str, uses: roles.Uses) -> Any:
         return False

@@ -45,6 +45,7 @@ class Side:
             return
         self._inside = 1
         saved = list(sys.path), list(sys.argv)
+        known = set(sys.modules)
         hidden = {name: sys.modules[name] for name in self.modules if name in sys.modules}
         sys.modules.update(self.modules)
         sys.path[:0] = self.roots
@@ -55,8 +56,9 @@ class Side:
         finally:
             sys.meta_path.remove(self._finder)
             sys.path[:], sys.argv = saved
-            for name, module in list(sys.modules.items()):
-                if name in self.modules or self.owns(module):
+            for name in {*self.modules, *(sys.modules.keys() - known)}:
+                module = sys.modules.get(name)
+                if module is not None and (name in self.modules or self.owns(module)):
                     self.modules[name] = module
                     del sys.modules[name]
             sys.modules.update(hidden)

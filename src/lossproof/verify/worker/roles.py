@@ -158,6 +158,8 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
     last = parts[-1] if parts else ""
     called = name in uses.called
     attributes = uses.attributes.get(name, set())
+    if held & {"path", "file", "filename", "dir", "folder", "root", "checkpoint", "ckpt"} or annotation == "Path":
+        return "path"
     lossy = bool(held & {"loss", "losses", "criterion", "crit", "objective"})
     if (
         "Optimizer" in annotation

@@ -333,6 +333,7 @@ class Trial:
 
     def _try(self, names: set[str], optional: bool, limit: float, problems: list[Any]) -> tuple[list[Scene], bool]:
         missed = False
+        weak: list[Scene] = []
         found = [replace(scene, optional=optional) for scene in self._hypotheses(names, problems)]
         for scene in found:
             if time.monotonic() > limit:
@@ -350,6 +351,9 @@ class Trial:
                     missed = True
                     continue
                 scene = turned
+            if (trial.gradient() or 1.0) < 1e-6 or trial.gradient() == 0:
+                weak.append(scene)  # a softmax over one class: it runs, and shows nothing
+                continue
             accepted = [scene]
             if trial.seconds < 0.5:
                 for other in found:
@@ -360,7 +364,7 @@ class Trial:
                         if self._accepts(other, [])[0]:
                             accepted.append(other)
             return accepted, missed
-        return [], missed
+        return weak[:1], missed
 
     def _accepts(self, scene: Scene, problems: list[Any]) -> tuple[bool, Outcome | None]:
         trial = self.call(0, scene, 0, trace=True)
@@ -369,7 +373,7 @@ class Trial:
             return False, None
         if trial.warned:
             return False, None
-        if not trial.floats:
+        if not trial.floats and not any(torch.is_tensor(value) for _, value in trial.leaves):
             problems.append("it gives nothing that could be compared")
             return False, None
         if not trial.finite:
@@ -532,8 +536,10 @@ def _gradient_difference(old: Outcome, new: Outcome) -> str:
         return "the gradient is gone: the result no longer depends on the input"
     if math.isnan(now):
         return "the gradient is not finite on moderate inputs"
-    if now == 0:
+    if now == 0 and was > 1e-6:
         return f"the gradient was {was:.3g} and is zero"
+    if was < 1e-5:
+        return ""  # rounding
     theirs = dict(new.gradients)
     for name, gradient in old.gradients:
         other = theirs.get(name)
@@ -597,6 +603,8 @@ def _hopeless(problems: list[Any]) -> bool:
     """Whether other inputs would change nothing."""
     last = problems[-1] if problems else None
     if isinstance(last, (NeedsPackage, guard.Refused, guard.TookTooLong, ModuleNotFoundError)):
+        return True
+    if len(problems) >= 60 and len({str(p) for p in problems[-60:]}) == 1:
         return True
     same = [p for p in problems if isinstance(p, CannotMake)]
     return bool(same) and same[-1] is last and len(same) >= 3
@@ -725,7 +733,7 @@ def tracing(folder: str, lines: set[tuple[str, int]]) -> Iterator[None]:
 
 
 def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # of the CPU alone: the others are not used here
     random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:

@@ -23,7 +23,9 @@ class Case:
     """A regular expression that the proof's line holds."""
 
 
-NET = HEAD + '''
+NET = (
+    HEAD
+    + """
 class Net(nn.Module):
     def __init__(self, in_features: int, hidden: int = 16, num_classes: int = 3):
         super().__init__()
@@ -33,8 +35,11 @@ class Net(nn.Module):
     def forward(self, x):
         h = self.body(x)
         return torch.sigmoid(self.head(h))
-'''
-TRAIN = HEAD + '''from model import Net
+"""
+)
+TRAIN = (
+    HEAD
+    + """from model import Net
 
 
 def train_step(model, batch, optimizer, device):
@@ -57,14 +62,21 @@ def main(args):
     optimizer = torch.optim.Adam(model.parameters())
     for batch in load(args.path):
         train_step(model, batch, optimizer, "cuda")
-'''
+"""
+)
 SIGMOID = ("model.py", "return torch.sigmoid(self.head(h))", "return self.head(h)")
-LOGITS = ("train.py", "F.binary_cross_entropy(model(x.to(device))", "F.binary_cross_entropy_with_logits(model(x.to(device))")
+LOGITS = (
+    "train.py",
+    "F.binary_cross_entropy(model(x.to(device))",
+    "F.binary_cross_entropy_with_logits(model(x.to(device))",
+)
 SERVED = ("train.py", "return model(x) > 0.5", "return torch.sigmoid(model(x)) > 0.5")
 AT_LOSS = ("train.py", "loss = F.bin")
 AT_SIGMOID = [("model.py", "return torch.sig"), ("train.py", "model = Net(")]
 
-TRAINER = HEAD + '''from model import Net
+TRAINER = (
+    HEAD
+    + """from model import Net
 
 
 class Trainer:
@@ -90,8 +102,11 @@ class Trainer:
     @torch.no_grad()
     def predict(self, x):
         return self.model(x).cpu()
-'''
-LIGHTNING = HEAD + '''import pytorch_lightning as pl
+"""
+)
+LIGHTNING = (
+    HEAD
+    + """import pytorch_lightning as pl
 
 
 class LitTagger(pl.LightningModule):
@@ -111,8 +126,11 @@ class LitTagger(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
-'''
-CONFIG = HEAD + '''from dataclasses import dataclass
+"""
+)
+CONFIG = (
+    HEAD
+    + """from dataclasses import dataclass
 
 
 @dataclass
@@ -130,14 +148,23 @@ class FocalLoss(nn.Module):
     def forward(self, probs, targets):
         pt = torch.where(targets == 1, probs, 1 - probs)
         return (-self.config.alpha * (1 - pt) ** self.config.gamma * torch.log(pt)).mean()
-'''
-MASKED = HEAD + '''def masked_mean(values, mask):
+"""
+)
+MASKED = (
+    HEAD
+    + """def masked_mean(values, mask):
     return (values * mask).sum() / mask.sum()
-'''
-PAIRWISE = HEAD + '''def pairwise_distance(a, b):
+"""
+)
+PAIRWISE = (
+    HEAD
+    + """def pairwise_distance(a, b):
     return torch.sqrt(((a - b) ** 2).sum(dim=1)).mean()
-'''
-FOCAL = HEAD + '''class BinaryFocal(nn.Module):
+"""
+)
+FOCAL = (
+    HEAD
+    + """class BinaryFocal(nn.Module):
     def __init__(self, gamma=2.0, reduction="mean"):
         super().__init__()
         self.gamma = gamma
@@ -149,53 +176,80 @@ FOCAL = HEAD + '''class BinaryFocal(nn.Module):
         pt = torch.where(targets == 1, p, 1 - p)
         loss = (1 - pt) ** self.gamma * ce
         return loss.mean() if self.reduction == "mean" else loss.sum()
-'''
+"""
+)
 FOCAL_CE = ("t.py", "ce = -(targets * torch.log(p) + (1 - targets) * torch.log(1 - p))")
-SEGMENT = HEAD + '''def pixel_entropy(logits):
+SEGMENT = (
+    HEAD
+    + """def pixel_entropy(logits):
     n, c, h, w = logits.shape
     p = F.softmax(logits, dim=1)
     return -(p * torch.log(p)).sum(dim=1).mean()
-'''
-KL = HEAD + '''def distillation_loss(student_logits, teacher_logits, T=2.0):
+"""
+)
+KL = (
+    HEAD
+    + """def distillation_loss(student_logits, teacher_logits, T=2.0):
     p = F.softmax(student_logits / T, dim=1)
     q = F.softmax(teacher_logits / T, dim=1)
     return F.kl_div(torch.log(p), q, reduction="batchmean") * T * T
-'''
-METER = HEAD + '''def evaluate(model, loader, criterion):
+"""
+)
+METER = (
+    HEAD
+    + """def evaluate(model, loader, criterion):
     total = 0
     for x, y in loader:
         total += criterion(model(x), y)
     return total / len(loader)
-'''
-KWARGS = HEAD + '''def regression_loss(pred, target, **kwargs):
+"""
+)
+KWARGS = (
+    HEAD
+    + """def regression_loss(pred, target, **kwargs):
     eps = kwargs.get("eps", 0.0)
     return ((pred - target).abs() / target).mean() + eps
-'''
-SCRIPT = HEAD + '''model = nn.Linear(8, 1)
+"""
+)
+SCRIPT = (
+    HEAD
+    + """model = nn.Linear(8, 1)
 data = torch.load("train.pt")
 for x, y in data:
     loss = F.binary_cross_entropy(torch.sigmoid(model(x)), y)
     loss.backward()
-'''
-DATASET = HEAD + '''def run(dataset_path, cfg):
+"""
+)
+DATASET = (
+    HEAD
+    + """def run(dataset_path, cfg):
     table = open(dataset_path).read()
     x = torch.tensor([float(v) for v in table.split()])
     loss = torch.log(x).mean()
     return loss
-'''
-MISSING = HEAD + '''import imaginary_ops as ops
+"""
+)
+MISSING = (
+    HEAD
+    + """import imaginary_ops as ops
 
 
 def spectral_loss(pred, target):
     spec = ops.stft(pred)
     return torch.log(spec).mean()
-'''
-DICE = HEAD + '''def dice_loss(pred, target):
+"""
+)
+DICE = (
+    HEAD
+    + """def dice_loss(pred, target):
     pred = torch.sigmoid(pred)
     inter = (pred * target).sum(dim=(2, 3))
     return (1 - 2 * inter / (pred.sum(dim=(2, 3)) + target.sum(dim=(2, 3)))).mean()
-'''
-LSE = HEAD + '''def contrastive(z1, z2, temperature=0.5):
+"""
+)
+LSE = (
+    HEAD
+    + """def contrastive(z1, z2, temperature=0.5):
     sim = F.normalize(z1, dim=1) @ F.normalize(z2, dim=1).t() / temperature
     probs = torch.exp(sim) / torch.exp(sim).sum(dim=1, keepdim=True)
     return -torch.log(probs.diagonal()).mean()
@@ -203,11 +257,17 @@ LSE = HEAD + '''def contrastive(z1, z2, temperature=0.5):
 
 def log_partition(scores):
     return torch.log(torch.exp(scores).sum(dim=1)).mean()
-'''
-WHERE = HEAD + '''def entropy_of_counts(probs):
+"""
+)
+WHERE = (
+    HEAD
+    + """def entropy_of_counts(probs):
     return -torch.where(probs > 0, probs * torch.log(probs), torch.zeros_like(probs)).sum()
-'''
-VAE = HEAD + '''class VAE(nn.Module):
+"""
+)
+VAE = (
+    HEAD
+    + """class VAE(nn.Module):
     def __init__(self, input_dim, latent_dim):
         super().__init__()
         self.enc = nn.Linear(input_dim, latent_dim * 2)
@@ -223,8 +283,11 @@ def vae_loss(model, x, target):
     recon, mu, logvar = model(x)
     bce = F.binary_cross_entropy(recon, target, reduction="sum")
     return bce - 0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
-'''
-DICTY = HEAD + '''class Segmenter(nn.Module):
+"""
+)
+DICTY = (
+    HEAD
+    + """class Segmenter(nn.Module):
     def __init__(self, in_channels=3, classes=2):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, classes, 3, padding=1)
@@ -241,7 +304,8 @@ class Task:
         out = self.net(batch["image"])["mask"]
         target = batch["mask"].float()
         return {"loss": F.binary_cross_entropy(out, target), "mean": out.mean().item()}
-'''
+"""
+)
 
 CASES: dict[str, Case] = {
     # ---- right

@@ -33,6 +33,9 @@ SECONDS_A_CALL = 6.0
 SECONDS_A_SEARCH = 12.0
 SECONDS_A_UNIT = 25.0
 
+_FINAL = (NeedsPackage, guard.Refused, guard.TookTooLong, ModuleNotFoundError)
+"""What no other input would change."""
+
 _differentiated: list[Any] = []
 
 
@@ -415,6 +418,8 @@ class Trial:
     def _hypotheses(self, names: set[str], problems: list[Any]) -> list[Scene]:
         general = scenes(names, set(), _rank(self.unit["source"]))
         models = self._models(general[0], problems)
+        if _hopeless(problems):
+            return []
         found: list[Scene] = []
         for model in models:
             for shape, kind in input_shapes(model):
@@ -446,7 +451,7 @@ class Trial:
     def _models(self, scene: Scene, problems: list[Any]) -> list[Any]:
         """The networks that take part, found by making the arguments once."""
         outcome = self.call(0, scene, 0)
-        if isinstance(outcome.error, CannotMake):
+        if isinstance(outcome.error, (CannotMake, *_FINAL)):
             problems.append(outcome.error)
         owner = outcome.owner
         made = [
@@ -602,7 +607,7 @@ def _overlap(lines: set[tuple[str, int]], wanted: set[Any]) -> bool:
 def _hopeless(problems: list[Any]) -> bool:
     """Whether other inputs would change nothing."""
     last = problems[-1] if problems else None
-    if isinstance(last, (NeedsPackage, guard.Refused, guard.TookTooLong, ModuleNotFoundError)):
+    if isinstance(last, _FINAL):
         return True
     if len(problems) >= 60 and len({str(p) for p in problems[-60:]}) == 1:
         return True
@@ -641,6 +646,8 @@ def _reason(problems: list[Any], side: Side) -> str:
         return f"needs the package {first.name}, which is not installed"
     if isinstance(first, guard.Refused):
         return str(first)
+    if isinstance(first, guard.TookTooLong):
+        return describe(first)
     return f"no generated input fits ({describe(first)})"
 
 

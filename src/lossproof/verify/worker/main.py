@@ -29,7 +29,10 @@ def main() -> None:
     except ImportError as error:
         send(torch=f"{error}")
         return
+    from lossproof.verify.worker import lean
+
     torch.set_num_threads(1)
+    lean.install()
     from lossproof.verify.worker.imports import Side
     from lossproof.verify.worker.trial import Trial
 

@@ -106,7 +106,7 @@ class Trial:
     def __init__(self, unit: dict[str, Any], sides: tuple[Side, Side]) -> None:
         self.unit = unit
         self.sides = sides
-        self.began = time.monotonic()
+        self.clock = guard.Clock()
         self.helps: list[Help] = []
         self.targets: list[Any] = []
         self.uses: list[roles.Uses] = []
@@ -198,7 +198,7 @@ class Trial:
         help, uses = self.helps[index], self.uses[index]
         values = Values(scene, seed, case, bool_mask=self.bool_mask)
         builder = Builder(help, values, states)
-        began = time.perf_counter()
+        began = time.process_time()
         _differentiated.clear()
         out = io.StringIO()
         try:
@@ -215,7 +215,7 @@ class Trial:
         if not outcome.floats:
             outcome.leaves += observe.printed(out.getvalue())
         outcome.states, outcome.used, outcome.models = builder.states, builder.used, builder.models
-        outcome.seconds = time.perf_counter() - began
+        outcome.seconds = time.process_time() - began
         return outcome
 
     def _call(self, index: int, builder: Builder, uses: roles.Uses, outcome: Outcome, seed: int) -> None:
@@ -310,7 +310,7 @@ class Trial:
         } or _inverts(self.unit["source"])
         orders = [bool(masks), not masks]
         problems: list[BaseException | str] = []
-        limit = time.monotonic() + SECONDS_A_SEARCH
+        limit = SECONDS_A_SEARCH
         unreached = False
         choices = range(max(len(self.helps[0].criteria), 3) if self._wants_criterion() else 1)
         for bool_mask in orders:
@@ -323,7 +323,7 @@ class Trial:
                     unreached = unreached or missed
                     if accepted:
                         return accepted, ""
-                    if time.monotonic() > limit or _hopeless(problems):
+                    if self.clock() > limit or _hopeless(problems):
                         break
         if unreached:
             return [], "the changed line was not reached with generated inputs"
@@ -339,7 +339,7 @@ class Trial:
         weak: list[Scene] = []
         found = [replace(scene, optional=optional) for scene in self._hypotheses(names, problems)]
         for scene in found:
-            if time.monotonic() > limit:
+            if self.clock() > limit:
                 problems.append("takes too long")
                 return [], missed
             tried, trial = self._accepts(scene, problems)
@@ -407,7 +407,7 @@ class Trial:
                 elif isinstance(parameter.default, float) and parameter.default == 0.0:
                     options.append((name, 0.1))
         for option in options:
-            if time.monotonic() > limit:
+            if self.clock() > limit:
                 break
             turned = replace(scene, flags=(option,))
             tried, trial = self._accepts(turned, [])
@@ -474,14 +474,14 @@ class Trial:
     # ---- the measurement
 
     def _measure(self, accepted: list[Scene]) -> dict[str, Any]:
-        limit = self.began + SECONDS_A_UNIT
+        limit = SECONDS_A_UNIT
         result: dict[str, Any] = {"status": "ran", "inputs": 0, "worst": 0.0, "said": "", "where": "", "old": None, "new": None,
                                   "gradient": None, "gradient_said": "", "error": None, "scenes": [], "extreme": []}  # fmt: skip
         steps = False
         for scene in accepted:
             result["scenes"].append(scene.title())
             for seed in range(SEEDS):
-                if time.monotonic() > limit and result["inputs"]:
+                if self.clock() > limit and result["inputs"]:
                     break
                 old = self.call(0, scene, seed)
                 if old.error is not None or not old.finite:
@@ -494,7 +494,7 @@ class Trial:
                     break
         result["optimizes"] = steps
         for case, affected in CASES.items():
-            if time.monotonic() > limit:
+            if self.clock() > limit:
                 break
             scene = accepted[0]
             old = self.call(0, scene, 1, case)

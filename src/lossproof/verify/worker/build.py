@@ -16,7 +16,7 @@ from lossproof.verify.worker.values import Values
 
 torch: Any = importlib.import_module("torch")
 _TENSORS = frozenset(
-    ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "loss", "input", "target", "mask", "weight")
+    ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "loss", "input", "target", "mask", "weight", "index", "rows")
 )
 MOST_PARAMETERS = 60_000_000
 
@@ -202,7 +202,7 @@ class Builder:
                 problems.append(f"`{cls.__name__}` cannot be made ({_why(error)})")
         if self.help.strict_model or problems:
             raise CannotMake(f"needs a network (parameter {name}): {problems[0] if problems else 'none is known'}")
-        made = _Projection(self.values.scene)
+        made = _Projection(self.values.scene, single="value" in name.lower() or "critic" in name.lower())
         self.register(made)
         return made
 
@@ -236,6 +236,10 @@ class Builder:
     def _make_float(self, name: str, uses: roles.Uses) -> Any:
         found = roles.number(name, whole=False)
         return 0.5 if found is None else found
+
+    def _make_losses(self, name: str, uses: roles.Uses) -> Any:
+        self.used.add("loss")
+        return [self.values.tensor("loss", f"{name}{i}") for i in range(2)]
 
     def _make_path(self, name: str, uses: roles.Uses) -> Any:
         raise CannotMake(f"needs a file (parameter {name})")
@@ -378,10 +382,10 @@ class Settings(dict):  # type: ignore[type-arg]
 class _Projection(torch.nn.Module):  # type: ignore[misc]
     """A network for a function that does not care which: any input, outputs of the scene's shape."""
 
-    def __init__(self, scene: Any) -> None:
+    def __init__(self, scene: Any, *, single: bool = False) -> None:
         super().__init__()
-        torch.manual_seed(11)
-        self._shape = scene.pred[1:]
+        torch.default_generator.manual_seed(11)
+        self._shape = (1,) if single else scene.pred[1:]
         self._kind = scene.pred_kind
         size = 1
         for side in self._shape:

@@ -26,7 +26,7 @@ _PREDS = frozenset("pred preds prediction predictions output outputs out x input
                    "reconstruction predicted pr".split())  # fmt: skip
 _EMBEDS = frozenset("emb embedding embeddings embeds feat feats feature features anchor positive negative z q k query key keys queries "
                     "vec vector vectors u v repr representation hidden latent latents anchors positives negatives".split())  # fmt: skip
-_IMAGES = frozenset("image images img imgs pixel pixels frame frames picture pictures sheet photo".split())
+_IMAGES = frozenset("obs observation observations state states image images img imgs pixel pixels frame frames picture pictures sheet photo".split())
 _TOKENS = frozenset("tokens token ids text sentence words sequence input_ids".split())
 _BATCHES = frozenset(("batch", "sample", "samples", "data", "minibatch", "example", "examples", "item"))
 _CONFIGS = frozenset(
@@ -174,7 +174,7 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
         or held & _LOADERS
         or (name in uses.iterated and name not in ("losses",) and not held & _CONFIGS)
     ):
-        return "loader" if not held & (_TARGETS | _MASKS | _WEIGHTS) else _tensor(name, held, last)
+        return "loader" if not held & (_TARGETS | _MASKS | _WEIGHTS | {"losses", "loss"}) else _tensor(name, held, last)
     if held & _CRITERIA or (lossy and (called or "fn" in held or "func" in held or "function" in held)):
         return "criterion"
     if "device" in held or annotation.endswith("device"):
@@ -201,7 +201,11 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
 def _tensor(name: str, held: set[str], last: str) -> str:
     """The kind of a tensor."""
     if held & {"loss", "losses"}:
-        return "loss"
+        return "losses" if last == "losses" else "loss"
+    if held & {"action", "actions", "indices", "idxs"}:
+        return "index"
+    if held & {"reward", "rewards", "returns", "advantage", "advantages", "adv"}:
+        return "rows"
     if held & {"ignore", "smooth", "eps", "epsilon", "gamma", "reduction", "temperature", "tau", "margin"}:
         return "str" if "reduction" in held else "float"
     if last in _MASKS or held & _MASKS and not held & (_PREDS | _LOGITS | _PROBS) and last not in _TARGETS:

@@ -29,6 +29,8 @@ class Scene:
 
     @property
     def classes(self) -> int:
+        if len(self.pred) > 2 and self.target_kind == "index" and self.target == self.pred[:-1]:
+            return self.pred[-1]
         return self.pred[1] if len(self.pred) > 1 else 4
 
     @property
@@ -65,8 +67,11 @@ _TARGETS = ("binary", "positive", "distribution", "signed")
 _PREDS = ("logits", "prob", "distribution", "positive", "logp")
 
 
-def scenes(names: set[str], roles: set[str], rank: int | None) -> list[Scene]:
-    """Hypotheses, the likely first. ``names``: what the function mentions; ``rank``: the dimensions it counts on."""
+def scenes(names: set[str], rank: int | None, *, bounded: bool = False) -> list[Scene]:
+    """Hypotheses, the likely first. ``names``: what the function mentions; ``rank``: the dimensions it counts on.
+
+    ``bounded``: it treats a prediction as a number from 0 to 1.
+    """
     lower = {name.lower() for name in names}
 
     def mentions(*parts: str) -> bool:
@@ -81,8 +86,8 @@ def scenes(names: set[str], roles: set[str], rank: int | None) -> list[Scene]:
     if rank is not None:
         shapes.sort(key=lambda scene: len(scene.pred) != rank)
     kinds = list(_PREDS)
-    if mentions("kl_div", "kldiv") or ("softmax" in lower and not classy):
-        kinds = ["logits", "prob", "distribution", "positive", "logp"]
+    if bounded:
+        kinds = ["prob", *(kind for kind in kinds if kind != "prob")]
     targets = list(_TARGETS)
     if mentions("mse", "l1_loss", "smooth_l1", "huber"):
         targets = ["positive", "signed", "binary", "distribution"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
+import functools
 import importlib
 import inspect
 import io
@@ -11,6 +13,7 @@ import math
 import os
 import random
 import sys
+import textwrap
 import time
 import types
 import warnings
@@ -202,7 +205,8 @@ class Trial:
         _differentiated.clear()
         out = io.StringIO()
         try:
-            with help.side.active(), quiet(out) as caught, running(), guard.within(SECONDS_A_CALL):
+            snapshot = functools.partial(self._accumulated, outcome, builder, values)
+            with help.side.active(), quiet(out) as caught, running(snapshot), guard.within(SECONDS_A_CALL):
                 _seed(seed)
                 with tracing(help.side.folder, outcome.lines) if trace else contextlib.nullcontext():
                     self._call(index, builder, uses, outcome, seed)
@@ -269,8 +273,8 @@ class Trial:
             f"`{cls.__name__}` cannot be made ({describe(first) if first else 'it is abstract'})"
         ) from first
 
-    def _gradients(self, outcome: Outcome, builder: Builder, values: Values) -> None:
-        """With respect to the inputs, and to the weights of the networks."""
+    def _leaves(self, builder: Builder, values: Values) -> list[tuple[str, Any]]:
+        """The inputs, and the weights of the networks."""
         leaves = list(values.leaves)
         seen: set[int] = set()
         for number, model in enumerate(builder.models):
@@ -278,15 +282,24 @@ class Trial:
                 if weight.requires_grad and id(weight) not in seen:
                     seen.add(id(weight))
                     leaves.append((f"{number}.{name}", weight))
-        if not leaves:
-            return
-        outputs = [v for w, v in outcome.leaves if w.startswith("result") and torch.is_tensor(v) and v.requires_grad]
-        if _differentiated:
+        return leaves
+
+    def _accumulated(self, outcome: Outcome, builder: Builder, values: Values) -> None:
+        """After the first ``backward``: what it has left in the leaves, before anybody clears it."""
+        if not outcome.differentiable:
             outcome.differentiable = True
-            outcome.gradients = [(name, leaf.grad) for name, leaf in leaves]
-            return
-        outputs = [v for v in outputs if v.is_floating_point()]
-        if not outputs:
+            outcome.gradients = [
+                (name, None if leaf.grad is None else leaf.grad.detach().clone()) for name, leaf in self._leaves(builder, values)
+            ]
+
+    def _gradients(self, outcome: Outcome, builder: Builder, values: Values) -> None:
+        """Of the result, unless the function has differentiated something itself."""
+        leaves = self._leaves(builder, values)
+        outputs = [
+            v for w, v in outcome.leaves
+            if w.startswith("result") and torch.is_tensor(v) and v.requires_grad and v.is_floating_point()
+        ]  # fmt: skip
+        if outcome.differentiable or not outputs or not leaves:
             return
         total = outputs[0].new_zeros(())
         for output in outputs:
@@ -345,7 +358,7 @@ class Trial:
             tried, trial = self._accepts(scene, problems)
             if not tried:
                 if _hopeless(problems):
-                    return [], missed
+                    break
                 continue
             assert trial is not None
             if not self._reached(trial, scene):
@@ -416,7 +429,7 @@ class Trial:
         return None
 
     def _hypotheses(self, names: set[str], problems: list[Any]) -> list[Scene]:
-        general = scenes(names, set(), _rank(self.unit["source"]))
+        general = scenes(names, _rank(self.unit["source"]), bounded=_bounded(self.unit["source"]))
         models = self._models(general[0], problems)
         if _hopeless(problems):
             return []
@@ -604,6 +617,31 @@ def _overlap(lines: set[tuple[str, int]], wanted: set[Any]) -> bool:
     return any(file == f and first <= line <= last for file, line in lines for f, first, last in wanted)
 
 
+def _bounded(source: str) -> bool:
+    """Whether a parameter is used as a probability: ``1 - p``, an overlap of products, and no sigmoid of its own."""
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:
+        return False
+    function = next((n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
+    if function is None:
+        return False
+    given = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    for statement in function.body:  # reassigned whatever happens: no longer what was given
+        if isinstance(statement, ast.Assign):
+            given -= {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+    raw = {"cross_entropy", "binary_cross_entropy_with_logits", "log_softmax", "softmax", "logsigmoid", "log_sigmoid"}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and node.attr in raw:
+            return False
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant):
+            if node.left.value == 1 and isinstance(node.right, ast.Name) and node.right.id in given:
+                held = set(roles.words(node.right.id))
+                if not held & {"target", "targets", "label", "labels", "true", "y", "gt", "mask", "t"} or "pred" in held:
+                    return True
+    return False
+
+
 def _hopeless(problems: list[Any]) -> bool:
     """Whether other inputs would change nothing."""
     last = problems[-1] if problems else None
@@ -646,7 +684,7 @@ def _reason(problems: list[Any], side: Side) -> str:
         return f"needs the package {first.name}, which is not installed"
     if isinstance(first, guard.Refused):
         return str(first)
-    if isinstance(first, guard.TookTooLong):
+    if isinstance(first, (guard.TookTooLong, SystemExit)):
         return describe(first)
     return f"no generated input fits ({describe(first)})"
 
@@ -657,6 +695,8 @@ def describe(error: BaseException) -> str:
         return f"takes longer than {SECONDS_A_CALL:.0f} s"
     if isinstance(error, NeedsPackage):
         return str(error)
+    if isinstance(error, SystemExit):
+        return "it ends the program: command line arguments are missing"
     text = f"{error}".strip().partition("\n")[0][:140]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -678,7 +718,7 @@ def quiet(out: io.StringIO | None = None) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[None]:
+def running(snapshot: Any = None) -> Iterator[None]:
     """The time in which stand-ins refuse to be called, devices are the CPU, and ``backward`` is noted."""
     StandIn.running = True
     previous = torch.Tensor.backward
@@ -687,6 +727,8 @@ def running() -> Iterator[None]:
     def backward(self: Any, *given: Any, **named: Any) -> None:
         _differentiated.append(self.detach().clone())
         previous(self, *given, **named)
+        if snapshot is not None:
+            snapshot()
 
     torch.Tensor.backward = backward
     try:

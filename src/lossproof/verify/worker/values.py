@@ -113,6 +113,12 @@ class Values:
     def _loss(self, name: str) -> Any:
         return self._uniform(name, ()) + 0.3
 
+    def _index(self, name: str) -> Any:
+        return torch.randint(0, self.scene.classes, (self.scene.batch,), generator=self._generator(name))
+
+    def _rows(self, name: str) -> Any:
+        return self._normal(name, (self.scene.batch,))
+
     def _input(self, name: str) -> Any:
         shape, kind = self.scene.input or self.scene.pred, self.scene.input_kind
         if kind.startswith("index"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from verify_cases import CASES, Case
+from verify_cases_more import MORE
 
 from lossproof.finding import Edit, Finding, Location, Remedy, Severity
 from lossproof.mend import edited
@@ -79,10 +80,13 @@ def proof(case: Case, root: Path) -> Proof:
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+ALL = {**CASES, **MORE}
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_right_fixes_pass_and_wrong_ones_are_caught(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "run", here)
-    case = CASES[name]
+    case = ALL[name]
     found = proof(case, tmp_path)
     print(found.line())
     assert found.verdict == case.verdict, found.line()
@@ -150,7 +154,8 @@ def test_a_fix_that_fails_is_not_made_and_the_others_are(
 
     second = (
         METER["train.py"]
-        .replace("def train", "def fit").replace("(train(", "(fit(")
+        .replace("def train", "def fit")
+        .replace("(train(", "(fit(")
         .replace("F.cross_entropy(model", "2 * F.cross_entropy(model")
     )
     root = project({"train.py": METER["train.py"], "other.py": second})
@@ -242,7 +247,7 @@ def test_code_that_does_more_than_compute_is_stopped(tmp_path: Path) -> None:
                 )
             )
     began = time.monotonic()
-    found = prove(str(tmp_path), {"harm.py": data}, [File("harm.py", data, after.encode())], ones)
+    found = prove(str(tmp_path), {"harm.py": data}, [File("harm.py", data, after.encode())], ones, seconds=20)
     said = [proof.line().partition(": ")[2] for proof in found]
     assert re.match(r"not run: `writes`: it wants to write", said[0])
     assert re.match(r"not run: `starts`: it wants to start another program", said[1])

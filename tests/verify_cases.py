@@ -3,6 +3,8 @@
 ``edits`` are (file, old text, new text), each text once in its file; ``at`` is where the finding is, ``hops`` the way to it.
 """
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,10 +1,14 @@
 """More mends for ``test_verify.py``, in the shapes of larger projects: packages, base classes, criteria built elsewhere."""
 
+# ruff: noqa: E501, RUF005
+
 from __future__ import annotations
 
 from verify_cases import HEAD, Case
 
-UNET = HEAD + '''
+UNET = (
+    HEAD
+    + """
 class ConvBlock(nn.Module):
     def __init__(self, cin, cout):
         super().__init__()
@@ -24,8 +28,11 @@ class TinyUNet(nn.Module):
     def forward(self, x):
         x = self.dec(self.enc(x))
         return torch.sigmoid(self.final(x))
-'''
-UNET_TRAIN = HEAD + '''import argparse
+"""
+)
+UNET_TRAIN = (
+    HEAD
+    + """import argparse
 
 from seg.models.unet import TinyUNet
 from tqdm_missing import tqdm
@@ -69,16 +76,31 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
+)
 UNET_FIX = [
     ("seg/models/unet.py", "return torch.sigmoid(self.final(x))", "return self.final(x)"),
     ("seg/train.py", "criterion = nn.BCELoss()", "criterion = nn.BCEWithLogitsLoss()"),
 ]
-UNET_HOPS = [("seg/models/unet.py", "return torch.sig"), ("seg/train.py", "criterion = nn.BCELoss()"), ("seg/train.py", "model = TinyUNet")]
-UNET_FILES = {"seg/__init__.py": "", "seg/models/__init__.py": "", "seg/models/unet.py": UNET, "seg/train.py": UNET_TRAIN}
-NO_TQDM = {**UNET_FILES, "seg/train.py": UNET_TRAIN.replace("from tqdm_missing import tqdm\n", "").replace("tqdm(loader)", "loader")}
+UNET_HOPS = [
+    ("seg/models/unet.py", "return torch.sig"),
+    ("seg/train.py", "criterion = nn.BCELoss()"),
+    ("seg/train.py", "model = TinyUNet"),
+]
+UNET_FILES = {
+    "seg/__init__.py": "",
+    "seg/models/__init__.py": "",
+    "seg/models/unet.py": UNET,
+    "seg/train.py": UNET_TRAIN,
+}
+NO_TQDM = {
+    **UNET_FILES,
+    "seg/train.py": UNET_TRAIN.replace("from tqdm_missing import tqdm\n", "").replace("tqdm(loader)", "loader"),
+}
 
-BASE = HEAD + '''from abc import ABC, abstractmethod
+BASE = (
+    HEAD
+    + """from abc import ABC, abstractmethod
 
 
 class BaseLoss(nn.Module, ABC):
@@ -104,8 +126,11 @@ class SoftBCE(BaseLoss):
     def elementwise(self, logits, target):
         p = logits.sigmoid()
         return -(target * p.log() + (1 - target) * (1 - p).log())
-'''
-SRC = HEAD + '''from .constants import EPS
+"""
+)
+SRC = (
+    HEAD
+    + '''from .constants import EPS
 
 
 def _entropy(p):
@@ -125,7 +150,10 @@ class EntropyRegularizer:
 
         return self.weight * inner(logits).mean()
 '''
-GAN = HEAD + '''def discriminator_step(netD, netG, real, opt_d, z_dim=16):
+)
+GAN = (
+    HEAD
+    + """def discriminator_step(netD, netG, real, opt_d, z_dim=16):
     opt_d.zero_grad()
     z = torch.randn(real.size(0), z_dim)
     fake = netG(z).detach()
@@ -133,8 +161,11 @@ GAN = HEAD + '''def discriminator_step(netD, netG, real, opt_d, z_dim=16):
     loss.backward()
     opt_d.step()
     return loss.item()
-'''
-NESTED = HEAD + '''def make_loss(temperature: float = 0.1):
+"""
+)
+NESTED = (
+    HEAD
+    + """def make_loss(temperature: float = 0.1):
     def loss_fn(anchor, positive):
         sim = anchor @ positive.t() / temperature
         e = sim.exp()
@@ -154,8 +185,11 @@ class Contrast(nn.Module):
         sim = F.cosine_similarity(a.unsqueeze(1), p.unsqueeze(0), dim=-1) / self.temperature
         labels = torch.arange(sim.size(0), device=sim.device)
         return F.nll_loss(torch.log(F.softmax(sim, dim=1)), labels)
-'''
-FLAGS = HEAD + '''class Tversky(nn.Module):
+"""
+)
+FLAGS = (
+    HEAD
+    + """class Tversky(nn.Module):
     def __init__(self, alpha=0.3, beta=0.7, from_logits=False):
         super().__init__()
         self.alpha, self.beta, self.from_logits = alpha, beta, from_logits
@@ -170,8 +204,11 @@ FLAGS = HEAD + '''class Tversky(nn.Module):
             fn = ((1 - y_pred) * y_true).sum(dims)
             return (1 - tp / (tp + self.alpha * fp + self.beta * fn)).mean()
         return 1 - (y_pred * y_true).sum() / (y_pred.sum() + y_true.sum() + 1e-6)
-'''
-SEQ = HEAD + '''class Tagger(nn.Module):
+"""
+)
+SEQ = (
+    HEAD
+    + """class Tagger(nn.Module):
     def __init__(self, vocab_size, num_tags, emb_dim=16, hidden=32):
         super().__init__()
         self.emb = nn.Embedding(vocab_size, emb_dim)
@@ -184,13 +221,19 @@ SEQ = HEAD + '''class Tagger(nn.Module):
         if tags is None:
             return scores.argmax(-1)
         return F.nll_loss(scores.log().view(-1, scores.size(-1)), tags.view(-1))
-'''
-MASKLM = HEAD + '''def mlm_loss(logits, labels, attention_mask):
+"""
+)
+MASKLM = (
+    HEAD
+    + """def mlm_loss(logits, labels, attention_mask):
     per_token = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     keep = attention_mask.bool()
     return per_token[keep].sum() / keep.sum()
-'''
-RL = HEAD + '''class Agent:
+"""
+)
+RL = (
+    HEAD
+    + """class Agent:
     def __init__(self, policy: nn.Module, value: nn.Module, cfg):
         self.policy = policy
         self.value = value
@@ -202,8 +245,11 @@ RL = HEAD + '''class Agent:
         advantage = returns - self.value(obs).squeeze(-1)
         entropy = -(probs * torch.log(probs)).sum(-1).mean()
         return -(logp * advantage.detach()).mean() + advantage.pow(2).mean() - self.entropy_coef * entropy
-'''
-UNCERTAIN = HEAD + '''class MultiTask(nn.Module):
+"""
+)
+UNCERTAIN = (
+    HEAD
+    + """class MultiTask(nn.Module):
     def __init__(self, num_tasks: int):
         super().__init__()
         self.sigma = nn.Parameter(torch.ones(num_tasks))
@@ -217,8 +263,11 @@ UNCERTAIN = HEAD + '''class MultiTask(nn.Module):
 
 def gaussian_nll(mean, var, target):
     return (0.5 * torch.log(var) + (target - mean) ** 2 / (2 * var)).mean()
-'''
-OUTPUTS = HEAD + '''from dataclasses import dataclass
+"""
+)
+OUTPUTS = (
+    HEAD
+    + """from dataclasses import dataclass
 from typing import Optional
 
 
@@ -241,16 +290,22 @@ class Classifier(nn.Module):
         if labels is not None:
             loss = F.nll_loss(torch.log(probs), labels)
         return Output(logits, probs, loss)
-'''
-CONSTANT = HEAD + '''EPS = 1e-8
+"""
+)
+CONSTANT = (
+    HEAD
+    + """EPS = 1e-8
 
 
 class SmoothedLog(nn.Module):
     def forward(self, probs, targets):
         probs = torch.clamp(probs, EPS, 1 - EPS)
         return -(targets * torch.log(probs) + (1 - targets) * torch.log(1 - probs)).mean()
-'''
-LOADERS = HEAD + '''class Runner:
+"""
+)
+LOADERS = (
+    HEAD
+    + """class Runner:
     def __init__(self, args, model, train_loader):
         self.args = args
         self.model = model
@@ -267,8 +322,11 @@ LOADERS = HEAD + '''class Runner:
             self.optimizer.zero_grad()
             self.history.append(loss)
         return sum(self.history) / len(self.history)
-'''
-STATIC = HEAD + '''class Metrics:
+"""
+)
+STATIC = (
+    HEAD
+    + """class Metrics:
     @staticmethod
     def relative_error(pred, truth):
         return ((pred - truth).abs() / truth).mean()
@@ -276,8 +334,11 @@ STATIC = HEAD + '''class Metrics:
     @classmethod
     def cosine(cls, u, v):
         return 1 - (u * v).sum(-1) / (u.norm(dim=-1) * v.norm(dim=-1))
-'''
-DISTANCE = HEAD + '''class TripletHard(nn.Module):
+"""
+)
+DISTANCE = (
+    HEAD
+    + """class TripletHard(nn.Module):
     def __init__(self, margin=0.3):
         super().__init__()
         self.margin = margin
@@ -288,15 +349,19 @@ DISTANCE = HEAD + '''class TripletHard(nn.Module):
         hardest_positive = (d * same).max(1).values
         hardest_negative = (d + 1e5 * same).min(1).values
         return F.relu(hardest_positive - hardest_negative + self.margin).mean()
-'''
-ACCUM = HEAD + '''def fit(model, loader, optimizer, accumulation_steps=2):
+"""
+)
+ACCUM = (
+    HEAD
+    + """def fit(model, loader, optimizer, accumulation_steps=2):
     for i, (x, y) in enumerate(loader):
         loss = F.mse_loss(model(x), y)
         loss.backward()
         if (i + 1) % accumulation_steps == 0:
             optimizer.step()
             optimizer.zero_grad()
-'''
+"""
+)
 
 MORE: dict[str, Case] = {
     "criterion_built_in_main": Case(
@@ -305,7 +370,8 @@ MORE: dict[str, Case] = {
         ("seg/train.py", "loss = criterion(outputs"), UNET_HOPS, says="`train_one_epoch`",
     ),
     "criterion_built_in_main_inference_forgotten": Case(
-        "LP101", NO_TQDM, UNET_FIX, ("seg/train.py", "loss = criterion(outputs"), UNET_HOPS, says="`train_one_epoch`",
+        "LP101", NO_TQDM, UNET_FIX, ("seg/train.py", "loss = criterion(outputs"), UNET_HOPS, verdict="failed",
+        says="`evaluate` is not changed and uses what is",
     ),
     "missing_progress_bar": Case(
         "LP101", UNET_FILES, UNET_FIX, ("seg/train.py", "loss = criterion(outputs"), UNET_HOPS,
@@ -363,7 +429,7 @@ MORE: dict[str, Case] = {
         "LP106", {"t.py": RL},
         [("t.py", "logp = torch.log(probs.gather(1, actions.unsqueeze(1)).squeeze(1))",
           "logp = F.log_softmax(self.policy(obs), dim=-1).gather(1, actions.unsqueeze(1)).squeeze(1)")],
-        ("t.py", "logp = "),
+        ("t.py", "logp = "), says="same.*extreme: still .* by line",
     ),
     "variance_floor": Case(
         "LP201", {"t.py": UNCERTAIN}, [("t.py", "torch.log(var) + (target - mean) ** 2 / (2 * var)",

@@ -83,7 +83,7 @@ def mend(
 ) -> Mended:
     """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing.
 
-    ``verify`` runs what the fixes changed, before and after, and leaves out those that fail: it executes the project's code.
+    ``verify`` runs what the fixes changed, before and after, and leaves out those that fail. It executes the project.
     """
     mended = _mend(paths, options, unsafe, frozenset())
     if verify:

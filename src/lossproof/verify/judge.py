@@ -71,7 +71,15 @@ def judge(task: Task, units: dict[str, Unit], results: dict[str, dict[str, Any]]
         fault = _fault(finding.rule, safe, result)
         if fault:
             return Proof(finding, FAILED, f"`{unit.name[1]}`: {fault}", names, inputs)
-    cured, still = _extreme(finding.rule, [result for _, result in ran])
+    for id in task.watched if safe else ():
+        result = results.get(id, {"status": "not run"})
+        if result["status"] == "ran" and result["inputs"]:
+            said = result["error"] or (result["said"] if _float(result["worst"]) > 1e-4 or result["worst"] == 0 else "")
+            if said:
+                name = units[id].name[1]
+                said = f"`{name}` is not changed and uses what is: {said}"
+                return Proof(finding, FAILED, said, (*names, name), inputs)
+    cured, still, elsewhere = _extreme(finding.rule, [result for _, result in ran], task.guilty)
     if still and not cured:
         return Proof(finding, FAILED, f"{_names(names)}: extreme: {still}, before and after", names, inputs)
     worst = max((_float(result["worst"]) for _, result in ran), default=0.0)
@@ -84,6 +92,8 @@ def judge(task: Task, units: dict[str, Unit], results: dict[str, dict[str, Any]]
         said = f"{_names(names)}: {inputs} inputs finite; {_figure(first['old'])} became {_figure(first['new'])}"
     if cured:
         said += f"; extreme: {cured}"
+    elif elsewhere:
+        said += f"; extreme: still {elsewhere}"
     left = tuple(f"not run: {each}" for each in skipped)
     return Proof(finding, VERIFIED, said, names, inputs, left)
 
@@ -119,10 +129,11 @@ def _fault(rule: str, safe: bool, result: dict[str, Any]) -> str:
     return ""
 
 
-def _extreme(rule: str, results: list[dict[str, Any]]) -> tuple[str, str]:
-    """What was bad on extreme inputs and is good now, and what is still bad where the rule's fault shows."""
+def _extreme(rule: str, results: list[dict[str, Any]], guilty: list[tuple[str, int, int]]) -> tuple[str, str, str]:
+    """What was bad on extreme inputs and is good now; what is still bad, by the mended lines or by others."""
     cured: list[str] = []
     still: list[str] = []
+    elsewhere: list[str] = []
     relevant = RELEVANT.get(rule, ())
     for result in results:
         for case in result["extreme"]:
@@ -135,11 +146,17 @@ def _extreme(rule: str, results: list[dict[str, Any]]) -> tuple[str, str]:
                 gradient = _gradient(case["new"])
                 with_it = f" with gradient {gradient:.2g}" if gradient is not None else ""
                 cured.append(f"{case['case']}: {was}, now {_figure(case['new']['value'])}{with_it}")
-            elif case["case"] in relevant and (rule != "LP101" or "gradient 0" in now or "e-" in now):
-                still.append(f"{case['case']}: {now}")
+            elif case["case"] in relevant:
+                origin = case["origin"]
+                if origin is None and "with gradient " not in now:
+                    continue  # nobody knows whose fault it is
+                if origin is None or any(f == origin[0] and a <= origin[1] <= b for f, a, b in guilty):
+                    still.append(f"{case['case']}: {now}")
+                else:
+                    elsewhere.append(f"{case['case']}: {now}, by line {origin[1]} of {origin[0]}")
     more = f" ({len(cured)} such)" if len(cured) > 1 else ""
     best = next((c for c in cured if c.partition(":")[0] in relevant), cured[0] if cured else "")
-    return (best + more if best else ""), (still[0] if still else "")
+    return (best + more if best else ""), (still[0] if still else ""), (elsewhere[0] if elsewhere else "")
 
 
 def _trouble(side: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """What has to be run to prove a fix: the functions whose result should be what it was, with what they need.
 
-A fix may move something from one function to another: the sigmoid leaves ``Net.forward``, and the loss takes logits. Then
-what ``forward`` gives is another thing on purpose; what must not change is the loss that its callers compute, and the
-probabilities that they show. So a changed function that others on the way call is judged through these.
+A fix may move something from one function to another: the sigmoid leaves ``Net.forward``, and the loss takes logits.
+Then what ``forward`` gives is another thing on purpose; what must not change is the loss that its callers compute, and
+the probabilities that they show. So a changed function that others on the way call is judged through these.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from lossproof.finding import Finding, Location
 from lossproof.verify.touched import MODULE, Outline, changed_lines, differing, first_line, of_edits
+from lossproof.verify.worker.roles import MODELS, words
 
 _INSIDE = ("__init__", "forward", "__call__", "__post_init__", "setup", "build")
 _LOSS = re.compile(r"(?:Loss|_loss|criterion)$", re.IGNORECASE)
@@ -62,6 +63,10 @@ class Task:
     """Ids of units whose results have to be the same."""
     spare: list[str]
     """Ids of units (callers on the way) for when none of the wholes can be run."""
+    watched: list[str]
+    """Ids of units that were not changed and use what was: they have to give the same too."""
+    guilty: list[tuple[str, int, int]]
+    """The lines, after the fix, that a fault which is still there would lie in."""
     reasons: list[str]
     """Why something that changed is not among the units."""
 
@@ -101,7 +106,8 @@ class Plan:
         found = []
         for id, unit in self.units.items():
             serves = [task.wholes for task in self.tasks if id in task.spare]
-            found.append({**unit.record, "unless": [] if id in wholes else serves})
+            always = id in wholes or any(id in task.watched for task in self.tasks)
+            found.append({**unit.record, "unless": [] if always else serves})
         return sorted(found, key=lambda record: bool(record["unless"]))
 
     # ---- one finding
@@ -122,7 +128,7 @@ class Plan:
         way = [name for name in dict.fromkeys([site, *hops]) if name[1] != MODULE]
         reasons = []
         if any(path.endswith(".ipynb") for path, _ in {*touched, site}):
-            return Task(made, touched, [], [], ["it is in a notebook"])
+            return Task(made, touched, [], [], [], [], ["it is in a notebook"])
         wholes: list[Name] = []
         parts: list[Name] = []
         everyone = [*dict.fromkeys([*way, *sorted(touched)])]
@@ -151,6 +157,8 @@ class Plan:
             touched,
             [self._unit(n, context, touched, finding, whole=True) for n in wholes],
             [self._unit(n, context, touched, finding, whole=False) for n in spare],
+            [self._unit(n, context, touched, finding, whole=False) for n in self._users(site, parts, touched, way)],
+            self._guilty(finding, touched),
             reasons,
         )
 
@@ -172,12 +180,49 @@ class Plan:
         if last in _INSIDE and others:
             return True
         for other in others:
-            if other == name or other not in touched and other != site:
+            if other == name or (other not in touched and other != site):
                 continue
             node = self._before(other[0]).functions.get(other[1])
             if node is not None and last in _called(node):
                 return True
         return False
+
+    def _users(self, site: Name, parts: list[Name], touched: set[Name], way: list[Name]) -> list[Name]:
+        """Functions that nobody changed and that call the network by the name that the loss's function calls it."""
+        moved = [n for n in parts if n[1].rpartition(".")[2] == "forward" and self._is_network(*n)]
+        node = self._before(site[0]).functions.get(site[1])
+        if not moved or node is None:
+            return []
+        names = _networks_called(node)
+        owner = site[1].rpartition(".")[0]
+        found: list[Name] = []
+        for display, outline in ((d, self._before(d)) for d in dict.fromkeys([site[0], *self.files])):
+            for name, other in outline.functions.items():
+                if (display, name) in touched or (display, name) in way or name.endswith("__init__"):
+                    continue
+                common = _networks_called(other) & names
+                if name.rpartition(".")[0] != owner or display != site[0]:
+                    common = {each for each in common if not each.startswith("self")}
+                if common:
+                    found.append((display, name))
+        return found[:5]
+
+    def _guilty(self, finding: Finding, touched: set[Name]) -> list[tuple[str, int, int]]:
+        found = []
+        for display, (_, theirs) in self._lines.items():
+            found += [
+                (self.place(display), a, b) for a, b in theirs if (display, self._after[display].at(a)) in touched
+            ]
+        where = finding.location
+        file = self.files.get(where.path)
+        if file is None:
+            return [*found, (self.place(where.path), where.line, where.end_line)]
+        text = self._before(where.path).text.splitlines()
+        said = text[where.line - 1].strip() if where.line <= len(text) else ""
+        for number, line in enumerate(self._after[where.path].text.splitlines(), 1):
+            if said and line.strip() == said:
+                found.append((self.place(where.path), number, number + where.end_line - where.line))
+        return found
 
     def _callers(self, parts: list[Name]) -> list[Name]:
         """Functions of the changed files that use a changed part, by name."""
@@ -243,7 +288,7 @@ class Plan:
         return cls is not None and not _LOSS.search(cls.name)
 
     def _networks(self, context: list[Name], name: Name) -> list[list[str]]:
-        """Classes that methods on the way belong to: among them is the network. The outer first: they build the inner."""
+        """Classes that methods on the way belong to, the nearest to the loss first: among them is the network."""
         found: list[list[str]] = []
         for display, held in [*context]:
             cls = held.rpartition(".")[0] or (held if held in self._before(display).classes else "")
@@ -325,6 +370,23 @@ def _called(node: Any) -> set[str]:
                 found.add(each.func.attr)
         elif isinstance(each, ast.Attribute):
             found.add(each.attr)
+    return found
+
+
+def _networks_called(node: Any) -> set[str]:
+    """Names like a network's that a function calls: ``model``, ``self.net``."""
+    found = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Call):
+            target, prefix = each.func, ""
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self":
+                name, prefix = target.attr, "self."
+            elif isinstance(target, ast.Name):
+                name = target.id
+            else:
+                continue
+            if name == "self" or set(words(name)) & MODELS:
+                found.add(prefix + name)
     return found
 
 

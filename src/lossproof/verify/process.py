@@ -24,7 +24,10 @@ MOST_RESTARTS = 4
 MOST_BYTES = 40_000_000
 LARGEST_FILE = 2_000_000
 
-_START = "import sys; sys.path.insert(0, {home!r}); import lossproof.verify.worker.main as m; sys.path.remove({home!r}); m.main()"
+_START = (
+    "import sys; sys.path.insert(0, {home!r}); import lossproof.verify.worker.main as m; "
+    "sys.path.remove({home!r}); m.main()"
+)
 _KEPT = (
     "PATH",
     "LANG",
@@ -36,6 +39,16 @@ _KEPT = (
     "DYLD_LIBRARY_PATH",
     "CONDA_PREFIX",
 )
+
+_QUIET = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "disabled",
+    "MPLBACKEND": "agg",
+}
 
 
 def interpreter(root: str) -> str:
@@ -135,11 +148,7 @@ def _write(folder: str, files: Mapping[str, bytes]) -> None:
 def _started(python: str, scratch: str) -> Iterator[subprocess.Popen[bytes]]:
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    environment.update(
-        HOME=scratch, USERPROFILE=scratch, TMPDIR=scratch, TEMP=scratch, TMP=scratch, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1",
-        MKL_NUM_THREADS="1", TORCHDYNAMO_DISABLE="1", PYTHONDONTWRITEBYTECODE="1", HF_HUB_OFFLINE="1", WANDB_MODE="disabled",
-        MPLBACKEND="agg", LOSSPROOF_VERIFY="1",
-    )  # fmt: skip
+    environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP"), scratch) | _QUIET
     child = subprocess.Popen(
         [python, "-I", "-B", "-X", "utf8", "-c", _START.format(home=home)],
         stdin=subprocess.PIPE,

@@ -47,22 +47,34 @@ def prove(
 def verified(mended: Mended, again: Callable[[frozenset[str]], Mended]) -> Mended:
     """The same without the fixes that fail. ``again`` mends anew and leaves out the fixes of these keys."""
     barred: frozenset[str] = frozenset()
-    failures: list[Proof] = []
+    failures: dict[str, Proof] = {}
+    proofs = prove_mended(mended)
     for _ in range(MOST_ROUNDS):
-        proofs = prove_mended(mended)
-        wrong = [(m, p) for m, p in zip(mended.made, proofs, strict=True) if p.verdict == FAILED]
+        wrong = {made.key: proof for made, proof in zip(mended.made, proofs, strict=True) if proof.verdict == FAILED}
         if not wrong:
             break
-        failures += [proof for _, proof in wrong]
-        barred |= {made.key for made, _ in wrong}
+        failures.update(wrong)
+        barred |= frozenset(wrong)
         mended = again(barred)
+        proofs = prove_mended(mended)
     else:
         # Something fails whatever is left out: better nothing than something wrong.
         barred |= {made.key for made in mended.made}
-        mended = again(barred)
-        proofs = []
-    mended.proofs = [*failures, *proofs]
+        mended, proofs = again(barred), []
+    # Where two fixes share a function, one may have failed for the other's fault.
+    shared = [key for key, proof in failures.items() if _shares(proof, failures.values())]
+    for key in shared[:MOST_ROUNDS]:
+        other = again(barred - {key})
+        theirs = prove_mended(other)
+        if len(other.made) > len(mended.made) and all(proof.verdict != FAILED for proof in theirs):
+            mended, proofs, barred = other, theirs, barred - {key}
+            del failures[key]
+    mended.proofs = [*failures.values(), *proofs]
     return mended
+
+
+def _shares(proof: Proof, others: Iterable[Proof]) -> bool:
+    return any(other is not proof and set(other.units) & set(proof.units) for other in others)
 
 
 def prove_mended(mended: Mended) -> list[Proof]:

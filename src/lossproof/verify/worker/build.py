@@ -16,7 +16,22 @@ from lossproof.verify.worker.values import Values
 
 torch: Any = importlib.import_module("torch")
 _TENSORS = frozenset(
-    ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "loss", "input", "target", "mask", "weight", "index", "rows")
+    (
+        "pred",
+        "logits",
+        "prob",
+        "logp",
+        "positive",
+        "embed",
+        "logvar",
+        "loss",
+        "input",
+        "target",
+        "mask",
+        "weight",
+        "index",
+        "rows",
+    )
 )
 MOST_PARAMETERS = 60_000_000
 
@@ -128,7 +143,7 @@ class Builder:
             return self.build(wanted)
         role = roles.role(name, uses, spelled)
         if init and (role in _TENSORS or role in ("int", "float", "bool", "str", "batch", "default")):
-            if "Tensor" not in spelled and role != "weight" or spelled in ("int", "float", "bool", "str"):
+            if ("Tensor" not in spelled and role != "weight") or spelled in ("int", "float", "bool", "str"):
                 return self._setting(name, role, spelled)
         self.used.add(role)
         return self.of_role(role, name, uses)

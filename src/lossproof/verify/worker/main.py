@@ -33,9 +33,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     lean.install()
+    from lossproof.verify.worker import trial
     from lossproof.verify.worker.imports import Side
-    from lossproof.verify.worker.trial import Trial
 
+    trial.SECONDS_A_CALL = min(trial.SECONDS_A_CALL, job["seconds"] / 40)
     tempfile.tempdir = job["scratch"]
     guard.install(job["scratch"])
     sides = (Side(job["before"], job["roots"]), Side(job["after"], job["roots"]))
@@ -45,7 +46,7 @@ def main() -> None:
             continue
         send(started=unit["id"])
         try:
-            result = Trial(unit, sides).run()
+            result = trial.Trial(unit, sides).run()
         except MemoryError:
             result = {"status": "not run", "reason": "needs more memory than it may have"}
         except guard.TookTooLong:

@@ -1,4 +1,4 @@
-"""What a call left behind that can be compared: its result, its prints, the losses it differentiated, what it changed."""
+"""What a call left behind that can be compared: its result, its prints, the losses it differentiated, its changes."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Difference:
         a, b = number(old), number(new)
         if a is not None and b is not None:
             shown_a, shown_b = f"{a:.6g}", f"{b:.6g}"
-            if math.isnan(a) and math.isnan(b) or a == b:
+            if (math.isnan(a) and math.isnan(b)) or a == b:
                 return
             if not (math.isfinite(a) and math.isfinite(b)):
                 self._say(f"{where}: {shown_a} became {shown_b}")
@@ -153,7 +153,7 @@ class Difference:
                 at = int(apart_all.argmax())
                 self._say(f"{where}: {float(x.flatten()[at]):.6g} became {float(y.flatten()[at]):.6g}")
             return
-        if old == new or old is None and new is None:
+        if old == new or (old is None and new is None):
             return
         if isinstance(old, str) and isinstance(new, str) and _masked(old) == _masked(new):
             return

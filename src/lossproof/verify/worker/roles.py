@@ -11,43 +11,74 @@ from typing import Any
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-_MODELS = frozenset("model models net network module backbone encoder decoder generator discriminator critic student teacher vgg unet "
-                    "classifier head policy extractor netg netd ema actor autoencoder vae gan learner".split())  # fmt: skip
+MODELS = frozenset(["model", "models", "net", "network", "module", "backbone", "encoder", "decoder", "generator", "discriminator", "critic", "student", "teacher", "vgg", "unet", "classifier", "head", "policy", "extractor", "netg", "netd", "ema", "actor", "autoencoder", "vae", "gan", "learner"])  # fmt: skip
 _CRITERIA = frozenset(("criterion", "criteria", "crit", "objective", "lossfn", "bceloss", "celoss"))
 _OPTIMIZERS = frozenset(("optimizer", "optimiser", "optim", "opt", "optg", "optd"))
 _LOADERS = frozenset(("loader", "dataloader", "dataset", "batches", "dl", "dataloaders", "loaders"))
-_TARGETS = frozenset("target targets tgt label labels gt truth truths ground true y ys answers answer yt ytrue actual "
-                     "reference gold onehot annotation annotations".split())  # fmt: skip
-_MASKS = frozenset("mask masks valid padding pad visible visibility present observed".split())
-_WEIGHTS = frozenset("weight weights w pos_weight posweight".split())
-_PROBS = frozenset("prob probs probability probabilities p conf confidence proba".split())
-_LOGITS = frozenset("logits logit scores score raw".split())
-_PREDS = frozenset("pred preds prediction predictions output outputs out x input inputs yhat estimate estimated hat recon "
-                   "reconstruction predicted pr".split())  # fmt: skip
-_EMBEDS = frozenset("emb embedding embeddings embeds feat feats feature features anchor positive negative z q k query key keys queries "
-                    "vec vector vectors u v repr representation hidden latent latents anchors positives negatives".split())  # fmt: skip
-_IMAGES = frozenset("obs observation observations state states image images img imgs pixel pixels frame frames picture pictures sheet photo".split())
-_TOKENS = frozenset("tokens token ids text sentence words sequence input_ids".split())
+_TARGETS = frozenset(["target", "targets", "tgt", "label", "labels", "gt", "truth", "truths", "ground", "true", "y", "ys", "answers", "answer", "yt", "ytrue", "actual", "reference", "gold", "onehot", "annotation", "annotations"])  # fmt: skip
+_MASKS = frozenset(["mask", "masks", "valid", "padding", "pad", "visible", "visibility", "present", "observed"])
+_WEIGHTS = frozenset(["weight", "weights", "w", "pos_weight", "posweight"])
+_PROBS = frozenset(["prob", "probs", "probability", "probabilities", "p", "conf", "confidence", "proba"])
+_LOGITS = frozenset(["logits", "logit", "scores", "score", "raw"])
+_PREDS = frozenset(["pred", "preds", "prediction", "predictions", "output", "outputs", "out", "x", "input", "inputs", "yhat", "estimate", "estimated", "hat", "recon", "reconstruction", "predicted", "pr"])  # fmt: skip
+_EMBEDS = frozenset(["emb", "embedding", "embeddings", "embeds", "feat", "feats", "feature", "features", "anchor", "positive", "negative", "z", "q", "k", "query", "key", "keys", "queries", "vec", "vector", "vectors", "u", "v", "repr", "representation", "hidden", "latent", "latents", "anchors", "positives", "negatives"])  # fmt: skip
+_IMAGES = frozenset(
+    [
+        "obs",
+        "observation",
+        "observations",
+        "state",
+        "states",
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "pixel",
+        "pixels",
+        "frame",
+        "frames",
+        "picture",
+        "pictures",
+        "sheet",
+        "photo",
+    ]
+)
+_TOKENS = frozenset(["tokens", "token", "ids", "text", "sentence", "words", "sequence", "input_ids"])
 _BATCHES = frozenset(("batch", "sample", "samples", "data", "minibatch", "example", "examples", "item"))
 _CONFIGS = frozenset(
-    "cfg config configuration args conf opts options hparams hps settings hyperparameters params".split()
+    [
+        "cfg",
+        "config",
+        "configuration",
+        "args",
+        "conf",
+        "opts",
+        "options",
+        "hparams",
+        "hps",
+        "settings",
+        "hyperparameters",
+        "params",
+    ]
 )
-_RECORDERS = frozenset("writer logger log tb wandb tensorboard meter meters tracker progress bar pbar callback callbacks history "
-                       "scheduler sched lr_scheduler scaler ema accelerator fabric".split())  # fmt: skip
-_INDICES = frozenset("epoch step idx index iteration i it epochs iter itr rank round".split())
+_RECORDERS = frozenset(["writer", "logger", "log", "tb", "wandb", "tensorboard", "meter", "meters", "tracker", "progress", "bar", "pbar", "callback", "callbacks", "history", "scheduler", "sched", "lr_scheduler", "scaler", "ema", "accelerator", "fabric"])  # fmt: skip
+_INDICES = frozenset(
+    ["epoch", "step", "idx", "index", "iteration", "i", "it", "epochs", "iter", "itr", "rank", "round"]
+)
 
 NUMBERS: dict[str, Any] = {
-    "gamma": 2.0, "alpha": 0.25, "beta": 0.5, "eps": 1e-6, "epsilon": 1e-6, "temperature": 0.5, "temp": 0.5, "tau": 0.5,
-    "margin": 1.0, "smooth": 1.0, "smoothing": 0.1, "lr": 0.01, "rate": 0.1, "dropout": 0.0, "momentum": 0.9, "decay": 0.0,
-    "lam": 0.5, "lambda": 0.5, "lambd": 0.5, "coef": 0.5, "coeff": 0.5, "ratio": 0.5, "scale": 1.0, "sigma": 1.0, "threshold": 0.5,
-    "weight": 0.5, "w": 0.5, "delta": 1.0, "clip": 1.0, "p": 0.1, "factor": 0.5,
+    "gamma": 2.0, "alpha": 0.25, "beta": 0.5, "eps": 1e-6, "epsilon": 1e-6, "temperature": 0.5, "temp": 0.5, "tau":
+    0.5, "margin": 1.0, "smooth": 1.0, "smoothing": 0.1, "lr": 0.01, "rate": 0.1, "dropout": 0.0, "momentum": 0.9,
+    "decay": 0.0, "lam": 0.5, "lambda": 0.5, "lambd": 0.5, "coef": 0.5, "coeff": 0.5, "ratio": 0.5, "scale": 1.0,
+    "sigma": 1.0, "threshold": 0.5, "weight": 0.5, "w": 0.5, "delta": 1.0, "clip": 1.0, "p": 0.1, "factor": 0.5,
 }  # fmt: skip
 SIZES: dict[str, int] = {
-    "channels": 3, "channel": 3, "classes": 4, "class": 4, "labels": 4, "outputs": 4, "out": 4, "hidden": 16, "layers": 2, "layer": 1,
-    "heads": 2, "nhead": 2, "head": 2, "vocab": 20, "kernel": 3, "features": 8, "in": 8, "input": 8, "inputs": 8, "dim": 8, "dims": 8,
-    "size": 8, "width": 16, "depth": 2, "epochs": 1, "steps": 2, "batch": 6, "stride": 1, "pad": 0, "padding": 0, "anchors": 3,
-    "k": 2, "n": 4, "c": 4, "d": 8, "tasks": 2, "blocks": 1, "levels": 2, "patch": 4, "tokens": 20, "nc": 4, "num": 4,
-    "ignore": -100, "accumulation": 2, "accum": 2, "units": 16, "embed": 8, "latent": 4, "traits": 4, "workers": 0,
+    "channels": 3, "channel": 3, "classes": 4, "class": 4, "labels": 4, "outputs": 4, "out": 4, "hidden": 16,
+    "layers": 2, "layer": 1, "heads": 2, "nhead": 2, "head": 2, "vocab": 20, "kernel": 3, "features": 8, "in": 8,
+    "input": 8, "inputs": 8, "dim": 8, "dims": 8, "size": 8, "width": 16, "depth": 2, "epochs": 1, "steps": 2,
+    "batch": 6, "stride": 1, "pad": 0, "padding": 0, "anchors": 3, "k": 2, "n": 4, "c": 4, "d": 8, "tasks": 2,
+    "blocks": 1, "levels": 2, "patch": 4, "tokens": 20, "nc": 4, "num": 4, "ignore": -100, "accumulation": 2,
+    "accum": 2, "units": 16, "embed": 8, "latent": 4, "traits": 4, "workers": 0,
 }  # fmt: skip
 
 
@@ -163,8 +194,7 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
     lossy = bool(held & {"loss", "losses", "criterion", "crit", "objective"})
     if (
         "Optimizer" in annotation
-        or attributes & {"zero_grad", "param_groups"}
-        and "parameters" not in attributes
+        or (attributes & {"zero_grad", "param_groups"} and "parameters" not in attributes)
         or held & _OPTIMIZERS
     ):
         if not attributes & {"lr", "batch_size", "epochs", "gamma", "alpha"}:
@@ -179,9 +209,9 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
         return "criterion"
     if "device" in held or annotation.endswith("device"):
         return "device"
-    if held & _RECORDERS and not called or attributes & {"add_scalar", "add_scalars"}:
+    if (held & _RECORDERS and not called) or attributes & {"add_scalar", "add_scalars"}:
         return "recorder"
-    if held & _MODELS and (called or attributes or "Module" in annotation) or (called and not lossy):
+    if (held & MODELS and (called or attributes or "Module" in annotation)) or (called and not lossy):
         return "model"
     if "Module" in annotation:
         return "criterion" if lossy else "model"
@@ -193,7 +223,7 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
         return "batch"
     if held & _INDICES and "ids" not in held:
         return "int"
-    if held & _MODELS and last in _MODELS:
+    if held & MODELS and last in MODELS:
         return "model"
     return _tensor(name, held, last)
 
@@ -208,11 +238,11 @@ def _tensor(name: str, held: set[str], last: str) -> str:
         return "rows"
     if held & {"ignore", "smooth", "eps", "epsilon", "gamma", "reduction", "temperature", "tau", "margin"}:
         return "str" if "reduction" in held else "float"
-    if last in _MASKS or held & _MASKS and not held & (_PREDS | _LOGITS | _PROBS) and last not in _TARGETS:
+    if last in _MASKS or (held & _MASKS and not held & (_PREDS | _LOGITS | _PROBS) and last not in _TARGETS):
         return "mask"
     if held & {"logvar", "logvars"} or ("log" in held and held & {"var", "sigma", "std", "scale", "variance"}):
         return "logvar"
-    if "log" in held and held & _PROBS or held & {"logp", "logprobs", "logprob", "logq"}:
+    if ("log" in held and held & _PROBS) or held & {"logp", "logprobs", "logprob", "logq"}:
         return "logp"
     if held & {"true", "gt", "target", "targets", "label", "labels", "truth", "onehot"}:
         return "target"

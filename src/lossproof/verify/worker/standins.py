@@ -1,7 +1,7 @@
 """Stand-ins for packages that are not installed: enough to import a file, never enough to compute with.
 
-A class may derive from one (a Lightning module without Lightning is a ``nn.Module`` that logs nowhere), a function may be
-decorated by one. Whoever calls one while a function is on trial learns which package is missing.
+A class may derive from one (a Lightning module without Lightning is a ``nn.Module`` that logs nowhere), a function may
+be decorated by one. Whoever calls one while a function is on trial learns which package is missing.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import functools
 import importlib
 import inspect
 import io
@@ -24,6 +23,7 @@ from typing import Any
 from lossproof.verify.worker import guard, observe, roles
 from lossproof.verify.worker.build import Builder, CannotMake, Help, input_shapes
 from lossproof.verify.worker.imports import Side
+from lossproof.verify.worker.origin import Origin
 from lossproof.verify.worker.scenes import Scene, scenes
 from lossproof.verify.worker.standins import NeedsPackage, StandIn
 from lossproof.verify.worker.values import CASES, Values
@@ -194,7 +194,15 @@ class Trial:
             yield
 
     def call(
-        self, index: int, scene: Scene, seed: int, case: str = "", states: Any = None, *, trace: bool = False
+        self,
+        index: int,
+        scene: Scene,
+        seed: int,
+        case: str = "",
+        states: Any = None,
+        *,
+        trace: bool = False,
+        origin: Origin | None = None,
     ) -> Outcome:
         """Run one side on one input."""
         outcome = Outcome()
@@ -208,7 +216,8 @@ class Trial:
             snapshot = functools.partial(self._accumulated, outcome, builder, values)
             with help.side.active(), quiet(out) as caught, running(snapshot), guard.within(SECONDS_A_CALL):
                 _seed(seed)
-                with tracing(help.side.folder, outcome.lines) if trace else contextlib.nullcontext():
+                watched: Any = tracing(help.side.folder, outcome.lines) if trace else origin or contextlib.nullcontext()
+                with watched:
                     self._call(index, builder, uses, outcome, seed)
                 outcome.warned = any("broadcast" in str(w.message) or "target size" in str(w.message) for w in caught)
                 self._gradients(outcome, builder, values)
@@ -289,7 +298,8 @@ class Trial:
         if not outcome.differentiable:
             outcome.differentiable = True
             outcome.gradients = [
-                (name, None if leaf.grad is None else leaf.grad.detach().clone()) for name, leaf in self._leaves(builder, values)
+                (name, None if leaf.grad is None else leaf.grad.detach().clone())
+                for name, leaf in self._leaves(builder, values)
             ]
 
     def _gradients(self, outcome: Outcome, builder: Builder, values: Values) -> None:
@@ -488,8 +498,15 @@ class Trial:
 
     def _measure(self, accepted: list[Scene]) -> dict[str, Any]:
         limit = SECONDS_A_UNIT
-        result: dict[str, Any] = {"status": "ran", "inputs": 0, "worst": 0.0, "said": "", "where": "", "old": None, "new": None,
-                                  "gradient": None, "gradient_said": "", "error": None, "scenes": [], "extreme": []}  # fmt: skip
+        result: dict[str, Any] = {
+            "status": "ran",
+            "inputs": 0,
+            "worst": 0.0,
+            "scenes": [],
+            "extreme": [],
+            "error": None,
+        }
+        result |= {"said": "", "where": "", "old": None, "new": None, "gradient": None, "gradient_said": ""}
         steps = False
         for scene in accepted:
             result["scenes"].append(scene.title())
@@ -511,16 +528,17 @@ class Trial:
                 break
             scene = accepted[0]
             old = self.call(0, scene, 1, case)
-            if not (old.used | self._tensor_roles()) & affected:
+            if not old.used & affected:
                 continue
             new = self.call(1, scene, 1, case, states=old.states)
-            result["extreme"].append({"case": case, "old": old.summary(), "new": new.summary()})
+            record: dict[str, Any] = {"case": case, "old": old.summary(), "new": new.summary(), "origin": None}
+            if _bad(old) and _bad(new) and self.clock() < limit:
+                origin = Origin(self.sides[1].folder)
+                self.call(1, scene, 1, case, states=old.states, origin=origin)
+                record["origin"] = origin.found()
+            result["extreme"].append(record)
         result["worst"] = _json(result["worst"])
         return result
-
-    def _tensor_roles(self) -> set[str]:
-        """Roles that a module's forward or a function takes, whatever was asked."""
-        return set()
 
     def _note(self, result: dict[str, Any], scene: Scene, old: Outcome, new: Outcome) -> None:
         if new.error is not None:
@@ -541,6 +559,12 @@ class Trial:
         was, now = old.gradient(), new.gradient()
         if result["gradient"] is None and was is not None:
             result["gradient"] = [_json(was), _json(now)]
+
+
+def _bad(outcome: Outcome) -> bool:
+    """Not finite, the value or the gradient."""
+    gradient = outcome.gradient()
+    return outcome.error is None and (not outcome.finite or (gradient is not None and math.isnan(gradient)))
 
 
 def _gradient_difference(old: Outcome, new: Outcome) -> str:
@@ -637,7 +661,10 @@ def _bounded(source: str) -> bool:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant):
             if node.left.value == 1 and isinstance(node.right, ast.Name) and node.right.id in given:
                 held = set(roles.words(node.right.id))
-                if not held & {"target", "targets", "label", "labels", "true", "y", "gt", "mask", "t"} or "pred" in held:
+                if (
+                    not held & {"target", "targets", "label", "labels", "true", "y", "gt", "mask", "t"}
+                    or "pred" in held
+                ):
                     return True
     return False
 

@@ -42,6 +42,10 @@ class Outline:
             elif isinstance(node, ast.ClassDef):
                 self.classes[prefix + node.name] = node
                 self._enter(node.body, f"{prefix}{node.name}.")
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+                for target in node.targets:
+                    if isinstance(target, ast.Name):
+                        self.functions[prefix + target.id] = node
             elif isinstance(node, (ast.If, ast.Try, ast.With)):
                 for block in ("body", "orelse", "finalbody"):
                     self._enter(getattr(node, block, []), prefix)
@@ -65,7 +69,7 @@ class Outline:
 
 def first_line(node: Any) -> int:
     """Decorators stand in front of the ``def``."""
-    lines: list[int] = [node.lineno, *(d.lineno for d in node.decorator_list)]
+    lines: list[int] = [node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]
     return min(lines)
 
 
@@ -117,7 +121,11 @@ def _statements(outline: Outline, first: int, last: int) -> Iterator[tuple[int, 
         return
     lines = set(range(first, last + 1))
     for node in ast.walk(outline.tree):
-        if not isinstance(node, ast.stmt) or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        if not isinstance(node, ast.stmt) or isinstance(node, ast.ClassDef):
+            continue
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if lines & set(range(first_line(node), node.body[0].lineno)):  # a default: every line rests on it
+                yield first_line(node), node.end_lineno or node.lineno
             continue
         body = getattr(node, "body", None)
         end = body[0].lineno - 1 if isinstance(body, list) and body else node.end_lineno or node.lineno

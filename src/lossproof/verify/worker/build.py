@@ -16,22 +16,7 @@ from lossproof.verify.worker.values import Values
 
 torch: Any = importlib.import_module("torch")
 _TENSORS = frozenset(
-    (
-        "pred",
-        "logits",
-        "prob",
-        "logp",
-        "positive",
-        "embed",
-        "logvar",
-        "loss",
-        "input",
-        "target",
-        "mask",
-        "weight",
-        "index",
-        "rows",
-    )
+    "pred logits prob logp positive embed logvar cosine loss input tokens target mask weight index rows".split()
 )
 MOST_PARAMETERS = 60_000_000
 
@@ -186,6 +171,8 @@ class Builder:
                 and name.lower() not in ("pred", "preds", "output", "outputs", "logits")
             ):
                 role = "input"
+            if role == "tokens":
+                role = "input" if self.has_model else "target"
             return self.values.tensor(role, name)
         maker = getattr(self, f"_make_{role}", None)
         if maker is None:
@@ -293,7 +280,7 @@ class Builder:
         role = roles.role(name, uses)
         if role not in _TENSORS:
             role = {"batch": "input", "loader": "input", "int": "target"}.get(role, "input")
-        if role in ("pred", "input", "embed", "logits"):
+        if role in ("pred", "input", "embed", "logits", "tokens"):
             role = "input"
         self.used.add(role)
         return self.values.tensor(role, name)

@@ -15,13 +15,13 @@ MODELS = frozenset(["model", "models", "net", "network", "module", "backbone", "
 _CRITERIA = frozenset(("criterion", "criteria", "crit", "objective", "lossfn", "bceloss", "celoss"))
 _OPTIMIZERS = frozenset(("optimizer", "optimiser", "optim", "opt", "optg", "optd"))
 _LOADERS = frozenset(("loader", "dataloader", "dataset", "batches", "dl", "dataloaders", "loaders"))
-_TARGETS = frozenset(["target", "targets", "tgt", "label", "labels", "gt", "truth", "truths", "ground", "true", "y", "ys", "answers", "answer", "yt", "ytrue", "actual", "reference", "gold", "onehot", "annotation", "annotations"])  # fmt: skip
+TARGETS = frozenset(["target", "targets", "tgt", "label", "labels", "gt", "truth", "truths", "ground", "true", "y", "ys", "answers", "answer", "yt", "ytrue", "actual", "reference", "gold", "onehot", "annotation", "annotations"])  # fmt: skip
 _MASKS = frozenset(["mask", "masks", "valid", "padding", "pad", "visible", "visibility", "present", "observed"])
 _WEIGHTS = frozenset(["weight", "weights", "w", "pos_weight", "posweight"])
-_PROBS = frozenset(["prob", "probs", "probability", "probabilities", "p", "conf", "confidence", "proba"])
-_LOGITS = frozenset(["logits", "logit", "scores", "score", "raw"])
-_PREDS = frozenset(["pred", "preds", "prediction", "predictions", "output", "outputs", "out", "x", "input", "inputs", "yhat", "estimate", "estimated", "hat", "recon", "reconstruction", "predicted", "pr"])  # fmt: skip
-_EMBEDS = frozenset(["emb", "embedding", "embeddings", "embeds", "feat", "feats", "feature", "features", "anchor", "positive", "negative", "z", "q", "k", "query", "key", "keys", "queries", "vec", "vector", "vectors", "u", "v", "repr", "representation", "hidden", "latent", "latents", "anchors", "positives", "negatives"])  # fmt: skip
+PROBS = frozenset(["prob", "probs", "probability", "probabilities", "p", "conf", "confidence", "proba"])
+LOGITS = frozenset(["logits", "logit", "scores", "score", "raw"])
+PREDS = frozenset(["pred", "preds", "prediction", "predictions", "output", "outputs", "out", "x", "input", "inputs", "yhat", "estimate", "estimated", "hat", "recon", "reconstruction", "predicted", "pr"])  # fmt: skip
+EMBEDS = frozenset(["emb", "embedding", "embeddings", "embeds", "feat", "feats", "feature", "features", "anchor", "positive", "negative", "z", "q", "k", "query", "key", "keys", "queries", "vec", "vector", "vectors", "u", "v", "repr", "representation", "hidden", "latent", "latents", "anchors", "positives", "negatives"])  # fmt: skip
 _IMAGES = frozenset(
     [
         "obs",
@@ -62,6 +62,14 @@ _CONFIGS = frozenset(
     ]
 )
 _RECORDERS = frozenset(["writer", "logger", "log", "tb", "wandb", "tensorboard", "meter", "meters", "tracker", "progress", "bar", "pbar", "callback", "callbacks", "history", "scheduler", "sched", "lr_scheduler", "scaler", "ema", "accelerator", "fabric"])  # fmt: skip
+_OF_TENSORS = frozenset(
+    """
+    abs acos all any argmax backward bool clamp clone contiguous cuda detach device diag diagonal dim div double dtype
+    eq exp expand exp_ flatten float gather ge gt half item le log log1p log2 log10 log_softmax logsumexp long lt masked_fill
+    max mean min mul ndim ne nonzero norm numel permute pow relu repeat reshape round rsqrt scatter shape sigmoid sign size
+    softmax sqrt square squeeze std sub sum t T tanh to topk transpose type unsqueeze var view view_as
+    """.split()
+)
 _INDICES = frozenset(
     ["epoch", "step", "idx", "index", "iteration", "i", "it", "epochs", "iter", "itr", "rank", "round"]
 )
@@ -98,12 +106,16 @@ class Uses:
         self.keys: dict[str, list[str]] = {}
         self.turns: dict[str, ast.expr] = {}
         self.names: set[str] = set()
+        self.computed: set[str] = set()
+        """Names that stand in arithmetic: numbers or tensors, whatever they are called."""
         if node is None:
             return
         for each in ast.walk(node):
             self._look(each)
 
     def _look(self, node: ast.AST) -> None:
+        if isinstance(node, ast.BinOp):
+            self.computed.update(each.id for each in (node.left, node.right) if isinstance(each, ast.Name))
         if isinstance(node, ast.Name):
             self.names.add(node.id)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -191,6 +203,9 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
     attributes = uses.attributes.get(name, set())
     if held & {"path", "file", "filename", "dir", "folder", "root", "checkpoint", "ckpt"} or annotation == "Path":
         return "path"
+    if name in uses.computed and name not in uses.called and not annotation and attributes <= _OF_TENSORS:
+        if not held & _INDICES and not _is_setting(held):
+            return _tensor(name, held, last)
     lossy = bool(held & {"loss", "losses", "criterion", "crit", "objective"})
     if (
         "Optimizer" in annotation
@@ -204,7 +219,7 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
         or held & _LOADERS
         or (name in uses.iterated and name not in ("losses",) and not held & _CONFIGS)
     ):
-        return "loader" if not held & (_TARGETS | _MASKS | _WEIGHTS | {"losses", "loss"}) else _tensor(name, held, last)
+        return "loader" if not held & (TARGETS | _MASKS | _WEIGHTS | {"losses", "loss"}) else _tensor(name, held, last)
     if held & _CRITERIA or (lossy and (called or "fn" in held or "func" in held or "function" in held)):
         return "criterion"
     if "device" in held or annotation.endswith("device"):
@@ -228,6 +243,11 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
     return _tensor(name, held, last)
 
 
+def _is_setting(held: set[str]) -> bool:
+    """A number that is set once: the name has nothing of a tensor's."""
+    return bool(held & (set(NUMBERS) | set(SIZES))) and not held & (PREDS | LOGITS | PROBS | EMBEDS | TARGETS)
+
+
 def _tensor(name: str, held: set[str], last: str) -> str:
     """The kind of a tensor."""
     if held & {"loss", "losses"}:
@@ -238,11 +258,11 @@ def _tensor(name: str, held: set[str], last: str) -> str:
         return "rows"
     if held & {"ignore", "smooth", "eps", "epsilon", "gamma", "reduction", "temperature", "tau", "margin"}:
         return "str" if "reduction" in held else "float"
-    if last in _MASKS or (held & _MASKS and not held & (_PREDS | _LOGITS | _PROBS) and last not in _TARGETS):
+    if last in _MASKS or (held & _MASKS and not held & (PREDS | LOGITS | PROBS) and last not in TARGETS):
         return "mask"
     if held & {"logvar", "logvars"} or ("log" in held and held & {"var", "sigma", "std", "scale", "variance"}):
         return "logvar"
-    if ("log" in held and held & _PROBS) or held & {"logp", "logprobs", "logprob", "logq"}:
+    if ("log" in held and held & PROBS) or held & {"logp", "logprobs", "logprob", "logq"}:
         return "logp"
     if held & {"true", "gt", "target", "targets", "label", "labels", "truth", "onehot"}:
         return "target"
@@ -250,19 +270,23 @@ def _tensor(name: str, held: set[str], last: str) -> str:
         return "weight"
     if held & {"var", "variance", "std", "sigma", "scale"}:
         return "positive"
-    if held & _PROBS:
+    if held & PROBS:
         return "prob"
-    if held & _LOGITS:
+    if held & LOGITS:
         return "logits"
-    if held & _IMAGES or held & _TOKENS:
+    if held & {"cos", "cosine", "cosines", "sim", "sims", "similarity", "similarities"}:
+        return "cosine"
+    if held & _TOKENS:
+        return "tokens"
+    if held & _IMAGES:
         return "input"
-    if last in _TARGETS and not held & _PREDS:
+    if last in TARGETS and not held & PREDS:
         return "target"
-    if held & _EMBEDS or held & {"mu", "mean"}:
+    if held & EMBEDS or held & {"mu", "mean"}:
         return "embed"
-    if held & _PREDS:
+    if held & PREDS:
         return "pred"
-    if last in _TARGETS:
+    if last in TARGETS:
         return "target"
     return "pred"
 
@@ -289,7 +313,8 @@ def function_node(tree: ast.Module, qualname: str) -> Any:
             (
                 n
                 for n in _definitions(scope)
-                if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and n.name == part
+                if (isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and n.name == part)
+                or (isinstance(n, ast.Assign) and any(isinstance(t, ast.Name) and t.id == part for t in n.targets))
             ),
             None,
         )

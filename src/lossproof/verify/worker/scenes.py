@@ -44,6 +44,7 @@ class Scene:
 
 _CLASS = [
     Scene("classes", (6, 4), (6,), "index", mask=(6,)),
+    Scene("classes, kept", (6, 4), (6, 1), "index", mask=(6,)),
     Scene("classes of pixels", (3, 4, 5, 7), (3, 5, 7), "index", mask=(3, 5, 7)),
     Scene("classes of tokens", (3, 5, 4), (3, 5), "index", mask=(3, 5)),
     Scene("classes of tokens, transposed", (3, 4, 5), (3, 5), "index", mask=(3, 5)),
@@ -63,6 +64,7 @@ _SAME = [
     Scene("volumes", (2, 1, 3, 4, 5), (2, 1, 3, 4, 5), mask=(2, 1, 3, 4, 5)),
     Scene("scalar", (), (), "positive"),
 ]
+_PAIRS = Scene("pairs", (6, 6), (6, 6), mask=(6, 6))
 _TARGETS = ("binary", "positive", "distribution", "signed")
 _PREDS = ("logits", "prob", "distribution", "positive", "logp")
 
@@ -83,6 +85,8 @@ def scenes(names: set[str], rank: int | None, *, bounded: bool = False) -> list[
         classy = False
     first, then = (_CLASS, _SAME) if classy else (_SAME, _CLASS)
     shapes = [*first, *then]
+    if lower & {"diag", "diagonal", "eye", "fill_diagonal_", "triu_indices"}:
+        shapes.insert(0, _PAIRS)
     if rank is not None:
         shapes.sort(key=lambda scene: len(scene.pred) != rank)
     kinds = list(_PREDS)

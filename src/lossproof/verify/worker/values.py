@@ -10,7 +10,9 @@ from lossproof.verify.worker.scenes import Scene, Shape
 
 torch: Any = importlib.import_module("torch")
 
-PREDICTIONS = frozenset(("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "input", "batch", "loader"))
+PREDICTIONS = frozenset(
+    ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "cosine", "input", "batch", "loader")
+)
 CASES: dict[str, frozenset[str]] = {
     "logits of 30": PREDICTIONS,
     "logits of 100": PREDICTIONS,
@@ -62,6 +64,7 @@ class Values:
     def _logits(self, name: str) -> Any:
         shape = self.scene.pred
         plain = self._normal(name, shape) * 1.5
+        plain = plain + 0.15 * plain.sign()  # what is near zero is not moderate
         return self._extreme(plain, name, low=None)
 
     def _prob(self, name: str) -> Any:
@@ -113,7 +116,16 @@ class Values:
     def _loss(self, name: str) -> Any:
         return self._uniform(name, ()) + 0.3
 
+    def _cosine(self, name: str) -> Any:
+        plain = 0.95 * (2 * self._uniform(name, self.scene.pred) - 1)
+        case = self.case
+        if case.startswith("logits") or case in ("certain and right", "certain and wrong", "equal vectors"):
+            return plain.sign() if case != "certain and wrong" else -plain.sign()
+        return torch.ones_like(plain) if case == "ones" else torch.zeros_like(plain) if case == "zeros" else plain
+
     def _index(self, name: str) -> Any:
+        if self.scene.target_kind == "index":
+            return self._targets(name)
         return torch.randint(0, self.scene.classes, (self.scene.batch,), generator=self._generator(name))
 
     def _rows(self, name: str) -> Any:

@@ -15,9 +15,7 @@ from lossproof.verify.worker.standins import StandIn
 from lossproof.verify.worker.values import Values
 
 torch: Any = importlib.import_module("torch")
-_TENSORS = frozenset(
-    "pred logits prob logp positive embed logvar cosine loss input tokens target mask weight index rows".split()
-)
+_TENSORS = roles.TENSORS
 MOST_PARAMETERS = 60_000_000
 
 

@@ -2,7 +2,7 @@
 
 Each side keeps its own modules, and has them in ``sys.modules`` only while something of it runs. A file is executed
 statement by statement: definitions, imports and assignments, not what makes it a script (loops, ``with``, calls of its
-own functions). A statement that fails is remembered, so that one absent data set does not hide every function of a file.
+own functions). A statement that fails is remembered: one absent data set does not hide every function of a file.
 """
 
 from __future__ import annotations

@@ -11,67 +11,117 @@ from typing import Any
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-MODELS = frozenset(["model", "models", "net", "network", "module", "backbone", "encoder", "decoder", "generator", "discriminator", "critic", "student", "teacher", "vgg", "unet", "classifier", "head", "policy", "extractor", "netg", "netd", "ema", "actor", "autoencoder", "vae", "gan", "learner"])  # fmt: skip
-_CRITERIA = frozenset(("criterion", "criteria", "crit", "objective", "lossfn", "bceloss", "celoss"))
-_OPTIMIZERS = frozenset(("optimizer", "optimiser", "optim", "opt", "optg", "optd"))
-_LOADERS = frozenset(("loader", "dataloader", "dataset", "batches", "dl", "dataloaders", "loaders"))
-TARGETS = frozenset(["target", "targets", "tgt", "label", "labels", "gt", "truth", "truths", "ground", "true", "y", "ys", "answers", "answer", "yt", "ytrue", "actual", "reference", "gold", "onehot", "annotation", "annotations"])  # fmt: skip
-_MASKS = frozenset(["mask", "masks", "valid", "padding", "pad", "visible", "visibility", "present", "observed"])
-_WEIGHTS = frozenset(["weight", "weights", "w", "pos_weight", "posweight"])
-PROBS = frozenset(["prob", "probs", "probability", "probabilities", "p", "conf", "confidence", "proba"])
-LOGITS = frozenset(["logits", "logit", "scores", "score", "raw"])
-PREDS = frozenset(["pred", "preds", "prediction", "predictions", "output", "outputs", "out", "x", "input", "inputs", "yhat", "estimate", "estimated", "hat", "recon", "reconstruction", "predicted", "pr"])  # fmt: skip
-EMBEDS = frozenset(["emb", "embedding", "embeddings", "embeds", "feat", "feats", "feature", "features", "anchor", "positive", "negative", "z", "q", "k", "query", "key", "keys", "queries", "vec", "vector", "vectors", "u", "v", "repr", "representation", "hidden", "latent", "latents", "anchors", "positives", "negatives"])  # fmt: skip
-_IMAGES = frozenset(
-    [
-        "obs",
-        "observation",
-        "observations",
-        "state",
-        "states",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "pixel",
-        "pixels",
-        "frame",
-        "frames",
-        "picture",
-        "pictures",
-        "sheet",
-        "photo",
-    ]
-)
-_TOKENS = frozenset(["tokens", "token", "ids", "text", "sentence", "words", "sequence", "input_ids"])
-_BATCHES = frozenset(("batch", "sample", "samples", "data", "minibatch", "example", "examples", "item"))
-_CONFIGS = frozenset(
-    [
-        "cfg",
-        "config",
-        "configuration",
-        "args",
-        "conf",
-        "opts",
-        "options",
-        "hparams",
-        "hps",
-        "settings",
-        "hyperparameters",
-        "params",
-    ]
-)
-_RECORDERS = frozenset(["writer", "logger", "log", "tb", "wandb", "tensorboard", "meter", "meters", "tracker", "progress", "bar", "pbar", "callback", "callbacks", "history", "scheduler", "sched", "lr_scheduler", "scaler", "ema", "accelerator", "fabric"])  # fmt: skip
-_OF_TENSORS = frozenset(
+
+def _named(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+MODELS = _named(
     """
-    abs acos all any argmax backward bool clamp clone contiguous cuda detach device diag diagonal dim div double dtype
-    eq exp expand exp_ flatten float gather ge gt half item le log log1p log2 log10 log_softmax logsumexp long lt masked_fill
-    max mean min mul ndim ne nonzero norm numel permute pow relu repeat reshape round rsqrt scatter shape sigmoid sign size
-    softmax sqrt square squeeze std sub sum t T tanh to topk transpose type unsqueeze var view view_as
-    """.split()
+    model models net network module backbone encoder decoder generator discriminator critic student teacher vgg
+    unet classifier head policy extractor netg netd ema actor autoencoder vae gan learner
+    """
 )
-_INDICES = frozenset(
-    ["epoch", "step", "idx", "index", "iteration", "i", "it", "epochs", "iter", "itr", "rank", "round"]
+_CRITERIA = _named(
+    """
+    criterion criteria crit objective lossfn bceloss celoss
+    """
+)
+_OPTIMIZERS = _named(
+    """
+    optimizer optimiser optim opt optg optd
+    """
+)
+_LOADERS = _named(
+    """
+    loader dataloader dataset batches dl dataloaders loaders
+    """
+)
+TARGETS = _named(
+    """
+    target targets tgt label labels gt truth truths ground true y ys answers answer yt ytrue actual reference
+    gold onehot annotation annotations
+    """
+)
+_MASKS = _named(
+    """
+    mask masks valid padding pad visible visibility present observed
+    """
+)
+_WEIGHTS = _named(
+    """
+    weight weights w pos_weight posweight
+    """
+)
+PROBS = _named(
+    """
+    prob probs probability probabilities p conf confidence proba
+    """
+)
+LOGITS = _named(
+    """
+    logits logit scores score raw
+    """
+)
+PREDS = _named(
+    """
+    pred preds prediction predictions output outputs out x input inputs yhat estimate estimated hat recon
+    reconstruction predicted pr
+    """
+)
+EMBEDS = _named(
+    """
+    emb embedding embeddings embeds feat feats feature features anchor positive negative z q k query key keys
+    queries vec vector vectors u v repr representation hidden latent latents anchors positives negatives
+    """
+)
+_IMAGES = _named(
+    """
+    obs observation observations state states image images img imgs pixel pixels frame frames picture pictures
+    sheet photo
+    """
+)
+_TOKENS = _named(
+    """
+    tokens token ids text sentence words sequence input_ids
+    """
+)
+_BATCHES = _named(
+    """
+    batch sample samples data minibatch example examples item
+    """
+)
+_CONFIGS = _named(
+    """
+    cfg config configuration args conf opts options hparams hps settings hyperparameters params
+    """
+)
+_RECORDERS = _named(
+    """
+    writer logger log tb wandb tensorboard meter meters tracker progress bar pbar callback callbacks history
+    scheduler sched lr_scheduler scaler ema accelerator fabric
+    """
+)
+TENSORS = _named(
+    """
+    pred logits prob logp positive embed logvar cosine loss input tokens target mask weight index rows
+    """
+)
+"""The roles that a tensor has."""
+_OF_TENSORS = _named(
+    """
+    abs acos all any argmax backward bool clamp clone contiguous cuda detach device diag diagonal dim div double
+    dtype eq exp expand exp_ flatten float gather ge gt half item le log log1p log2 log10 log_softmax logsumexp
+    long lt masked_fill max mean min mul ndim ne nonzero norm numel permute pow relu repeat reshape round rsqrt
+    scatter shape sigmoid sign size softmax sqrt square squeeze std sub sum t T tanh to topk transpose type
+    unsqueeze var view view_as
+    """
+)
+_INDICES = _named(
+    """
+    epoch step idx index iteration i it epochs iter itr rank round
+    """
 )
 
 NUMBERS: dict[str, Any] = {
@@ -272,7 +322,7 @@ def _tensor(name: str, held: set[str], last: str) -> str:
         return "positive"
     if held & PROBS:
         return "prob"
-    if held & LOGITS:
+    if held & {"logit", "logits"}:
         return "logits"
     if held & {"cos", "cosine", "cosines", "sim", "sims", "similarity", "similarities"}:
         return "cosine"
@@ -284,7 +334,7 @@ def _tensor(name: str, held: set[str], last: str) -> str:
         return "target"
     if held & EMBEDS or held & {"mu", "mean"}:
         return "embed"
-    if held & PREDS:
+    if held & (PREDS | LOGITS):
         return "pred"
     if last in TARGETS:
         return "target"

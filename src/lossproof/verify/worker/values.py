@@ -105,7 +105,7 @@ class Values:
         if self.case == "equal vectors":
             return self._normal("embed", shape)
         plain = self._normal(name, shape)
-        return self._extreme(plain, name, low=None)
+        return self._extreme(plain + 0.15 * plain.sign(), name, low=None)
 
     def _logvar(self, name: str) -> Any:
         plain = self._normal(name, self.scene.pred) * 0.5

@@ -115,6 +115,8 @@ class Trial:
         self.uses: list[roles.Uses] = []
         self.bool_mask = False
         self.wanted: list[Any] = []
+        self.globals: list[list[tuple[Any, Any]]] = []
+        """Networks of the file itself, with the weights that they came with; and its optimizers."""
 
     def run(self) -> dict[str, Any]:
         """Everything that was measured, as JSON has it."""
@@ -154,6 +156,7 @@ class Trial:
         if isinstance(owner, type):
             uses.names |= roles.Uses(roles.function_node(tree, ".".join(parts[:-1]))).names
         self.uses.append(uses)
+        self.globals.append(_networks_of(module))
         self.wanted.append({(os.path.join(side.folder, f), a, b) for f, a, b in unit["lines"][index]})
         classes = []
         for name, cls in unit["classes"]:
@@ -233,6 +236,15 @@ class Trial:
 
     def _call(self, index: int, builder: Builder, uses: roles.Uses, outcome: Outcome, seed: int) -> None:
         cls, name, held = self.targets[index]
+        for thing, state in self.globals[index]:
+            if state is None:
+                thing.state.clear()
+                continue
+            with torch.no_grad():
+                thing.load_state_dict(state)
+            thing.train()
+            thing.zero_grad()
+            builder.register(thing)
         if cls is None:
             function, owner = held, None
         elif isinstance(held, (staticmethod, classmethod)):
@@ -360,6 +372,7 @@ class Trial:
     def _try(self, names: set[str], optional: bool, limit: float, problems: list[Any]) -> tuple[list[Scene], bool]:
         missed = False
         weak: list[Scene] = []
+        doubtful: list[Scene] = []
         found = [replace(scene, optional=optional) for scene in self._hypotheses(names, problems)]
         for scene in found:
             if self.clock() > limit:
@@ -381,6 +394,9 @@ class Trial:
             if gradient is not None and not 1e-6 <= gradient < math.inf:
                 weak.append(scene)  # a softmax over one class, the edge of a root: it runs, and shows nothing
                 continue
+            if _doubtful(self.call(1, scene, 0, states=trial.states).error):
+                doubtful.append(scene)
+                continue
             accepted = [scene]
             if trial.seconds < 0.5 and scene.name != "pairs":
                 for other in found:
@@ -390,10 +406,11 @@ class Trial:
                         other = replace(other, flags=scene.flags)
                         tried, trial = self._accepts(other, [])
                         gradient = trial.gradient() if trial is not None else None
-                        if tried and (gradient is None or 1e-6 <= gradient < math.inf):
+                        fits = trial is not None and not _doubtful(self.call(1, other, 0, states=trial.states).error)
+                        if tried and fits and (gradient is None or 1e-6 <= gradient < math.inf):
                             accepted.append(other)
             return accepted, missed
-        return weak[:1], missed
+        return (weak or doubtful)[:1], missed
 
     def _accepts(self, scene: Scene, problems: list[Any]) -> tuple[bool, Outcome | None]:
         trial = self.call(0, scene, 0, trace=True)
@@ -572,6 +589,26 @@ class Trial:
         was, now = old.gradient(), new.gradient()
         if result["gradient"] is None and was is not None:
             result["gradient"] = [_json(was), _json(now)]
+
+
+def _networks_of(module: types.ModuleType) -> list[tuple[Any, Any]]:
+    """The networks and optimizers that a file makes when it is imported."""
+    found: list[tuple[Any, Any]] = []
+    for thing in list(vars(module).values()):
+        if isinstance(thing, torch.optim.Optimizer):
+            found.append((thing, None))
+        elif isinstance(thing, torch.nn.Module) and next(thing.parameters(), None) is not None and len(found) < 6:
+            if all(thing is not other for other, _ in found):
+                found.append((thing, {name: value.detach().clone() for name, value in thing.state_dict().items()}))
+    return found
+
+
+def _doubtful(error: BaseException | None) -> bool:
+    """Whether an input of another shape might do: the mended function may count on dimensions that the old one did not."""
+    text = str(error).lower()
+    return isinstance(error, (IndexError, RuntimeError, ValueError)) and any(
+        word in text for word in ("dimension", "size", "shape", "must match", "broadcast")
+    )
 
 
 def _bad(outcome: Outcome) -> bool:

@@ -163,12 +163,8 @@ class Builder:
     def of_role(self, role: str, name: str, uses: roles.Uses) -> Any:
         """Something for a role."""
         if role in _TENSORS:
-            if (
-                role in ("pred", "input")
-                and self.has_model
-                and name.lower() not in ("pred", "preds", "output", "outputs", "logits")
-            ):
-                role = "input"
+            if role in ("pred", "input", "embed") and self.has_model:
+                role = self._beside_a_network(role, name, uses)
             if role == "tokens":
                 role = "input" if self.has_model else "target"
             return self.values.tensor(role, name)
@@ -176,6 +172,14 @@ class Builder:
         if maker is None:
             raise CannotMake(f"needs a value for the parameter {name}")
         return maker(name, uses)
+
+    def _beside_a_network(self, role: str, name: str, uses: roles.Uses) -> str:
+        """What is given to the network is its input; what is not, where something is, is a target."""
+        if isinstance(self.owner, torch.nn.Module) or not uses.fed:
+            return role if name.lower() in ("pred", "preds", "output", "outputs", "logits") else "input"
+        if name in uses.fed:
+            return "input"
+        return "target" if role == "pred" else role
 
     @property
     def has_model(self) -> bool:
@@ -272,6 +276,9 @@ class Builder:
         given = part.id if isinstance(part, ast.Name) else name
         if given in ("_", "x") and isinstance(part, ast.Name):
             given = given if given == "x" and index == 0 else ("target" if index else "input")
+        named = isinstance(part, ast.Name) and bool(uses.fed) and given not in uses.fed
+        if named and roles.role(given, uses) == "pred":
+            return self.values.tensor("target", given)
         return self._part(given, uses)
 
     def _part(self, name: str, uses: roles.Uses) -> Any:

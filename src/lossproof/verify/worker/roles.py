@@ -156,6 +156,8 @@ class Uses:
         self.keys: dict[str, list[str]] = {}
         self.turns: dict[str, ast.expr] = {}
         self.names: set[str] = set()
+        self.fed: set[str] = set()
+        """Names in what a network is called with."""
         self.computed: set[str] = set()
         """Names that stand in arithmetic: numbers or tensors, whatever they are called."""
         if node is None:
@@ -163,13 +165,22 @@ class Uses:
         for each in ast.walk(node):
             self._look(each)
 
+    def _feeds(self, call: ast.Call) -> None:
+        for given in (*call.args, *(k.value for k in call.keywords)):
+            self.fed.update(each.id for each in ast.walk(given) if isinstance(each, ast.Name))
+
     def _look(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if set(words(node.func.attr)) & MODELS and _dotted(node.func.value) == "self":
+                self._feeds(node)
         if isinstance(node, ast.BinOp):
             self.computed.update(each.id for each in (node.left, node.right) if isinstance(each, ast.Name))
         if isinstance(node, ast.Name):
             self.names.add(node.id)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             self.called.setdefault(node.func.id, len(node.args))
+            if set(words(node.func.id)) & (MODELS | {"self"}):
+                self._feeds(node)
         elif isinstance(node, ast.Attribute):
             self.names.add(node.attr)
             base = _dotted(node.value)

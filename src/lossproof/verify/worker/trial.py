@@ -39,6 +39,8 @@ SECONDS_A_UNIT = 25.0
 _FINAL = (NeedsPackage, guard.Refused, guard.TookTooLong, ModuleNotFoundError)
 """What no other input would change."""
 
+_called: list[Any] = []
+"""The networks that the current call has called, whoever made them."""
 _differentiated: list[Any] = []
 
 
@@ -54,6 +56,7 @@ class Outcome:
         self.states: list[Any] = []
         self.used: set[str] = set()
         self.models: list[Any] = []
+        self.called: list[Any] = []
         self.owner: Any = None
         self.seconds = 0.0
         self.lines: set[tuple[str, int]] = set()
@@ -156,7 +159,7 @@ class Trial:
         if isinstance(owner, type):
             uses.names |= roles.Uses(roles.function_node(tree, ".".join(parts[:-1]))).names
         self.uses.append(uses)
-        self.globals.append(_networks_of(module))
+        self.globals.append(_networks_of([module, *side.modules.values()]))
         self.wanted.append({(os.path.join(side.folder, f), a, b) for f, a, b in unit["lines"][index]})
         classes = []
         for name, cls in unit["classes"]:
@@ -214,6 +217,7 @@ class Trial:
         builder = Builder(help, values, states)
         began = time.process_time()
         _differentiated.clear()
+        _called.clear()
         out = io.StringIO()
         try:
             snapshot = functools.partial(self._accumulated, outcome, builder, values)
@@ -230,7 +234,8 @@ class Trial:
         outcome.leaves += [(f"loss {i + 2} that is differentiated", v) for i, v in enumerate(_differentiated[1:20])]
         if not outcome.floats:
             outcome.leaves += observe.printed(out.getvalue())
-        outcome.states, outcome.used, outcome.models = builder.states, builder.used, builder.models
+        outcome.states, outcome.used = builder.states, builder.used
+        outcome.models, outcome.called = builder.models, list(_called)
         outcome.seconds = time.process_time() - began
         return outcome
 
@@ -251,7 +256,7 @@ class Trial:
             function, owner = getattr(cls, name), None
         else:
             owner = self._owner(cls, builder)
-            outcome.owner = owner
+            outcome.owner = builder.owner = owner
             if isinstance(held, property):
                 outcome.leaves = observe.flatten(getattr(owner, name))
                 return
@@ -298,7 +303,7 @@ class Trial:
         """The inputs, and the weights of the networks."""
         leaves = list(values.leaves)
         seen: set[int] = set()
-        for number, model in enumerate(builder.models):
+        for number, model in enumerate([*builder.models, *_called]):
             for name, weight in model.named_parameters():
                 if weight.requires_grad and id(weight) not in seen:
                     seen.add(id(weight))
@@ -502,7 +507,7 @@ class Trial:
         ]
         if isinstance(owner, torch.nn.Module) and next(owner.parameters(), None) is not None:
             made.append(owner)
-        found: list[Any] = []
+        found: list[Any] = list(outcome.called)
         for model in reversed(made):
             found.append(model)
             found += [child for child in model.children() if next(child.parameters(), None) is not None]
@@ -512,7 +517,8 @@ class Trial:
                 for v in vars(owner).values()
                 if isinstance(v, torch.nn.Module) and next(v.parameters(), None) is not None
             ]
-        return [m for m in found if type(m).__name__ != "_Projection"][:4]
+        distinct = {id(m): m for m in found if type(m).__name__ != "_Projection"}
+        return list(distinct.values())[:4]
 
     # ---- the measurement
 
@@ -591,12 +597,13 @@ class Trial:
             result["gradient"] = [_json(was), _json(now)]
 
 
-def _networks_of(module: types.ModuleType) -> list[tuple[Any, Any]]:
-    """The networks and optimizers that a file makes when it is imported."""
+def _networks_of(modules: list[types.ModuleType]) -> list[tuple[Any, Any]]:
+    """The networks and optimizers that files make when they are imported."""
     found: list[tuple[Any, Any]] = []
-    for thing in list(vars(module).values()):
+    for thing in [thing for module in modules for thing in list(vars(module).values())]:
         if isinstance(thing, torch.optim.Optimizer):
-            found.append((thing, None))
+            if all(thing is not other for other, _ in found):
+                found.append((thing, None))
         elif isinstance(thing, torch.nn.Module) and next(thing.parameters(), None) is not None and len(found) < 6:
             if all(thing is not other for other, _ in found):
                 found.append((thing, {name: value.detach().clone() for name, value in thing.state_dict().items()}))
@@ -604,7 +611,7 @@ def _networks_of(module: types.ModuleType) -> list[tuple[Any, Any]]:
 
 
 def _doubtful(error: BaseException | None) -> bool:
-    """Whether an input of another shape might do: the mended function may count on dimensions that the old one did not."""
+    """Whether another shape might do: the mended function may count on dimensions that the old one did not."""
     text = str(error).lower()
     return isinstance(error, (IndexError, RuntimeError, ValueError)) and any(
         word in text for word in ("dimension", "size", "shape", "must match", "broadcast")
@@ -812,12 +819,19 @@ def running(snapshot: Any = None) -> Iterator[None]:
         if snapshot is not None:
             snapshot()
 
+    def note(network: Any, _: Any) -> None:
+        if len(_called) < 4 and all(network is not other for other in _called):
+            if type(network).__name__ != "_Projection" and next(network.parameters(), None) is not None:
+                _called.append(network)
+
     torch.Tensor.backward = backward
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
         with _OnCpu():
             yield
     finally:
         torch.Tensor.backward = previous
+        hook.remove()
         StandIn.running = False
         torch.set_grad_enabled(grad)
 

@@ -377,6 +377,7 @@ class Trial:
     def _try(self, names: set[str], optional: bool, limit: float, problems: list[Any]) -> tuple[list[Scene], bool]:
         missed = False
         weak: list[Scene] = []
+        warned: list[Scene] = []
         doubtful: list[Scene] = []
         found = [replace(scene, optional=optional) for scene in self._hypotheses(names, problems)]
         for scene in found:
@@ -389,6 +390,9 @@ class Trial:
                     break
                 continue
             assert trial is not None
+            if trial.warned:  # two shapes that broadcast: seldom what is meant
+                warned.append(scene)
+                continue
             if not self._reached(trial, scene):
                 turned = self._turned(scene, limit)
                 if turned is None:
@@ -411,18 +415,20 @@ class Trial:
                         other = replace(other, flags=scene.flags)
                         tried, trial = self._accepts(other, [])
                         gradient = trial.gradient() if trial is not None else None
-                        fits = trial is not None and not _doubtful(self.call(1, other, 0, states=trial.states).error)
+                        fits = (
+                            trial is not None
+                            and not trial.warned
+                            and not _doubtful(self.call(1, other, 0, states=trial.states).error)
+                        )
                         if tried and fits and (gradient is None or 1e-6 <= gradient < math.inf):
                             accepted.append(other)
             return accepted, missed
-        return (weak or doubtful)[:1], missed
+        return (weak or warned or doubtful)[:1], missed
 
     def _accepts(self, scene: Scene, problems: list[Any]) -> tuple[bool, Outcome | None]:
         trial = self.call(0, scene, 0, trace=True)
         if trial.error is not None:
             problems.append(trial.error)
-            return False, None
-        if trial.warned:
             return False, None
         if not trial.floats and not any(torch.is_tensor(value) for _, value in trial.leaves):
             problems.append("it gives nothing that could be compared")

@@ -37,7 +37,7 @@ RELEVANT: dict[str, tuple[str, ...]] = {
 """The extreme inputs on which the fault of a rule shows."""
 DEAD = ("LP101", "LP106")
 """Rules whose fault is a gradient of zero where the prediction is most wrong."""
-NEW_GRADIENT = ("LP302", "LP206")
+NEW_GRADIENT = ("LP302",)
 """Rules whose fix gives a gradient where there was none, or another one."""
 NO_GRADIENT = ("LP305",)
 """Rules whose fix takes the graph away on purpose."""

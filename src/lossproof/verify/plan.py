@@ -208,21 +208,24 @@ class Plan:
         return found[:5]
 
     def _guilty(self, finding: Finding, touched: set[Name]) -> list[tuple[str, int, int]]:
-        found = []
+        """The lines that changed, the finding's own, and those that use what these compute."""
+        spans: dict[str, list[tuple[int, int]]] = {}
         for display, (_, theirs) in self._lines.items():
-            found += [
-                (self.place(display), a, b) for a, b in theirs if (display, self._after[display].at(a)) in touched
-            ]
+            spans[display] = [(a, b) for a, b in theirs if (display, self._after[display].at(a)) in touched]
         where = finding.location
-        file = self.files.get(where.path)
-        if file is None:
-            return [*found, (self.place(where.path), where.line, where.end_line)]
-        text = self._before(where.path).text.splitlines()
-        said = text[where.line - 1].strip() if where.line <= len(text) else ""
-        for number, line in enumerate(self._after[where.path].text.splitlines(), 1):
-            if said and line.strip() == said:
-                found.append((self.place(where.path), number, number + where.end_line - where.line))
-        return found
+        if where.path not in self.files:
+            spans[where.path] = [(where.line, where.end_line)]
+        else:
+            text = self._before(where.path).text.splitlines()
+            said = text[where.line - 1].strip() if where.line <= len(text) else ""
+            for number, line in enumerate(self._after[where.path].text.splitlines(), 1):
+                if said and line.strip() == said:
+                    spans[where.path].append((number, number + where.end_line - where.line))
+        for display, lines in spans.items():
+            for name, node in (self._after.get(display) or self._before(display)).functions.items():
+                if (display, name) in touched:
+                    lines += _users_of(node, lines)
+        return [(self.place(display), a, b) for display, lines in spans.items() for a, b in lines]
 
     def _callers(self, parts: list[Name]) -> list[Name]:
         """Functions of the changed files that use a changed part, by name."""
@@ -388,6 +391,31 @@ def _networks_called(node: Any) -> set[str]:
             if name == "self" or set(words(name)) & MODELS:
                 found.add(prefix + name)
     return found
+
+
+def _users_of(function: Any, lines: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The statements of a function that read what statements in some lines assign, and so on."""
+    simple = [
+        n for n in ast.walk(function) if isinstance(n, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr))
+    ]
+    found = [n for n in simple if any(a <= n.lineno and (n.end_lineno or n.lineno) <= b for a, b in lines)]
+    for _ in range(4):
+        names = {
+            each.id
+            for n in found
+            for each in ast.walk(n)
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+        }
+        more = [
+            n
+            for n in simple
+            if n not in found
+            and any(isinstance(e, ast.Name) and isinstance(e.ctx, ast.Load) and e.id in names for e in ast.walk(n))
+        ]
+        if not more:
+            break
+        found += more
+    return [(n.lineno, n.end_lineno or n.lineno) for n in found]
 
 
 def _built(outline: Outline) -> list[tuple[str, int]]:

@@ -62,7 +62,6 @@ _SAME = [
     Scene("rows with a mask", (6, 4), (6, 4), mask=(6,)),
     Scene("maps with a plane mask", (3, 4, 5, 7), (3, 4, 5, 7), mask=(3, 1, 5, 7)),
     Scene("volumes", (2, 1, 3, 4, 5), (2, 1, 3, 4, 5), mask=(2, 1, 3, 4, 5)),
-    Scene("scalar", (), (), "positive"),
 ]
 _PAIRS = Scene("pairs", (6, 6), (6, 6), mask=(6, 6))
 _TARGETS = ("binary", "positive", "distribution", "signed")
@@ -106,4 +105,10 @@ def scenes(names: set[str], rank: int | None, *, bounded: bool = False) -> list[
                     continue
                 else:
                     found.append(replace(scene, pred_kind=kind, target_kind=target))
+    scalar = Scene("scalar", (), ())
+    found += [
+        replace(scalar, pred_kind=kind, target_kind=target)
+        for kind in ("logits", "positive")
+        for target in _TARGETS[:2]
+    ]
     return found

@@ -11,7 +11,7 @@ from lossproof.verify.worker.scenes import Scene, Shape
 torch: Any = importlib.import_module("torch")
 
 PREDICTIONS = frozenset(
-    ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "cosine", "input", "batch", "loader")
+    ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "cosine", "loss", "input", "batch", "loader")
 )
 CASES: dict[str, frozenset[str]] = {
     "logits of 30": PREDICTIONS,

@@ -99,12 +99,14 @@ def scenes(names: set[str], rank: int | None, *, bounded: bool = False) -> list[
         for target in targets:
             for scene in shapes:
                 if scene.target_kind == "index":
-                    if target == targets[0]:
+                    if classy and target == targets[0]:
                         found.append(replace(scene, pred_kind=kind))
                 elif target == "distribution" and len(scene.pred) < 2:
                     continue
                 else:
                     found.append(replace(scene, pred_kind=kind, target_kind=target))
+    if not classy:
+        found += [replace(scene, pred_kind=kind) for kind in kinds for scene in _CLASS]
     scalar = Scene("scalar", (), ())
     found += [
         replace(scalar, pred_kind=kind, target_kind=target)

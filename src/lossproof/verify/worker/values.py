@@ -47,7 +47,7 @@ class Values:
     def tensor(self, role: str, name: str) -> Any:
         made = getattr(self, f"_{role}")(name)
         if (
-            role in ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "loss")
+            role in ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "cosine", "loss")
             and made.is_floating_point()
         ):
             leaf = made.detach().requires_grad_()

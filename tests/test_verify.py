@@ -16,9 +16,9 @@ from verify_cases import CASES, Case
 from verify_cases_more import MORE
 
 from lossproof.finding import Edit, Finding, Location, Remedy, Severity
-from lossproof.mend import edited
+from lossproof.mend import Made, edited
 from lossproof.verify import Proof, process, prove
-from lossproof.verify.plan import File, Made
+from lossproof.verify.plan import File
 
 pytest.importorskip("torch")
 

@@ -24,7 +24,6 @@ from lossproof.source.texts import decode, encoding
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lossproof.verify import Proof
-    from lossproof.verify.plan import Made
 
 MOST_PASSES = 12
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -46,6 +45,16 @@ class Change:
         name = self.display.replace(os.sep, "/")
         lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
         return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+
+
+class Made:
+    """A finding whose fix was made, with the files as they were when its edits were."""
+
+    def __init__(self, finding: Finding, olds: dict[str, bytes], key: str = "") -> None:
+        self.finding = finding
+        self.olds = olds
+        self.key = key
+        """What tells this finding again after other fixes have moved it."""
 
 
 class Mended:
@@ -191,8 +200,6 @@ def _pass(
                 failed.append(f"{display}: not mended: {error}")
                 break
         if not wrong:
-            from lossproof.verify.plan import Made
-
             olds = {display: old for display, (_, old, _) in changed.items()}
             made += [Made(finding, olds, _key(finding, report)) for finding in chosen]
             for file, old, new in changed.values():

@@ -150,7 +150,9 @@ def _extreme(rule: str, results: list[dict[str, Any]], guilty: list[tuple[str, i
                 origin = case["origin"]
                 if origin is None and "with gradient " not in now:
                     continue  # nobody knows whose fault it is
-                if origin is None or any(f == origin[0] and a <= origin[1] <= b for f, a, b in guilty):
+                if rule == "LP101" and origin is not None:
+                    elsewhere.append(f"{case['case']}: {now}")  # its fault is a dead gradient, not an infinite one
+                elif origin is None or any(f == origin[0] and a <= origin[1] <= b for f, a, b in guilty):
                     still.append(f"{case['case']}: {now}")
                 else:
                     elsewhere.append(f"{case['case']}: {now}, by line {origin[1]} of {origin[0]}")

@@ -11,12 +11,16 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lossproof.finding import Finding, Location
-from lossproof.verify.touched import MODULE, Outline, changed_lines, differing, first_line, of_edits
+from lossproof.verify.touched import MODULE, Outline, changed_lines, differing, of_edits
 from lossproof.verify.worker.roles import MODELS, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lossproof.mend import Made
 
 _INSIDE = ("__init__", "forward", "__call__", "__post_init__", "setup", "build")
 _LOSS = re.compile(r"(?:Loss|_loss|criterion)$", re.IGNORECASE)
@@ -31,16 +35,6 @@ class File:
     display: str
     before: bytes
     after: bytes
-
-
-@dataclass
-class Made:
-    """A finding whose fix was made, with the files as they were when its edits were."""
-
-    finding: Finding
-    olds: dict[str, bytes] = field(default_factory=dict)
-    key: str = ""
-    """What tells this finding again after others have moved it."""
 
 
 @dataclass
@@ -452,4 +446,4 @@ def _mentions(names: dict[str, bytes]) -> frozenset[str]:
     return frozenset(found)
 
 
-__all__ = ["File", "Made", "Plan", "Task", "Unit", "first_line"]
+__all__ = ["File", "Plan", "Task", "Unit"]

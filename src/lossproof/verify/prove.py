@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lossproof.verify import process
 from lossproof.verify.judge import judge
-from lossproof.verify.plan import File, Made, Plan, inside
+from lossproof.verify.plan import File, Plan, inside
 from lossproof.verify.proof import FAILED, Proof
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from lossproof.mend import Mended
+    from lossproof.mend import Made, Mended
 
 MOST_ROUNDS = 6
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "lossproof"
 MAY_NOT = {
     "source": ("lossproof.rules", "lossproof.cli", "lossproof.report", "lossproof.check", "torch"),
     "rules": ("lossproof.cli", "lossproof.report", "lossproof.check", "torch"),
+    "verify": ("lossproof.cli", "lossproof.check", "lossproof.rules", "lossproof.mend"),
     "report": ("lossproof.cli", "lossproof.check", "torch"),
     "lsp": ("lossproof.cli", "torch"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,12 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     made.run_line_magic("load_ext", "lossproof")
     yield Shell(made, shown)
     made.run_line_magic("unload_ext", "lossproof")
+    made.atexit_operations()
+    atexit.unregister(made.atexit_operations)
     manager = made.history_manager
-    manager.end_session() if hasattr(manager, "end_session") else None
     if getattr(manager, "save_thread", None) is not None:
         manager.save_thread.stop()
-    if getattr(manager, "db", None) is not None and hasattr(manager.db, "close"):
+    if hasattr(getattr(manager, "db", None), "close"):
         manager.db.close()
     InteractiveShell.clear_instance()
 

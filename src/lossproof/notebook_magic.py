@@ -42,7 +42,7 @@ class Watcher:
     def __init__(self) -> None:
         self._cells: dict[str, str] = {}
         self._known: set[tuple[str, str]] = set()
-        self._memory = Memory()
+        self._memory = Memory(fixes=False)
         self._folder = ""
         self._complained = False
 
@@ -75,7 +75,7 @@ class Watcher:
             return []
         folder = os.getcwd()
         if folder != self._folder:
-            self._folder, self._memory = folder, Memory()
+            self._folder, self._memory = folder, Memory(fixes=False)
         options = Options(
             config=config.load([folder]),
             stdin=(_NAME, _notebook(list(self._cells.values()))),

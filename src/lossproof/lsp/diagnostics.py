@@ -70,7 +70,6 @@ def _diagnostic(finding: Finding, places: Places, related: bool) -> Diagnostic:
             "rule": finding.rule,
             "name": finding.name,
             "confidence": finding.confidence,
-            "fixable": finding.remedy.fixable,
             "hint": finding.remedy.hint,
             "evidence": finding.evidence,
         },

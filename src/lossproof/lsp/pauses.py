@@ -36,6 +36,11 @@ class Pauses:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._start)
 
+    def watch(self) -> Callable[[], bool]:
+        """Whether something else has been requested since."""
+        number = self._wanted
+        return lambda: self._wanted != number
+
     async def settled(self, seconds: float) -> bool:
         """Wait until all that was requested is done, for so many seconds at most. What is due later begins now."""
         if self._timer is not None:
@@ -84,7 +89,11 @@ class Pauses:
             return  # it begins when the other one ends
         self._running = True
         number = self._wanted
-        job = self._begin()
+        try:
+            job = self._begin()
+        except BaseException:
+            self._running = False
+            raise
         loop = asyncio.get_running_loop()
         future = self._thread.submit(job, lambda: self._wanted != number)
         future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._ended, number, done))

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 from lossproof import cachedir, config
 from lossproof.check import Options, Report, check_files, file_filter, find_files
+from lossproof.finding import Location, Remedy
 from lossproof.lsp.settings import Settings
 from lossproof.mend import Change, mend
+from lossproof.problem import CannotRun
 from lossproof.source.discover import Discovery, SourceFile, admits, display
 from lossproof.source.memory import Memory
 
@@ -53,7 +55,9 @@ class Project:
         self.settings = settings
         self.watched = False
         """Whether the editor says when files come and go."""
-        self.memory = Memory()
+        self.memory = Memory(fixes=False)
+        # Fixes are worked out when somebody asks for them, not at every pause.
+        self._fixing = Memory(parsed=self.memory.parsed)
         self._found: Discovery | None = None
         self._listed = 0.0
         self._options = Options()
@@ -69,12 +73,15 @@ class Project:
         """Files may have come or gone, or the configuration may have changed."""
         self._found = None
 
-    def check(self, overlay: Mapping[str, bytes], progress: Callable[[int, int], None] | None = None) -> Report:
+    def check(
+        self, overlay: Mapping[str, bytes], progress: Callable[[int, int], None] | None = None, *, fixes: bool = False
+    ) -> Report:
         """Check the folder with the open files as they stand. ``CannotRun`` says what is wrong with the settings."""
         with _standing_in(self.folder):
             found = self._discovery(overlay)
             options = self._options
             options.progress = progress
+            options.memory = self._fixing if fixes else self.memory
             report = check_files(lambda: found, options)
         for finding in report.findings:  # whoever shows them wants the lines
             for place in (finding.location, *finding.related):
@@ -83,33 +90,45 @@ class Project:
         self._checks += 1
         return report
 
+    def remedies(
+        self, overlay: Mapping[str, bytes], progress: Callable[[int, int], None]
+    ) -> dict[tuple[str, Location], Remedy]:
+        """How each finding can be mended, by its rule and place."""
+        found = self.check(overlay, progress, fixes=True).findings
+        return {(finding.rule, finding.location): finding.remedy for finding in found}
+
     def mended(self, overlay: Mapping[str, bytes], shown: str) -> list[Change]:
         """Every safe fix of one file's findings, made in memory."""
         options = Options(config=self._options.config, overlay=overlay)
         mended = mend(
             [self.folder],
             options,
-            check=lambda tried: self.check(tried.overlay),
+            check=lambda tried: self.check(tried.overlay, fixes=True),
             only=lambda finding: finding.path == shown,
         )
         return mended.changes
 
-    def save(self) -> None:
+    def save(self, progress: Callable[[int, int], None]) -> None:
         """Leave the answer in the cache folder, for the next start and for the command line."""
+        try:
+            self.check({}, progress, fixes=True)
+        except (CannotRun, Superseded):
+            return  # the next time
+        self._stored = True
         folder = cachedir.prepare(self._options.cache_dir or cachedir.default())
         if self._found is not None and folder is not None:
             from lossproof import __version__
             from lossproof.source.cache import Cache
 
             with _standing_in(self.folder):
-                self.memory.save(Cache(folder, self._found.root, __version__))
+                self._fixing.save(Cache(folder, self._found.root, __version__))
 
-    def rest(self) -> None:
+    def rest(self, progress: Callable[[int, int], None]) -> None:
         """Tidy up while nobody waits."""
         self.memory.spent.clear()
         if not self._stored:
-            self._stored = True
-            self.save()
+            self.save(progress)
+        self._fixing.spent.clear()
         if self._checks >= TIDY:
             import gc
 

@@ -7,9 +7,11 @@ logged in the editor in one line, never as a traceback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -19,7 +21,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from lossproof import __version__
-from lossproof.finding import Finding
+from lossproof.finding import Finding, Location, Remedy
 from lossproof.lsp import actions
 from lossproof.lsp.buffers import Buffers
 from lossproof.lsp.diagnostics import UNUSED, Shown, diagnostics
@@ -54,6 +56,13 @@ class Board:
     places: Places
     shown: dict[str, list[Shown]]
     stale: set[str]
+    remedies: dict[tuple[str, Location], Remedy] | None = None
+    """How the findings can be mended, once somebody has asked."""
+
+    def mendable(self, finding: Finding) -> Finding:
+        """The finding with its fix, as far as that is known."""
+        known = (self.remedies or {}).get((finding.rule, finding.location))
+        return replace(finding, remedy=known) if known is not None else finding
 
 
 class Server(LanguageServer):
@@ -198,9 +207,9 @@ class Server(LanguageServer):
         for project in results:
             if project in self._to_save:
                 self._to_save.discard(project)
-                self.pauses.later(project.save)
+                self.pauses.later(functools.partial(project.save, _step(self.pauses.watch(), None)))
         for project in {*results, *left}:
-            self.pauses.later(project.rest)
+            self.pauses.later(functools.partial(project.rest, _step(self.pauses.watch(), None)))
 
     def _show(
         self,
@@ -327,7 +336,7 @@ class Progress:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._token = f"lossproof-{id(self)}"
+        self._token = f"lossproof-{uuid.uuid4()}"
         self._loop = asyncio.get_running_loop()
         self._open = False
         self._percent = 0
@@ -504,7 +513,8 @@ def make() -> Server:
         if board is None:
             return None
         for span, finding in _at(board, params.text_document.uri, params.position):
-            content = types.MarkupContent(types.MarkupKind.Markdown, hover(finding, board.places))
+            text = hover(board.mendable(finding), board.places)
+            content = types.MarkupContent(types.MarkupKind.Markdown, text)
             return types.Hover(content, span)
         return None
 
@@ -553,16 +563,21 @@ async def _offered(ls: Server, params: types.CodeActionParams) -> list[types.Cod
     if board is None:
         return None
     document = ls.documents.document(uri)
+    here = [s for s in board.shown.get(uri, ()) if s.finding is not None and overlaps(s.diagnostic.range, params.range)]
+    fixing = actions.wanted(actions.FIX_ALL, only) and (bool(here) or only is not None)
+    if here or (fixing and board.shown.get(uri)):
+        await _work_out_fixes(ls, board)
     if actions.wanted(actions.QUICK_FIX, only):
         for shown in board.shown.get(uri, ()):
             if not overlaps(shown.diagnostic.range, params.range):
                 continue
             if shown.finding is not None:
-                found += actions.for_finding(shown, shown.finding, board.places, versions=ls.has_versions)
+                finding = board.mendable(shown.finding)
+                found += actions.for_finding(shown, finding, board.places, versions=ls.has_versions)
             elif shown.diagnostic.code == UNUSED and document is not None:
                 found.append(actions.remove_comment(shown, uri, document, versions=ls.has_versions))
-    safe = any(s.finding is not None and s.finding.remedy.fixable == "safe" for s in board.shown.get(uri, ()))
-    if safe and actions.wanted(actions.FIX_ALL, only):
+    ours = [board.mendable(s.finding) for s in board.shown.get(uri, ()) if s.finding is not None]
+    if fixing and any(finding.remedy.fixable == "safe" for finding in ours):
         title = "Fix all that lossproof can fix safely in this file"
         action = types.CodeAction(title, kind=actions.FIX_ALL, data={"fixAll": uri})
         if not ls.can_resolve:
@@ -570,6 +585,15 @@ async def _offered(ls: Server, params: types.CodeActionParams) -> list[types.Cod
         if action.data or action.edit:
             found.append(action)
     return found
+
+
+async def _work_out_fixes(ls: Server, board: Board) -> None:
+    """Once for each text; newer text is more important."""
+    if board.remedies is None:
+        checked = board.places.checked
+        step = _step(ls.pauses.watch(), None)
+        with contextlib.suppress(Superseded):
+            board.remedies = await ls.pauses.run(lambda: checked.project.remedies(checked.overlay, step))
 
 
 async def _fix_all(ls: Server, uri: str) -> types.WorkspaceEdit | None:

@@ -205,13 +205,14 @@ def _fresh(
         if memory is not None and changed is not None:
             earlier = memory.earlier(files, changed)
         keep = cache is not None or memory is not None
-        session = Session(root, files, judge, keep, earlier, memory.parsed if memory is not None else None)
+        parsed, fixes = (memory.parsed, memory.fixes) if memory is not None else (None, True)
+        session = Session(root, files, judge, keep, earlier, parsed, fixes)
         if memory is not None:
             memory.spent.append(session)
         analysis = session.run(progress, jobs)
         if keep and not session.stumbled:
             consulted, record = session.rests_on(), session.record()
-            if cache is not None:
+            if cache is not None and fixes:
                 cache.write(files, consulted, analysis, record)
             if memory is not None:
                 memory.remember(files, changed, consulted, analysis, record)

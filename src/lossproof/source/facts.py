@@ -110,7 +110,7 @@ class Fact:
 
     def _remedy(self, hint: str, fix: Fix | None) -> Remedy:
         """What a command can do about it. Whatever goes wrong in a fix, the finding stands."""
-        if fix is None:
+        if fix is None or not self.ev.project.fixes:
             return Remedy(hint)
         patch = Patch(self.ev.ledger)
         steps, nesting, spent = self.ev.steps, self.ev.nesting, self.ev.spent

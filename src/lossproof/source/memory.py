@@ -33,11 +33,15 @@ _NOWHERE = -1
 
 
 class Memory:
-    """What is known of one project root since the last run that came to an end."""
+    """What is known of one project root since the last run that came to an end.
 
-    def __init__(self) -> None:
+    ``fixes``: whether the runs also work out how to mend what they find, which can take longer than to find it.
+    """
+
+    def __init__(self, *, fixes: bool = True, parsed: Parsed | None = None) -> None:
+        self.fixes = fixes
         self.record: Record | None = None
-        self.parsed = Parsed()
+        self.parsed = parsed if parsed is not None else Parsed()
         self._analysis: Analysis | None = None
         # As in the cache: size, modification time, and the content's hash if anything rests on it.
         self._known: dict[str, list[Any]] = {}
@@ -157,7 +161,7 @@ class Memory:
 
     def save(self, cache: Cache) -> None:
         """Put the last run into the cache folder, if it is of what is on disk and not there already."""
-        if self._saved or self._analysis is None or self.record is None:
+        if self._saved or self._analysis is None or self.record is None or not self.fixes:
             return
         known: dict[str, list[Any]] = {}
         try:

@@ -35,6 +35,8 @@ class Project:
     ) -> None:
         self.root = root
         self._parsed = parsed
+        self.fixes = True
+        """Whether it is wanted how a finding can be mended."""
         self.ledger = Ledger(parsed.begin() if parsed is not None else None)
         self.display = dict(paths)
         self._order = {path: place for place, path in enumerate(self.display)}

@@ -95,6 +95,7 @@ class Session:
         keep: bool,
         earlier: Earlier | None,
         parsed: Parsed | None = None,
+        fixes: bool = True,
     ) -> None:
         self.files = {f.path: f for f in files}
         self.line_maps: dict[str, LineMap] = {}
@@ -103,6 +104,7 @@ class Session:
         self.keep = keep
         self.earlier = earlier
         self.memory = parsed
+        self.fixes = fixes
         self.analysis = Analysis()
         self.root = root
         self.relevant: list[str] = []
@@ -129,6 +131,7 @@ class Session:
     def _begin(self) -> None:
         """An empty memory: nothing parsed, nothing evaluated."""
         self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text, self.memory)
+        self.project.fixes = self.fixes
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self.contexts.indexed = self.small

@@ -50,6 +50,10 @@ _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[
 _ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
 _SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
 _ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
+_IMPORTS = (
+    rb"import[ \t]+\*|\b(?:import|from)[ \t][^\n]*"
+    rb"\b(?:torch|torchvision|torchaudio|torchtext|pytorch_lightning|lightning)\b"
+)
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
 HANDFUL = 8
@@ -72,14 +76,25 @@ def matters(data: bytes) -> bool:
     """Whether a file can hold anything that a rule would look at."""
     speaks = any(word in data for word in _WORDS)
     if _TORCH not in data and b"lightning" not in data:
-        if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
-            # A trainer need not import torch to run a loss that somebody hands it.
-            return True
-        if b"ocal" in data and re.search(_FOCAL, data) is not None:
-            return True  # a library's focal loss, built where nothing else of PyTorch is seen
-        if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
-            return True  # a snippet without its imports
-        return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
+        return _matters_without_torch(data, speaks)
+    if not _matters_with_torch(data, speaks):
+        return False
+    # Tools that work on such code speak of it all the time and never import it.
+    return re.search(_IMPORTS, data) is not None or _matters_without_torch(data, speaks)
+
+
+def _matters_without_torch(data: bytes, speaks: bool) -> bool:
+    if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
+        # A trainer need not import torch to run a loss that somebody hands it.
+        return True
+    if b"ocal" in data and re.search(_FOCAL, data) is not None:
+        return True  # a library's focal loss, built where nothing else of PyTorch is seen
+    if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
+        return True  # a snippet without its imports
+    return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
+
+
+def _matters_with_torch(data: bytes, speaks: bool) -> bool:
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True
     if b"WeightedRandomSampler(" in data:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lossproof.source.facts import WrongMode
-from lossproof.source.lower import lower_class
+from lossproof.source.lower import lower, lower_class
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.training import (
     NO_GRADIENT,
@@ -138,14 +138,59 @@ class Modes:
             dependent = self.dependence(thing)
             if dependent is False:
                 continue
-            seen: dict[int, list[State]] = {}
             start: State = frozenset({(self._at_first(thing), None)})
-            self._run(tree, thing, start, seen)
-            for e, path in forwards:
-                if comes_through(e, function) and id(e) in seen:
-                    fact = self._judged(e, path, seen[id(e)], thing, dependent, events, trained)
-                    if fact is not None:
-                        yield fact
+            found = list(self._told(tree, function, forwards, start, dependent, events, trained))
+            if found:
+                before = self._before(thing, start, events)
+                if before != start:
+                    found = list(self._told(tree, function, forwards, before, dependent, events, trained))
+            yield from found
+
+    def _told(
+        self,
+        tree: Sequence[Item],
+        function: Function,
+        forwards: Sequence[tuple[Event, Path]],
+        start: State,
+        dependent: bool | None,
+        events: Sequence[tuple[Event, Path]],
+        trained: bool,
+    ) -> Iterator[WrongMode]:
+        thing = forwards[0][0].thing
+        assert thing is not None
+        seen: dict[int, list[State]] = {}
+        self._run(tree, thing, start, seen)
+        for e, path in forwards:
+            if comes_through(e, function) and id(e) in seen:
+                fact = self._judged(e, path, seen[id(e)], thing, dependent, events, trained)
+                if fact is not None:
+                    yield fact
+
+    def _before(self, thing: Thing, start: State, events: Sequence[tuple[Event, Path]]) -> State:
+        """A network's mode as it is found: what makes it may switch it too, and need not be a part of the run."""
+        run = {frame.function for e, _ in events for frame in e.frame.chain()}
+        state = start
+        for maker in self._makers(thing.values):
+            if maker is None:
+                return frozenset({("open", None)})  # in a class body
+            if maker not in run:
+                run.add(maker)
+                self.ev.ledger.mask |= maker.rests
+                for tree in self.trainings.alone(maker):
+                    state = self._run(tree, thing, state, {})
+        return state
+
+    def _makers(self, values: Sequence[Value]) -> Iterator[Function | None]:
+        for v in values:
+            if isinstance(v, Lib):
+                if v.at is not None:
+                    maker = self.trainings.holder(v)
+                    yield maker if maker is not None and id(v.at) in lower(maker).by_call else None
+            elif isinstance(v, Inst) and v.ctor is not None and v.ctor.site is not None:
+                yield v.ctor.site[0].function
+            elif isinstance(v, Seq):
+                parts = [*v.head, *([v.rest] if v.rest is not None else []), *v.tail]
+                yield from self._makers([inner for part in parts for _, inner in alternatives(part)])
 
     # ---- the run
 

@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
@@ -79,8 +79,19 @@ class Mended:
             write_bytes_atomically(change.path, change.after)
 
 
-def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: bool = False) -> Mended:
-    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing."""
+def mend(
+    paths: Sequence[str | os.PathLike[str]],
+    options: Options,
+    *,
+    unsafe: bool = False,
+    check: Callable[[Options], Report] | None = None,
+    only: Callable[[Finding], bool] | None = None,
+) -> Mended:
+    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing.
+
+    ``check`` looks in another way than ``check_paths`` does; ``only`` says which findings are to be mended.
+    """
+    look = check or (lambda options: check_paths(paths, options))
     overlay: dict[str, bytes] = dict(options.overlay)
     given = dict(overlay)
     before: dict[str, tuple[SourceFile, bytes]] = {}
@@ -89,9 +100,9 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
     barred: set[tuple[Edit, ...]] = set()
     options.overlay = overlay
     one_shot, options.one_shot = options.one_shot, False
-    report = check_paths(paths, options)
+    report = look(options)
     for _ in range(MOST_PASSES):
-        chosen = _chosen(report.findings, unsafe, barred)
+        chosen = _chosen(report.findings if only is None else filter(only, report.findings), unsafe, barred)
         if not chosen:
             break
         trials = [chosen]
@@ -99,7 +110,7 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
             trial = trials.pop()
             kept = dict(overlay)
             made = _pass(report, trial, overlay, before, barred, failed)
-            after = check_paths(paths, options)
+            after = look(options)
             wrong = _unmended(report.findings, after.findings, made)
             if not wrong:
                 fixed += made

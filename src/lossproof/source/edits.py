@@ -166,8 +166,11 @@ class Patch:
         end = tree.end_of_line(statement)
         self.put(module, end, end, "".join(f"\n{indent}{part}" for part in text.split("\n")))
 
-    def delete(self, module: ParsedModule, statement: Any) -> None:
-        """A statement with its line (its comments stay), or ``pass`` where it is all that its block has."""
+    def delete(self, module: ParsedModule, statement: Any, *, comments: bool = True) -> None:
+        """A statement with its line (its comments stay), or ``pass`` where it is all that its block has.
+
+        ``comments``: False where what the statement said now stands elsewhere, its comments with it.
+        """
         tree = self.tree(module)
         tree.indent(statement)
         parent = tree.parent(statement)
@@ -178,7 +181,9 @@ class Patch:
         end = tree.end_of_line(statement)
         kept = [part.strip() for part in _comments("\n" + tree.between((statement.lineno, 0), end)).split("\n")]
         blank = tree.indent(statement)
-        self.put(module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c))
+        self.put(
+            module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c and comments)
+        )
 
     # ---- names
 

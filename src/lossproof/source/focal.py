@@ -7,6 +7,7 @@ log-likelihood is focal, and its other factors, its exponent and what ``p`` was 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Generator, Iterator
 from itertools import product
@@ -19,7 +20,7 @@ from lossproof.source.lower import Node, lower
 from lossproof.source.origins import Origins, Place, called, known
 from lossproof.source.patterns import Pattern
 from lossproof.source.slices import METRIC_CLASS, Slices
-from lossproof.source.syntax import Function
+from lossproof.source.syntax import Function, dotted
 from lossproof.source.tensor_ops import MASK_NAME, as_tensor
 from lossproof.source.torch_names import KEEP, LOSS_FUNCTION
 from lossproof.source.values import (
@@ -54,6 +55,13 @@ _COMPLEMENT = Pattern(
 )
 _LIKELY = Pattern(
     r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|\bexp\(|expm1|igmoid|oftmax|(?:loss|crit|ce|base|fn|func)\w*\("
+)
+_POWERS = {"pow", "pow_", "float_power", "power", "square", "square_"}
+# Names in what is raised that speak of a probability or of its rest.
+_REST = Pattern(
+    r"prob|sigm|soft|sub$|expm1|ones|^one|_one|minus|uncert|conf|compl|inv|hard|easy|modul|focal|weight|factor|^q$|^p$"
+    r"|^p_?t|_pt$|^p[01]$|scores?$|^abs$|^1m|rest$|^exp$|clamp",
+    re.I,
 )
 _LOSSY = Pattern(r"loss|crit|focal|objective|build|make|get", re.I)
 _SPREAD = Pattern(r"(?<=[(,])\s*\*\*\w+")
@@ -995,10 +1003,81 @@ def _may_raise(function: Function) -> bool:
         )
     module.line_text(first)
     assert module.lines is not None
+    words = node.body[0] if isinstance(node.body, list) else None
+    if isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant) and words.end_lineno is not None:
+        first = words.end_lineno + 1  # what is only said of it does not count
     text = "\n".join(module.lines[first - 1 : last])
     if last - first > SHORT and _LIKELY.search(text) is None:
         return False  # a helper that only modulates is short
-    return _COMPLEMENT.search(text) is not None and _POWER.search(_SPREAD.sub("", text)) is not None
+    if _COMPLEMENT.search(text) is None or _POWER.search(_SPREAD.sub("", text)) is None:
+        return False
+    if function.cls is not None and any(dotted(b).endswith("Optimizer") for b in function.cls.node.bases):
+        return False
+    return _raises_a_rest(node)
+
+
+def _raises_a_rest(function: ast.AST) -> bool:
+    """Whether something that may be ``1 - p`` is raised to a power, by the look of it.
+
+    An exponent that is not written there may be gamma. ``x ** 2`` is everywhere: then ``x`` has to look like a rest.
+    """
+    parts = list(ast.walk(function))
+    assigned: dict[str, list[ast.AST]] | None = None
+    for part in parts:
+        base: ast.AST
+        exponent: ast.AST | None = None
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow):
+            base, exponent = part.left, part.right
+        elif isinstance(part, ast.Call):
+            word = getattr(part.func, "attr", None) or getattr(part.func, "id", "")
+            if word not in _POWERS:
+                continue
+            if isinstance(part.func, ast.Attribute) and dotted(part.func.value) not in ("torch", "np", "math"):
+                operands: list[ast.AST] = [part.func.value, *part.args]
+            else:
+                operands = list(part.args)
+            given = {k.arg: k.value for k in part.keywords}
+            base = operands[0] if operands else given.get("input", part)
+            exponent = operands[1] if len(operands) > 1 else given.get("exponent")
+            if exponent is None and word == "square":
+                exponent = ast.Constant(2)
+        else:
+            continue
+        if isinstance(base, ast.Constant):
+            continue
+        if not isinstance(exponent, ast.Constant):
+            return True
+        if assigned is None:
+            assigned = {}
+            for other in parts:
+                if isinstance(other, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and other.value:
+                    for target in other.targets if isinstance(other, ast.Assign) else [other.target]:
+                        for name in target.elts if isinstance(target, ast.Tuple) else [target]:
+                            assigned.setdefault(dotted(name), []).append(other.value)
+        if _looks_like_a_rest(base, assigned):
+            return True
+    return False
+
+
+def _looks_like_a_rest(base: ast.AST, assigned: dict[str, list[ast.AST]]) -> bool:
+    stack, seen = [base], set[str]()
+    while stack:
+        for part in ast.walk(stack.pop()):
+            if isinstance(part, ast.BinOp) and isinstance(part.op, (ast.Sub, ast.Add)):
+                if any(isinstance(side, ast.Constant) and _about_one(side.value) for side in (part.left, part.right)):
+                    return True
+            name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
+            if name and _REST.search(name) is not None:
+                return True
+            text = dotted(part) if name else ""
+            if text and text not in seen:
+                seen.add(text)
+                stack.extend(assigned.get(text, ()))
+    return False
+
+
+def _about_one(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1.0 <= value <= 1.001
 
 
 def _inside(variants: list[Variant]) -> list[Variant]:

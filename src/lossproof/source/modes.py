@@ -27,6 +27,7 @@ from lossproof.source.training import (
     Trainings,
     comes_through,
     flat,
+    is_library,
 )
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Value, alternatives
 
@@ -51,6 +52,15 @@ _PLAIN = re.compile(
     r"|PixelShuffle|ZeroPad\w*|ReflectionPad\w*|Bilinear|super|Normal|Categorical|Mish|Hardtanh|Module|range|len|zip"
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
+# What is called by such a name computes a loss, prepares data or makes something.
+_NO_NETWORK = re.compile(r"crit|loss|transform|metric|augment|sched|optimizer$|(?:_|^)(?:fn|func|cls)$", re.I)
+# What ``nn.Module`` brings.
+_OF_MODULES = frozenset(
+    "register_buffer register_parameter register_module parameters named_parameters modules children named_modules"
+    " buffers train eval to cuda cpu half float apply state_dict load_state_dict add_module zero_grad log log_dict"
+    " save_hyperparameters".split()
+)
+MAX_HELPERS = 3
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
 _LOADS = re.compile(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
 _HINTS = NO_GRADIENT | {"set_grad_enabled"}
@@ -67,6 +77,8 @@ class Modes:
         self.ev = trainings.ev
         self.contexts = trainings.contexts
         self._dependent: dict[ClassInfo | Function, bool | None] = {}
+        # Functions that call a network through what they call.
+        self._delegates: dict[Function, bool] = {}
         # Files that load weights and do not train.
         self._loading: dict[ParsedModule, bool] = {}
 
@@ -106,22 +118,48 @@ class Modes:
             self._loading[module] = "backward(" not in text and ".eval()" not in text and bool(_LOADS.search(text))
         return self._loading[module] and _calls_a_value(function)
 
-    @staticmethod
-    def _helpers_do(function: Function) -> bool:
-        """Whether a method of the same object, or a function of the same file, that it uses calls such a thing."""
+    def _helpers_do(self, function: Function, depth: int = 0) -> bool:
+        """Whether a method of the same object, or a function of the project's, that it uses calls such a thing."""
+        known = self._delegates.get(function)
+        if known is not None:
+            self.ev.ledger.recall(("delegates", function))
+            return known
+        self._delegates[function] = False
+        with self.ev.ledger.entry(("delegates", function)):
+            found = self._delegates[function] = any(
+                _calls_a_value(helper) or (depth < MAX_HELPERS and self._helpers_do(helper, depth + 1))
+                for helper in self._helpers(function)
+            )
+        return found
+
+    def _helpers(self, function: Function) -> Iterator[Function]:
+        self.ev.ledger.mask |= function.rests
+        told: set[str] = set()
         for call in function.calls:
-            callee, helper = call.func, None
+            callee = call.func
+            word = dotted(callee)
+            if word in told:
+                continue
+            told.add(word)
+            helper: Any = None
             if isinstance(callee, ast.Name):
                 helper = function.module.top.get(callee.id)
-                if helper is None and callee.id in function.module.imports:
-                    return True  # a helper from another file
+                imported = function.module.imports.get(callee.id)
+                if helper is None and imported is not None and not is_library(imported):
+                    value = self.ev.global_value(function.module, callee.id)
+                    helper = value.function if isinstance(value, Func) else None
             elif isinstance(callee, ast.Attribute) and isinstance(callee.value, ast.Name) and function.cls is not None:
-                helper = function.cls.methods.get(callee.attr)
-                if helper is None and callee.value.id == function.first_param:
-                    return True  # a base class's, or a subclass's
-            if isinstance(helper, Function) and (helper.cls is not None or _calls_a_value(helper)):
-                return True
-        return False
+                if callee.value.id != function.first_param or callee.attr in _OF_MODULES:
+                    continue
+                classes = [Cls(function.cls), *(Cls(info) for info in self.contexts.subclasses(function.cls))]
+                for cls in classes:
+                    member = self.ev.class_member(cls, callee.attr)
+                    if isinstance(member, Func) and member.function is not helper:
+                        self.ev.ledger.mask |= member.function.rests
+                        yield member.function
+            if isinstance(helper, Function):
+                self.ev.ledger.mask |= helper.rests
+                yield helper
 
     def _faults(self, tree: Sequence[Item], function: Function) -> Iterator[WrongMode]:
         events = list(flat(tree))
@@ -508,18 +546,39 @@ class Modes:
 def _calls_a_value(function: Function) -> bool:
     """Whether something is called that is no function, class or import: a parameter, a variable, an attribute."""
     module, cls = function.module, function.cls
+    own: set[str] | None = None
     for call in function.calls:
         callee = call.func
         if isinstance(callee, ast.Name):
-            if callee.id not in module.top and callee.id not in module.imports and callee.id not in _BUILTINS:
+            name = callee.id
+            if name in module.top or name in module.imports or name in _BUILTINS or _NO_NETWORK.search(name) is not None:
+                continue
+            if own is None:
+                own = _defined_inside(function)
+            if name not in own:
                 return True
         elif isinstance(callee, ast.Attribute):
             if callee.attr in ("forward", "module", "predict"):
                 return True
             if isinstance(callee.value, ast.Name) and cls is not None and callee.value.id == function.first_param:
                 if callee.attr not in cls.methods and callee.attr in cls.stores():
-                    return True
+                    if _NO_NETWORK.search(callee.attr) is None:
+                        return True
     return False
+
+
+def _defined_inside(function: Function) -> set[str]:
+    """What a function, or one around it, defines or imports by itself."""
+    found: set[str] = set()
+    outer: Function | None = function
+    while outer is not None and outer is not outer.module.body:
+        for part in ast.walk(outer.node):
+            if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(part.name)
+            elif isinstance(part, (ast.Import, ast.ImportFrom)):
+                found.update((alias.asname or alias.name).partition(".")[0] for alias in part.names)
+        outer = outer.parent
+    return found
 
 
 def _builds(cls: ClassInfo, name: str) -> bool:

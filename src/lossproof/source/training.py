@@ -657,7 +657,7 @@ class Trainings:
         callee = call.func
         first = dotted(callee).partition(".")[0]
         imported = frame.function.module.imports.get(first)
-        if imported is not None and imported[2] == 0 and imported[0].partition(".")[0] in _LIBRARIES:
+        if imported is not None and is_library(imported):
             return self._cleared_by_word(frame, call, node, quiet)
         if self.calls >= MAX_CALLS:
             return [Event("opaque", frame, call, quiet=quiet)]
@@ -902,6 +902,11 @@ _LIBRARIES = {
     "scipy", "PIL", "cv2", "datetime", "typing", "re", "shutil", "warnings", "gc", "einops", "yaml", "pickle", "apex",
     "transformers", "datasets", "evaluate", "rich", "click", "hydra", "omegaconf", "gym", "gymnasium", "tensorboardX",
 }  # fmt: skip
+
+
+def is_library(imported: tuple[str, str | None, int]) -> bool:
+    """Whether what a file imports comes from a library that trains nothing by itself."""
+    return imported[2] == 0 and imported[0].partition(".")[0] in _LIBRARIES
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

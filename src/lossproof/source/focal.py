@@ -59,8 +59,8 @@ _LIKELY = Pattern(
 _POWERS = {"pow", "pow_", "float_power", "power", "square", "square_"}
 # Names in what is raised that speak of a probability or of its rest.
 _REST = Pattern(
-    r"prob|sigm|soft|sub$|expm1|ones|^one|_one|minus|uncert|conf|compl|inv|hard|easy|modul|focal|weight|factor|^q$|^p$"
-    r"|^p_?t|_pt$|^p[01]$|scores?$|^abs$|^1m|rest$|^exp$|clamp",
+    r"prob|sigm|softmax|^r?sub$|expm1|ones_like|^one|_one$|minus|uncert|confid|compl|modul|focal|^q$|^p$|^p_?t|_pt$"
+    r"|^p[01]$|^abs$|^1m|^rest$|^exp$",
     re.I,
 )
 _LOSSY = Pattern(r"loss|crit|focal|objective|build|make|get", re.I)

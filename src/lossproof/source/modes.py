@@ -52,8 +52,11 @@ _PLAIN = re.compile(
     r"|PixelShuffle|ZeroPad\w*|ReflectionPad\w*|Bilinear|super|Normal|Categorical|Mish|Hardtanh|Module|range|len|zip"
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
+_NETWORK_NAME = re.compile(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", re.I)
 # What is called by such a name computes a loss, prepares data or makes something.
-_NO_NETWORK = re.compile(r"crit|loss|transform|metric|augment|sched|optimizer$|(?:_|^)(?:fn|func|cls)$", re.I)
+_NO_NETWORK = re.compile(
+    r"crit|loss|transform|metric|augment|sched|optimizer$|(?:_|^)(?:fn|func|cls)$|check|callback|factory|hook|handler", re.I
+)
 # What ``nn.Module`` brings.
 _OF_MODULES = frozenset(
     "register_buffer register_parameter register_module parameters named_parameters modules children named_modules"
@@ -127,7 +130,7 @@ class Modes:
         self._delegates[function] = False
         with self.ev.ledger.entry(("delegates", function)):
             found = self._delegates[function] = any(
-                _calls_a_value(helper) or (depth < MAX_HELPERS and self._helpers_do(helper, depth + 1))
+                _calls_a_value(helper, handed=True) or (depth < MAX_HELPERS and self._helpers_do(helper, depth + 1))
                 for helper in self._helpers(function)
             )
         return found
@@ -423,10 +426,7 @@ class Modes:
             return True
         if any(e.kind in ("mode", "load") and e.thing is not None and e.thing.same(thing) for e, _ in events):
             return True
-        return (
-            re.search(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", thing.text, re.I)
-            is not None
-        )
+        return _NETWORK_NAME.search(thing.text) is not None
 
     def dependence(self, thing: Thing) -> bool | None:
         """Whether a network does something else in training mode; None where that is not known."""
@@ -543,8 +543,11 @@ class Modes:
         return None if word[:1].isupper() else False
 
 
-def _calls_a_value(function: Function) -> bool:
-    """Whether something is called that is no function, class or import: a parameter, a variable, an attribute."""
+def _calls_a_value(function: Function, handed: bool = False) -> bool:
+    """Whether something is called that is no function, class or import: a parameter, a variable, an attribute.
+
+    ``handed``: a variable counts only where it is a parameter, or is called like a network.
+    """
     module, cls = function.module, function.cls
     own: set[str] | None = None
     for call in function.calls:
@@ -555,7 +558,7 @@ def _calls_a_value(function: Function) -> bool:
                 continue
             if own is None:
                 own = _defined_inside(function)
-            if name not in own:
+            if name not in own and (not handed or _NETWORK_NAME.search(name) is not None or _is_parameter(function, name)):
                 return True
         elif isinstance(callee, ast.Attribute):
             if callee.attr in ("forward", "module", "predict"):
@@ -565,6 +568,13 @@ def _calls_a_value(function: Function) -> bool:
                     if _NO_NETWORK.search(callee.attr) is None:
                         return True
     return False
+
+
+def _is_parameter(function: Function, name: str) -> bool:
+    arguments = getattr(function.node, "args", None)
+    return isinstance(arguments, ast.arguments) and any(
+        a.arg == name for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    )
 
 
 def _defined_inside(function: Function) -> set[str]:

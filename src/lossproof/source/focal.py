@@ -46,6 +46,7 @@ MAX_STEPS = 700
 MAX_CONTEXTS = 8
 MAX_CALLS = 6
 SHORT = 12  # lines
+MAX_ASSIGNED = 4
 
 _POWER = Pattern(r"\*\*|\bpow\b|pow\(|power\(|square\(")
 # What a focal term cannot do without: a likelihood somewhere in the file, and one minus something in the function.
@@ -59,8 +60,8 @@ _LIKELY = Pattern(
 _POWERS = {"pow", "pow_", "float_power", "power", "square", "square_"}
 # Names in what is raised that speak of a probability or of its rest.
 _REST = Pattern(
-    r"prob|sigm|softmax|^r?sub$|expm1|ones_like|^one|_one$|minus|uncert|confid|compl|modul|focal|^q$|^p$|^p_?t|_pt$"
-    r"|^p[01]$|^abs$|^1m|^rest$|^exp$",
+    r"prob|sigm|softmax|^rsub$|expm1|ones_like|^one|_one$|minus|uncert|confid|compl|modul|focal|^q$|^p$|^p_?t|_pt$"
+    r"|^p[01]$|^rest$",
     re.I,
 )
 _LOSSY = Pattern(r"loss|crit|focal|objective|build|make|get", re.I)
@@ -182,11 +183,12 @@ class Focals:
         """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
         for call in function.calls:
             word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
-            named_loss = word in ("", "partial", "cls") or _LOSSY.search(word) is not None
-            if not named_loss:
+            if not call.keywords and word != "partial":
                 continue
             spread = any(k.arg is None for k in call.keywords)
             if word != "partial" and not spread and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
+                continue
+            if word not in ("", "partial", "cls") and _LOSSY.search(word) is None:
                 continue
             node = lower(function).by_call.get(id(call))
             if node is None:
@@ -1007,10 +1009,12 @@ def _may_raise(function: Function) -> bool:
     if isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant) and words.end_lineno is not None:
         first = words.end_lineno + 1  # what is only said of it does not count
     text = "\n".join(module.lines[first - 1 : last])
+    if "pow" not in text and "square(" not in text and ("**" not in text or "**" not in _SPREAD.sub("", text)):
+        return False
+    if _COMPLEMENT.search(text) is None:
+        return False
     if last - first > SHORT and _LIKELY.search(text) is None:
         return False  # a helper that only modulates is short
-    if _COMPLEMENT.search(text) is None or _POWER.search(_SPREAD.sub("", text)) is None:
-        return False
     if function.cls is not None and any(dotted(b).endswith("Optimizer") for b in function.cls.node.bases):
         return False
     return _raises_a_rest(node)
@@ -1052,31 +1056,42 @@ def _raises_a_rest(function: ast.AST) -> bool:
             for other in parts:
                 if isinstance(other, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and other.value:
                     for target in other.targets if isinstance(other, ast.Assign) else [other.target]:
-                        for name in target.elts if isinstance(target, ast.Tuple) else [target]:
-                            assigned.setdefault(dotted(name), []).append(other.value)
+                        names = target.elts if isinstance(target, ast.Tuple) else [target]
+                        whole = other.value
+                        each = whole.elts if isinstance(whole, ast.Tuple) and len(whole.elts) == len(names) else None
+                        for i, name in enumerate(names):
+                            assigned.setdefault(dotted(name), []).append(each[i] if each is not None else whole)
         if _looks_like_a_rest(base, assigned):
             return True
     return False
 
 
 def _looks_like_a_rest(base: ast.AST, assigned: dict[str, list[ast.AST]]) -> bool:
-    stack, seen = [base], set[str]()
+    stack, seen = [(base, 0)], set[str]()
     while stack:
-        for part in ast.walk(stack.pop()):
-            if isinstance(part, ast.BinOp) and isinstance(part.op, (ast.Sub, ast.Add)):
-                if any(isinstance(side, ast.Constant) and _about_one(side.value) for side in (part.left, part.right)):
-                    return True
-            name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
-            if name and _REST.search(name) is not None:
+        part, depth = stack.pop()
+        if isinstance(part, ast.BinOp) and isinstance(part.op, (ast.Sub, ast.Add)):
+            if _about_one(part.left) or (isinstance(part.op, ast.Add) and _about_one(part.right)):
                 return True
-            text = dotted(part) if name else ""
-            if text and text not in seen:
+        elif isinstance(part, ast.UnaryOp) and isinstance(part.operand, ast.BinOp) and _about_one(part.operand.right):
+            return True  # ``-(p - 1)``
+        elif isinstance(part, (ast.Name, ast.Attribute)):
+            name = part.id if isinstance(part, ast.Name) else part.attr
+            if _REST.search(name) is not None or (depth < 2 and name in ("abs", "sub")):
+                return True
+            text = dotted(part)
+            if text and text not in seen and depth < MAX_ASSIGNED:
                 seen.add(text)
-                stack.extend(assigned.get(text, ()))
+                stack.extend((value, depth + 1) for value in assigned.get(text, ()))
+        if isinstance(part, ast.Subscript):
+            stack.append((part.value, depth))
+        else:
+            stack.extend((child, depth) for child in ast.iter_child_nodes(part))
     return False
 
 
-def _about_one(value: object) -> bool:
+def _about_one(e: ast.AST) -> bool:
+    value = e.value if isinstance(e, ast.Constant) else None
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1.0 <= value <= 1.001
 
 

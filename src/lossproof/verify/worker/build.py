@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import importlib
 import inspect
@@ -38,6 +39,10 @@ class Help:
     """Whether a network must be one of ``classes``: it is among what changed."""
     choice: int = 0
     """Which of the criteria is tried."""
+    given: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    """Parameters of the unit that take logits after the fix: where in them, and the activation before it."""
+    activates: bool = False
+    """Whether this side still takes what is activated."""
 
 
 class Builder:
@@ -78,7 +83,10 @@ class Builder:
                         named[parameter.name] = self.values.tensor(role, parameter.name)
                         self.used.add(role)
                 continue
-            value = self.parameter(parameter, uses, init=init)
+            if not init and parameter.name in self.help.given and self._depth == 0:
+                value = self._shifted(parameter, uses)
+            else:
+                value = self.parameter(parameter, uses, init=init)
             if parameter.kind is parameter.KEYWORD_ONLY:
                 named[parameter.name] = value
             else:
@@ -130,6 +138,22 @@ class Builder:
                 return self._setting(name, role, spelled)
         self.used.add(role)
         return self.of_role(role, name, uses)
+
+    def _shifted(self, parameter: Any, uses: roles.Uses) -> Any:
+        """The same logits for both sides, activated for the one that takes them so."""
+        places = self.help.given[parameter.name]
+        whole = any(not key for key, _, _ in places)
+        self.used.add("logits")
+        if whole:
+            value = self.values.tensor("logits", parameter.name)
+        else:
+            value = self.parameter(parameter, uses, init=False)
+        for place in places if self.help.activates else ():
+            changed = activated(value, *place)
+            if changed is None:
+                raise CannotMake(f"needs a value for the parameter {parameter.name}")
+            value = changed
+        return value
 
     def _setting(self, name: str, role: str, spelled: str) -> Any:
         if spelled in ("list", "List[int]", "list[int]", "Sequence[int]", "tuple[int, ...]", "Tuple[int, ...]"):
@@ -305,6 +329,39 @@ class Builder:
                 found.append((self._part("input", uses), self._part("target", uses)))
         self.values.turn = 0
         return found
+
+
+def activated(value: Any, key: list[Any], activation: str, dim: int | None) -> Any:
+    """A value with one part of it through an activation; None where it has no such part."""
+    if not key:
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            return None
+        return value.sigmoid() if activation == "sigmoid" else torch.nn.functional.softmax(value, dim, _stacklevel=5)
+    step, rest = key[0], key[1:]
+    if step == "*" and isinstance(value, (list, tuple)):
+        parts = [activated(each, rest, activation, dim) for each in value]
+        return None if any(part is None for part in parts) else type(value)(parts)
+    if isinstance(value, dict) and step in value:
+        part = activated(value[step], rest, activation, dim)
+        return None if part is None else {**value, step: part}
+    if isinstance(value, (list, tuple)) and isinstance(step, int) and -len(value) <= step < len(value):
+        part = activated(value[step], rest, activation, dim)
+        if part is None:
+            return None
+        parts = list(value)
+        parts[step] = part
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(step, str) and hasattr(value, step):
+        part = activated(getattr(value, step), rest, activation, dim)
+        if part is None:
+            return None
+        made = copy.copy(value)
+        try:
+            setattr(made, step, part)
+        except AttributeError:
+            return None
+        return made
+    return None
 
 
 class Batches(list):  # type: ignore[type-arg]

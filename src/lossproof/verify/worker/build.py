@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import importlib
 import inspect
+import textwrap
 from enum import Enum
 from typing import Any
 
@@ -133,11 +134,48 @@ class Builder:
             self.used.add("object")
             return self.build(wanted)
         role = roles.role(name, uses, spelled)
+        if not init and not uses.is_seen(name):
+            there = self._handed_on(name, uses, 0)
+            if there is not None:
+                name, uses = there
+                role = roles.role(name, uses, spelled)
         if init and (role in _TENSORS or role in ("int", "float", "bool", "str", "batch", "default")):
             if ("Tensor" not in spelled and role != "weight") or spelled in ("int", "float", "bool", "str"):
                 return self._setting(name, role, spelled)
         self.used.add(role)
         return self.of_role(role, name, uses)
+
+    def _handed_on(self, name: str, uses: roles.Uses, depth: int) -> tuple[str, roles.Uses] | None:
+        """What another function calls it and does with it, if this one only hands it on to there."""
+        for callee, place in uses.passed.get(name, ()):
+            function = self._function(callee)
+            if function is None:
+                continue
+            names = [p for p in inspect.signature(function).parameters if p != "self"]
+            if isinstance(place, int):
+                place = names[place] if place < len(names) else ""
+            if place not in names:
+                continue
+            theirs = roles.Uses(_definition(function))
+            if theirs.is_seen(place):
+                if roles.role(place, theirs) in ("loader", "batch", "model", "criterion", "optimizer", "config"):
+                    return place, theirs
+            elif depth < 2:
+                found = self._handed_on(place, theirs, depth + 1)
+                if found is not None:
+                    return found
+        return None
+
+    def _function(self, name: str) -> Any:
+        """A function of the project by its name alone; a method of the object on trial goes first."""
+        found = getattr(type(self.owner), name, None) if self.owner is not None else None
+        if inspect.isfunction(found):
+            return found
+        for module in self.help.side.modules.values():
+            found = vars(module).get(name)
+            if inspect.isfunction(found) and found.__module__ in self.help.side.modules:
+                return found
+        return None
 
     def _shifted(self, parameter: Any, uses: roles.Uses) -> Any:
         """The same logits for both sides, activated for the one that takes them so."""
@@ -481,10 +519,12 @@ def _copy(state: dict[str, Any], model: Any) -> None:
 
 
 def _class_init(cls: Any) -> Any:
-    try:
-        import textwrap
+    return _definition(cls.__init__)
 
-        return ast.parse(textwrap.dedent(inspect.getsource(cls.__init__)))
+
+def _definition(function: Any) -> Any:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return None
 

@@ -258,7 +258,9 @@ class Plan:
         strict = any(self._is_network(path, held) for path, held in touched if "." in held and (path, held) != name)
         strict = strict and not any(held.rpartition(".")[0] == name[1].rpartition(".")[0] for path, held in touched)
         criteria = self._criteria(finding, context)
-        reached = name in self._given or any(held == MODULE or held in self._before(path).classes for path, held in touched)
+        reached = name in self._given or any(
+            held == MODULE or held in self._before(path).classes for path, held in touched
+        )
         lines: list[list[Any]] = [[], []]
         wanted = touched | {name}
         for display, (ours, theirs) in self._lines.items():

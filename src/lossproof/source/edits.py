@@ -13,7 +13,7 @@ import keyword
 import tokenize
 from typing import TYPE_CHECKING, Any
 
-from lossproof.finding import Edit, Location
+from lossproof.finding import Edit, Location, Shift
 from lossproof.source import ledger
 from lossproof.source.syntax import Function, ParsedModule
 
@@ -50,6 +50,8 @@ class Patch:
         self._book = book
         self._edits: dict[tuple[str, Place, Place], tuple[ParsedModule, str]] = {}
         self._trees: dict[str, Tree] = {}
+        self.shifts: list[Shift] = []
+        """What takes or gives logits after the fix."""
 
     # ---- looking
 

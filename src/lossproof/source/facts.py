@@ -124,7 +124,7 @@ class Fact:
         finally:
             # What a fix looks up must not cost the search for faults.
             self.ev.steps, self.ev.nesting, self.ev.spent = steps, nesting, spent
-        return Remedy(hint, kind, edits, note) if edits else Remedy(hint)
+        return Remedy(hint, kind, edits, note, tuple(patch.shifts)) if edits else Remedy(hint)
 
     def _callers(self) -> tuple[Location, ...]:
         """The calls through which this context was reached, the outermost first."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lossproof.finding import Shift
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node, lower
@@ -140,6 +141,16 @@ class _Move:
         self._exports()
         for criterion in self.criteria.values():
             self._switch_criterion(criterion)
+        for (function, name), keys in self.params.items():
+            self._shift(function, name, keys)
+        for function, keys in self.peeled.items():
+            self._shift(function, "", keys)
+
+    def _shift(self, function: Function, name: str, keys: frozenset[Key]) -> None:
+        """Notes that a function takes or gives logits now, for whoever compares it with what it was."""
+        dim = int(self.dim) if re.fullmatch(r"-?\d+", self.dim) else None
+        for key in sorted(keys, key=repr):
+            self.patch.shifts.append(Shift(function.module.display, function.qualname, name, key, self.act, dim))
 
     def _size(self) -> tuple[int, ...]:
         return (

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossproof.finding import Finding, Location
+from lossproof.finding import Finding, Location, Shift
 from lossproof.verify.touched import MODULE, Outline, changed_lines, differing, of_edits
 from lossproof.verify.worker.roles import MODELS, words
 
@@ -76,8 +76,10 @@ class Plan:
         self._places = places
         self._outlines: dict[str, Outline] = {}
         self._after = {f.display: Outline(f.after) for f in files}
+        made = list(made)
         self.units: dict[str, Unit] = {}
         self.tasks: list[Task] = []
+        self._given, self._gives = _shifts(made)
         self.roots = _roots([self.place(name) for name in names])
         self._mentioned = _mentions(names)
         self._lines = {f.display: changed_lines(self._before(f.display), self._after[f.display]) for f in files}
@@ -117,6 +119,8 @@ class Plan:
         }
         loose = {each for each in touched if each[1] == MODULE or each[1] in self._before(each[0]).classes}
         touched = (touched & really) | loose
+        # What takes logits now does another thing without a letter of it changed.
+        touched |= {(shift.path, shift.function) for shift in finding.remedy.shifts if self._only_input(shift)}
         site = self._enclosing(finding.location, olds)
         hops = [self._enclosing(hop, olds) for hop in reversed(finding.related)]
         way = [name for name in dict.fromkeys([site, *hops]) if name[1] != MODULE]
@@ -156,6 +160,14 @@ class Plan:
             reasons,
         )
 
+    def _only_input(self, shift: Shift) -> bool:
+        """Whether a function takes logits now, and is none that passes them on."""
+        name = (shift.path, shift.function)
+        return bool(shift.parameter) and name in self._given and name not in self._gives and self._is_known(name)
+
+    def _is_known(self, name: Name) -> bool:
+        return name[1] in self._before(name[0]).functions
+
     def _enclosing(self, where: Location, olds: dict[str, Outline]) -> Name:
         outline = olds.get(where.path) or self._before(where.path)
         name = outline.at(where.line)
@@ -169,7 +181,7 @@ class Plan:
         others = [other for other in everyone if other not in (name,) and other[1] != MODULE]
         if last in ("__init__", "__post_init__"):
             return True
-        if name == site:
+        if name == site or name in self._given:
             return False
         if last in _INSIDE and others:
             return True
@@ -246,7 +258,9 @@ class Plan:
         strict = any(self._is_network(path, held) for path, held in touched if "." in held and (path, held) != name)
         strict = strict and not any(held.rpartition(".")[0] == name[1].rpartition(".")[0] for path, held in touched)
         criteria = self._criteria(finding, context)
-        reached = any(held == MODULE or held in self._before(path).classes for path, held in touched)
+        reached = name in self._given or any(
+            held == MODULE or held in self._before(path).classes for path, held in touched
+        )
         lines: list[list[Any]] = [[], []]
         wanted = touched | {name}
         for display, (ours, theirs) in self._lines.items():
@@ -276,6 +290,8 @@ class Plan:
             "strict_model": strict,
             "reached": reached,
             "lines": lines,
+            "given": self._given.get(name, []),
+            "gives": self._gives.get(name, []),
         }
         self.units[id] = Unit(name, whole, record)
         return id
@@ -345,6 +361,20 @@ class Plan:
             if not mentioned
             else mentioned[0]
         )
+
+
+def _shifts(made: Iterable[Made]) -> tuple[dict[Name, list[Any]], dict[Name, list[Any]]]:
+    """By function, the parameters that take logits now, and the parts of its result that are logits now."""
+    given: dict[Name, list[Any]] = {}
+    gives: dict[Name, list[Any]] = {}
+    for shift in dict.fromkeys(shift for each in made for shift in each.finding.remedy.shifts):
+        name = (shift.path, shift.function)
+        what = [list(shift.key), shift.activation, shift.dim]
+        if shift.parameter:
+            given.setdefault(name, []).append([shift.parameter, *what])
+        else:
+            gives.setdefault(name, []).append(what)
+    return given, gives
 
 
 def _said(names: list[Name]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import importlib
 import inspect
+import textwrap
 from enum import Enum
 from typing import Any
 
@@ -38,6 +40,10 @@ class Help:
     """Whether a network must be one of ``classes``: it is among what changed."""
     choice: int = 0
     """Which of the criteria is tried."""
+    given: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    """Parameters of the unit that take logits after the fix: where in them, and the activation before it."""
+    activates: bool = False
+    """Whether this side still takes what is activated."""
 
 
 class Builder:
@@ -78,7 +84,10 @@ class Builder:
                         named[parameter.name] = self.values.tensor(role, parameter.name)
                         self.used.add(role)
                 continue
-            value = self.parameter(parameter, uses, init=init)
+            if not init and parameter.name in self.help.given and self._depth == 0:
+                value = self._shifted(parameter, uses)
+            else:
+                value = self.parameter(parameter, uses, init=init)
             if parameter.kind is parameter.KEYWORD_ONLY:
                 named[parameter.name] = value
             else:
@@ -125,11 +134,64 @@ class Builder:
             self.used.add("object")
             return self.build(wanted)
         role = roles.role(name, uses, spelled)
+        if not init and not uses.is_seen(name):
+            there = self._handed_on(name, uses, 0)
+            if there is not None:
+                name, uses = there
+                role = roles.role(name, uses, spelled)
         if init and (role in _TENSORS or role in ("int", "float", "bool", "str", "batch", "default")):
             if ("Tensor" not in spelled and role != "weight") or spelled in ("int", "float", "bool", "str"):
                 return self._setting(name, role, spelled)
         self.used.add(role)
         return self.of_role(role, name, uses)
+
+    def _handed_on(self, name: str, uses: roles.Uses, depth: int) -> tuple[str, roles.Uses] | None:
+        """What another function calls it and does with it, if this one only hands it on to there."""
+        for callee, place in uses.passed.get(name, ()):
+            function = self._function(callee)
+            if function is None:
+                continue
+            names = [p for p in inspect.signature(function).parameters if p != "self"]
+            if isinstance(place, int):
+                place = names[place] if place < len(names) else ""
+            if place not in names:
+                continue
+            theirs = roles.Uses(_definition(function))
+            if theirs.is_seen(place):
+                if roles.role(place, theirs) in ("loader", "batch", "model", "criterion", "optimizer", "config"):
+                    return place, theirs
+            elif depth < 2:
+                found = self._handed_on(place, theirs, depth + 1)
+                if found is not None:
+                    return found
+        return None
+
+    def _function(self, name: str) -> Any:
+        """A function of the project by its name alone; a method of the object on trial goes first."""
+        found = getattr(type(self.owner), name, None) if self.owner is not None else None
+        if inspect.isfunction(found):
+            return found
+        for module in self.help.side.modules.values():
+            found = vars(module).get(name)
+            if inspect.isfunction(found) and found.__module__ in self.help.side.modules:
+                return found
+        return None
+
+    def _shifted(self, parameter: Any, uses: roles.Uses) -> Any:
+        """The same logits for both sides, activated for the one that takes them so."""
+        places = self.help.given[parameter.name]
+        whole = any(not key for key, _, _ in places)
+        self.used.add("logits")
+        if whole:
+            value = self.values.tensor("logits", parameter.name)
+        else:
+            value = self.parameter(parameter, uses, init=False)
+        for place in places if self.help.activates else ():
+            changed = activated(value, *place)
+            if changed is None:
+                raise CannotMake(f"needs a value for the parameter {parameter.name}")
+            value = changed
+        return value
 
     def _setting(self, name: str, role: str, spelled: str) -> Any:
         if spelled in ("list", "List[int]", "list[int]", "Sequence[int]", "tuple[int, ...]", "Tuple[int, ...]"):
@@ -307,6 +369,39 @@ class Builder:
         return found
 
 
+def activated(value: Any, key: list[Any], activation: str, dim: int | None) -> Any:
+    """A value with one part of it through an activation; None where it has no such part."""
+    if not key:
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            return None
+        return value.sigmoid() if activation == "sigmoid" else torch.nn.functional.softmax(value, dim, _stacklevel=5)
+    step, rest = key[0], key[1:]
+    if step == "*" and isinstance(value, (list, tuple)):
+        parts = [activated(each, rest, activation, dim) for each in value]
+        return None if any(part is None for part in parts) else type(value)(parts)
+    if isinstance(value, dict) and step in value:
+        part = activated(value[step], rest, activation, dim)
+        return None if part is None else {**value, step: part}
+    if isinstance(value, (list, tuple)) and isinstance(step, int) and -len(value) <= step < len(value):
+        part = activated(value[step], rest, activation, dim)
+        if part is None:
+            return None
+        parts = list(value)
+        parts[step] = part
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(step, str) and hasattr(value, step):
+        part = activated(getattr(value, step), rest, activation, dim)
+        if part is None:
+            return None
+        made = copy.copy(value)
+        try:
+            setattr(made, step, part)
+        except AttributeError:
+            return None
+        return made
+    return None
+
+
 class Batches(list):  # type: ignore[type-arg]
     """A loader of a few batches."""
 
@@ -424,10 +519,12 @@ def _copy(state: dict[str, Any], model: Any) -> None:
 
 
 def _class_init(cls: Any) -> Any:
-    try:
-        import textwrap
+    return _definition(cls.__init__)
 
-        return ast.parse(textwrap.dedent(inspect.getsource(cls.__init__)))
+
+def _definition(function: Any) -> Any:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return None
 

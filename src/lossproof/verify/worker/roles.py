@@ -160,6 +160,8 @@ class Uses:
         """Names in what a network is called with."""
         self.computed: set[str] = set()
         """Names that stand in arithmetic: numbers or tensors, whatever they are called."""
+        self.passed: dict[str, list[tuple[str, int | str]]] = {}
+        """Names that are handed on: to a function by its last name, at a place or by a keyword."""
         if node is None:
             return
         for each in ast.walk(node):
@@ -169,7 +171,22 @@ class Uses:
         for given in (*call.args, *(k.value for k in call.keywords)):
             self.fed.update(each.id for each in ast.walk(given) if isinstance(each, ast.Name))
 
+    def is_seen(self, name: str) -> bool:
+        """Whether the function does anything with a name but hand it on."""
+        held = (self.called, self.attributes, self.iterated, self.unpacked, self.keys, self.turns, self.computed)
+        return any(name in each for each in held)
+
+    def _passes(self, call: ast.Call) -> None:
+        callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        given: list[tuple[int | str, ast.expr]] = [*enumerate(call.args)]
+        given += [(k.arg, k.value) for k in call.keywords if k.arg]
+        for place, value in given:
+            if isinstance(value, ast.Name):
+                self.passed.setdefault(value.id, []).append((callee, place))
+
     def _look(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Call):
+            self._passes(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if set(words(node.func.attr)) & MODELS and _dotted(node.func.value) == "self":
                 self._feeds(node)
@@ -278,7 +295,12 @@ def role(name: str, uses: Uses, annotation: str = "") -> str:
     if (
         "Loader" in annotation
         or held & _LOADERS
-        or (name in uses.iterated and name not in ("losses",) and not held & _CONFIGS)
+        or (
+            name in uses.iterated
+            and name not in ("losses",)
+            and not held & _CONFIGS
+            and not (held & _BATCHES and name in uses.unpacked)  # `x, y = (part.to(device) for part in batch)`
+        )
     ):
         return "loader" if not held & (TARGETS | _MASKS | _WEIGHTS | {"losses", "loss"}) else _tensor(name, held, last)
     if held & _CRITERIA or (lossy and (called or "fn" in held or "func" in held or "function" in held)):

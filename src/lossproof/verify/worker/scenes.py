@@ -26,6 +26,8 @@ class Scene:
     """What the model takes, where there is one: ``signed``, or ``index:20`` for tokens."""
     flags: tuple[tuple[str, object], ...] = ()
     """Switches (parameters with a default) that are set otherwise, to reach a branch."""
+    named: tuple[tuple[str, Shape, str], ...] = ()
+    """Targets that go by the name of one of several outputs, with shape and kind."""
 
     @property
     def classes(self) -> int:

@@ -8,9 +8,11 @@ import functools
 import importlib
 import inspect
 import io
+import itertools
 import math
 import os
 import random
+import re
 import sys
 import textwrap
 import time
@@ -21,7 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from lossproof.verify.worker import guard, observe, roles
-from lossproof.verify.worker.build import Builder, CannotMake, Help, input_shapes
+from lossproof.verify.worker.build import Builder, CannotMake, Help, activated, input_shapes
 from lossproof.verify.worker.imports import Side
 from lossproof.verify.worker.origin import Origin
 from lossproof.verify.worker.scenes import Scene, scenes
@@ -36,7 +38,7 @@ SECONDS_A_CALL = 6.0
 SECONDS_A_SEARCH = 12.0
 SECONDS_A_UNIT = 25.0
 
-_FINAL = (NeedsPackage, guard.Refused, guard.TookTooLong, ModuleNotFoundError)
+_FINAL = (NeedsPackage, guard.Refused, guard.TookTooLong, ModuleNotFoundError, FileNotFoundError)
 """What no other input would change."""
 
 _called: list[Any] = []
@@ -171,7 +173,10 @@ class Trial:
             made = self._criterion(self._load(side, name), source)
             if made is not None:
                 criteria.append(made)
-        self.helps.append(Help(side, classes, criteria, roles.Uses(tree), unit["strict_model"]))
+        help = Help(side, classes, criteria, roles.Uses(tree), unit["strict_model"], activates=index == 0)
+        for name, *place in unit.get("given", ()):
+            help.given.setdefault(name, []).append(place)
+        self.helps.append(help)
 
     def _load(self, side: Side, name: str) -> types.ModuleType:
         try:
@@ -272,6 +277,11 @@ class Trial:
         if inspect.iscoroutine(result):
             result.close()
             raise CannotMake("it is a coroutine")
+        if index == 1 and not builder.values.case:
+            # It gives logits now, and those who read it apply the activation.
+            for place in self.unit.get("gives", ()):
+                shown = activated(result, *place)
+                result = result if shown is None else shown
         outcome.leaves = observe.flatten(result)
         outcome.leaves += observe.state(owner)
         mutable = [each for each in (*given, *named.values()) if isinstance(each, (list, dict))]
@@ -476,17 +486,20 @@ class Trial:
             return []
         found: list[Scene] = []
         for model in models:
-            for shape, kind in input_shapes(model):
+            options = input_shapes(model)
+            for shape, kind in options:
                 with quiet(), running(), self.sides[0].active():
                     try:
                         with guard.within(SECONDS_A_CALL), torch.no_grad():
                             values = Values(replace(general[0], input=shape, input_kind=kind), 0)
                             out = model(values.tensor("input", "x"))
-                    except (Exception, guard.TookTooLong):
+                    except (Exception, guard.TookTooLong) as error:
+                        options += [each for each in _resized(shape, kind, f"{error}") if each not in options]
                         continue
                 shapes = [
                     tuple(v.shape) for _, v in observe.flatten(out) if torch.is_tensor(v) and v.is_floating_point()
                 ]
+                found += _by_name(out, shape, kind)
                 for each in dict.fromkeys(shapes):
                     found += list(_around(each, shape, kind))
                 break
@@ -550,8 +563,9 @@ class Trial:
                 self._note(result, scene, old, new)
                 result["inputs"] += 1
         result["optimizes"] = steps
+        gives_logits = any(not key for key, _, _ in self.unit.get("gives", ()))
         for case, affected in CASES.items():
-            if self.clock() > limit:
+            if self.clock() > limit or gives_logits:  # large logits are no fault, and no cure, of what returns them
                 break
             scene = accepted[0]
             old = self.call(0, scene, 1, case)
@@ -660,6 +674,33 @@ def _gradient_difference(old: Outcome, new: Outcome) -> str:
     return ""
 
 
+def _resized(shape: tuple[int, ...], kind: str, error: str) -> list[tuple[tuple[int, ...], str]]:
+    """Images of the size that a linear layer behind convolutions was made for, from how it missed."""
+    missed = re.search(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", error)
+    if missed is None or len(shape) != 4 or shape[-1] != shape[-2]:
+        return []
+    side = round(shape[-1] * math.sqrt(int(missed[2]) / int(missed[1])))
+    return [((*shape[:2], s, s), kind) for s in (side, side + 1, side + 2, side - 1) if 4 <= s <= 300]
+
+
+def _by_name(out: Any, shape: tuple[int, ...], kind: str) -> list[Scene]:
+    """What a network of several named outputs could be compared with: a target for each, by its name."""
+    held = out if isinstance(out, dict) else out._asdict() if hasattr(out, "_asdict") else getattr(out, "__dict__", {})
+    outputs = [(str(k), tuple(v.shape)) for k, v in held.items() if torch.is_tensor(v) and v.is_floating_point()]
+    if not 2 <= len(outputs) <= 8:
+        return []
+    options = []
+    for name, size in outputs:
+        other = tuple(s for i, s in enumerate(size) if i == 0 or s != 1)
+        if len(size) > 1 and size[1] > 1:
+            options.append([(name, size[:1] + size[2:], f"index:{size[1]}"), (name, size, "fraction")])
+        else:
+            options.append([(name, each, "fraction") for each in dict.fromkeys((size, other))])
+    first = outputs[0][1]
+    base = Scene("network", first, first, input=shape, input_kind=kind, mask=first)
+    return [replace(base, named=named) for named in itertools.islice(itertools.product(*options), 32)]
+
+
 def _around(out: tuple[int, ...], shape: tuple[int, ...], kind: str) -> Iterator[Scene]:
     """What targets a network's output could be compared with."""
     base = Scene("network", out, out, input=shape, input_kind=kind, mask=out)
@@ -687,8 +728,6 @@ def _inverts(source: str) -> bool:
 
 def _rank(source: str) -> int | None:
     """How many dimensions a function counts on, by what it unpacks or sums over."""
-    import re
-
     unpacked = re.search(r"^\s*(\w+(?:\s*,\s*\w+)+)\s*=\s*\w+\.(?:shape|size\(\))\s*$", source, re.MULTILINE)
     if unpacked:
         return unpacked[1].count(",") + 1
@@ -779,6 +818,8 @@ def _reason(problems: list[Any], side: Side) -> str:
         return f"needs the package {first.name}, which is not installed"
     if isinstance(first, guard.Refused):
         return str(first)
+    if isinstance(first, FileNotFoundError) and first.filename is not None:
+        return f"needs the file {first.filename!r}, which is not there"
     if isinstance(first, (guard.TookTooLong, SystemExit)):
         return describe(first)
     return f"no generated input fits ({describe(first)})"
@@ -830,6 +871,8 @@ def running(snapshot: Any = None) -> Iterator[None]:
             if type(network).__name__ != "_Projection" and next(network.parameters(), None) is not None:
                 _called.append(network)
 
+    export = torch.onnx.export
+    torch.onnx.export = lambda *_, **__: None  # a file more, in which nobody looks
     torch.Tensor.backward = backward
     hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
@@ -837,6 +880,7 @@ def running(snapshot: Any = None) -> Iterator[None]:
             yield
     finally:
         torch.Tensor.backward = previous
+        torch.onnx.export = export
         hook.remove()
         StandIn.running = False
         torch.set_grad_enabled(grad)

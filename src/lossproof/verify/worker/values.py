@@ -6,6 +6,7 @@ import importlib
 import zlib
 from typing import Any
 
+from lossproof.verify.worker.roles import words
 from lossproof.verify.worker.scenes import Scene, Shape
 
 torch: Any = importlib.import_module("torch")
@@ -45,6 +46,11 @@ class Values:
         """Which batch of a loader this is."""
 
     def tensor(self, role: str, name: str) -> Any:
+        if self.scene.named and role != "input":
+            held = set(words(name))
+            for output, shape, kind in self.scene.named:
+                if held & set(words(output)):
+                    return self._made(name, shape, kind)
         made = getattr(self, f"_{role}")(name)
         if (
             role in ("pred", "logits", "prob", "logp", "positive", "embed", "logvar", "cosine", "loss")
@@ -150,9 +156,12 @@ class Values:
         return self._targets("target" if name == first else name)
 
     def _targets(self, name: str) -> Any:
-        shape, kind = self.scene.target, self.scene.target_kind
-        if kind == "index":
-            made = torch.randint(0, self.scene.classes, shape, generator=self._generator(name))
+        return self._made(name, self.scene.target, self.scene.target_kind)
+
+    def _made(self, name: str, shape: Shape, kind: str) -> Any:
+        if kind.startswith("index"):
+            most = int(kind.partition(":")[2] or self.scene.classes)
+            made = torch.randint(0, most, shape, generator=self._generator(name))
             if self.case in ("zero targets", "empty mask, zero targets"):
                 return torch.zeros_like(made)
             return torch.ones_like(made) if self.case == "one targets" else made
@@ -160,6 +169,8 @@ class Values:
             made = (self._uniform(name, shape) > 0.5).float()
             if made.numel() > 1:
                 made.view(-1)[0], made.view(-1)[-1] = 1.0, 0.0
+        elif kind == "fraction":
+            made = 0.05 + 0.9 * self._uniform(name, shape)
         elif kind == "positive":
             made = 0.2 + 1.3 * self._uniform(name, shape)
         elif kind == "distribution":

@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "precision.md"
 VERDICTS = ROOT / "docs" / "precision_verdicts.json"
+FIXES = ROOT / "docs" / "fix_verdicts.json"
 COMMAND = "python scripts/precision.py"
 WORDS = ("true", "debatable", "wrong")
 JUDGED = ("error", "warning")
@@ -202,7 +203,22 @@ def render(libraries: Sequence[Library], known: Verdicts) -> str:
     lines = [HEAD, *table(libraries, known)]
     for library in libraries:
         lines += ["", *listing(library, known)]
+    lines += ["", *fixes()]
     return "\n".join(lines) + "\n"
+
+
+def fixes() -> Iterator[str]:
+    """What a person said of the patches that ``--diff --unsafe-fixes`` made for repositories as they are on the web."""
+    yield "## Fixes, read on real repositories"
+    yield ""
+    yield "`lossproof check --diff --unsafe-fixes` on copies of these repositories; each patch was read whole. They are no"
+    yield "part of this one, and the fixes were mended with some of them in view."
+    yield ""
+    yield "| repository | findings mended | left, with a reason | right | wrong | what was seen |"
+    yield "|---|---|--:|--:|--:|---|"
+    for entry in json.loads(FIXES.read_text(encoding="utf-8")):
+        cells = (entry[key] for key in ("repository", "mended", "left", "right", "wrong", "seen"))
+        yield "| " + " | ".join(map(str, cells)) + " |"
 
 
 def unjudged(libraries: Iterable[Library], known: Verdicts) -> list[dict[str, str]]:

@@ -44,6 +44,8 @@ class Contexts:
         self._entered: dict[Function, list[Frame]] = {}
         self._applied: dict[Function, list[tuple[Frame, Node]]] = {}
         self._models: dict[ParsedModule, Value | None] = {}
+        # The command line options that a file knows of, by name.
+        self._added: dict[ParsedModule, dict[str, list[tuple[Function, ast.expr | None]]]] = {}
         # Classes and factories by the name they were registered under, of the first so many modules.
         self._by_key: dict[str, list[tuple[ParsedModule, Value]]] = {}
         self._searched = 0
@@ -213,28 +215,35 @@ class Contexts:
         return not lossy and not base.endswith("Loss")
 
     def default_of(self, module: ParsedModule, option: str) -> str | None:
-        found = set()
-        with self._aside():
-            for _, call, holder in self.sites("add_argument", module):
-                self.ev.ledger.mask |= holder.rests
-                if isinstance(call, ast.Call) and _option(call) == option:
-                    default = next((k.value for k in call.keywords if k.arg == "default"), None)
-                    found.add(default.value if isinstance(default, ast.Constant) else None)
-        only = found.pop() if len(found) == 1 else None
+        """The word that a command line option is by default."""
+        found = self._options(module, option)
+        words = {at.value if isinstance(at, ast.Constant) else None for _, at in found}
+        only = words.pop() if len(words) == 1 else None
         return only if isinstance(only, str) else None
 
     def number_of(self, module: ParsedModule, option: str) -> tuple[Function, ast.Constant] | None:
         """The number that a command line option is by default, and the function that says so."""
-        found: list[tuple[Function, ast.Constant]] = []
+        found = self._options(module, option)
+        if len(found) != 1:
+            return None
+        holder, at = found[0]
+        return (holder, at) if isinstance(at, ast.Constant) and isinstance(at.value, (int, float)) else None
+
+    def _options(self, module: ParsedModule, option: str) -> list[tuple[Function, ast.expr | None]]:
+        """Where a command line option is added, with its default."""
+        key = ("options", module)
         with self._aside():
-            for _, call, holder in self.sites("add_argument", module):
-                self.ev.ledger.mask |= holder.rests
-                if isinstance(call, ast.Call) and _option(call) == option:
-                    default = next((k.value for k in call.keywords if k.arg == "default"), None)
-                    if not isinstance(default, ast.Constant) or not isinstance(default.value, (int, float)):
-                        return None
-                    found.append((holder, default))
-        return found[0] if len(found) == 1 else None
+            known = self._added.get(module)
+            if known is None:
+                known = self._added[module] = {}
+                with self.ev.ledger.entry(key):
+                    for _, call, holder in self.sites("add_argument", module):
+                        self.ev.ledger.mask |= holder.rests
+                        if isinstance(call, ast.Call):
+                            default = next((k.value for k in call.keywords if k.arg == "default"), None)
+                            known.setdefault(_option(call), []).append((holder, default))
+            self.ev.ledger.recall(key)
+        return known.get(option, [])
 
     def class_named(self, module: ParsedModule, name: str) -> Value | None:
         with self._aside():

@@ -40,12 +40,12 @@ _OTHER_FRAMEWORK = (
 )
 _FOCAL = rb"(?:kornia|monai|smp|segmentation_models_pytorch|fvcore|mmdet)[\s\S]*?[fF]ocal\w*\("
 # What a feature network may be built by, for a loss in another file.
-NETWORK = (
-    rb"torchvision\.models(?:[ \t]+(?:as|import)\b|\.(?!detection|segmentation|_)\w)"
+_TORCHVISION = (
+    rb"torchvision\.models(?:[ \t]+(?:as|import)\b|\.(?!detection|segmentation|feature_extraction|_)\w)"
     rb"|from[ \t]+torchvision[ \t]+import[^\n]*\bmodels"
-    rb"|(?:from[ \t]+timm[ \t]+import|timm\.)[ \t]*create_model|hub\.load\("
 )
-_NETWORK_WORDS = (b"torchvision", b"create_model", b"hub.load(")
+_TIMM = rb"(?:from[ \t]+timm[ \t]+import|timm\.)[ \t]*create_model"
+NETWORK = _TORCHVISION + rb"|" + _TIMM + rb"|hub\.load\("
 _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[^()]|\([^()]*\))*\))*\)"
 _ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
 _SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
@@ -101,11 +101,17 @@ def _matters_with_torch(data: bytes, speaks: bool) -> bool:
         return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
         return True
-    if any(word in data for word in _NETWORK_WORDS) and re.search(NETWORK, data) is not None:
+    if _builds_network(data):
         return True
     if b"oft" in data and re.search(_IMPLICIT_DIM, data) is not None:
         return True
     return _only_infers(data)
+
+
+def _builds_network(data: bytes) -> bool:
+    if b"hub.load(" in data or (b"create_model" in data and b"timm" in data and re.search(_TIMM, data) is not None):
+        return True
+    return b"torchvision" in data and re.search(_TORCHVISION, data) is not None
 
 
 def _only_infers(data: bytes) -> bool:

@@ -16,6 +16,7 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import FeatureLayer
 from lossproof.source.lower import Node, lower
 from lossproof.source.networks import Net, Networks
+from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import Function, ParsedModule, dotted
 
 _CONFIGURATIONS = {
@@ -24,11 +25,11 @@ _CONFIGURATIONS = {
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
-_LAYER = re.compile(r"(?<![a-z])(relu|conv|r|c|max_?pool|pool|p|mp)_?(\d)(?:[_-]?(\d))?(?!\d)", re.I)
+_LAYER = Pattern(r"(?<![a-z])(relu|conv|r|c|max_?pool|pool|p|mp)_?(\d)(?:[_-]?(\d))?(?!\d)", re.I)
 _KINDS = {"r": "relu", "c": "conv", "p": "pool", "mp": "pool", "maxpool": "pool", "max_pool": "pool"}
-NAMED = re.compile(r"(?:relu|conv|pool)_?\d", re.I)
-_ARCH = re.compile(r"vgg_?-?(11|13|16|19)(_?-?bn)?(?![0-9])", re.I)
-_ANY_ARCH = re.compile(r"vgg\{|vgg%|[\"']vgg[\"']\s*\+", re.I)
+NAMED = Pattern(r"(?:relu|conv|pool)_?\d", re.I)
+_ARCH = Pattern(r"vgg_?-?(11|13|16|19)(_?-?bn)?(?![0-9])", re.I)
+_ANY_ARCH = Pattern(r"vgg\{|vgg%|[\"']vgg[\"']\s*\+", re.I)
 
 
 def _table(arch: str) -> list[str]:

@@ -181,11 +181,13 @@ class Focals:
 
     def _by_setting(self, function: Function) -> Iterator[FocalLoss]:
         """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
+        source = function.module.source
+        speaks = "oss" in source or "ocal" in source or "crit" in source
         for call in function.calls:
             word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
             if not call.keywords and word != "partial":
                 continue
-            spread = any(k.arg is None for k in call.keywords)
+            spread = speaks and any(k.arg is None for k in call.keywords)
             if word != "partial" and not spread and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
                 continue
             if word not in ("", "partial", "cls") and _LOSSY.search(word) is None:

@@ -17,12 +17,13 @@ from lossproof.source.evaluate import children
 from lossproof.source.facts import Accumulated, Uncleared
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
+from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.training import Branch, Event, Item, Loop, Path, Trainings, flat
 from lossproof.source.values import Const, Hop, Inst, Lib, Thunk, alternatives
 
 _HINTS = {"backward", "manual_backward"}
-_COUNT_NAME = re.compile(r"accum|steps?$|micro|every|iters?$|interval|freq|grad", re.I)
+_COUNT_NAME = Pattern(r"accum|steps?$|micro|every|iters?$|interval|freq|grad", re.I)
 _SIZE_CALL = {"len", "size", "numel", "sum", "mean", "count", "norm", "max", "float"}
 # Calls that give back what they were given, or a sum of it.
 _HANDS_ON = {"scale", "scale_loss", "mean", "sum", "stack", "cat", "add", "div", "mul", "abs", "reduce", "all_reduce"}

@@ -15,6 +15,7 @@ from typing import Any
 
 from lossproof.source.facts import WrongMode
 from lossproof.source.lower import lower, lower_class
+from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.training import (
     NO_GRADIENT,
@@ -31,41 +32,48 @@ from lossproof.source.training import (
 )
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Value, alternatives
 
-_ASKS = re.compile(
+_ASKS = Pattern(
     r"(?:^|_)(?:val|valid\w*|eval\w*|test\w*|infer\w*|inference|predict\w*|dev|holdout|score|benchmark|deploy|serve)(?:_|$|\d)",
     re.I,
 )
 # Runs that are in training mode on purpose.
-_ON_PURPOSE = re.compile(
+_ON_PURPOSE = Pattern(
     r"(?:^|_)mc(?:_|$)|monte|drop|uncertain|bayes|stochastic|(?:^|_)bn(?:_|$)|batch_?norm|stat|calib|precise|warm|init|attack"
     r"|rollout|collect|explor|perturb|pseudo|profile|flops|summary|bench|speed|latency|shape",
     re.I,
 )
-_DEPENDENT = re.compile(
+_DEPENDENT = Pattern(
     r"^(?:(?:Alpha|Feature\w*)?Dropout\w*|dropout\w*|(?:Sync|Lazy)?BatchNorm\w*|\w*batch_norm\w*|DropPath|drop_path"
     r"|StochasticDepth|DropBlock\w*|RReLU|Transformer|Transformer(?:En|De)coderLayer|ABN|InPlaceABN\w*)$"
 )
-_PLAIN = re.compile(
+_PLAIN = Pattern(
     r"^(?:Linear|Conv\w*|Embedding\w*|LayerNorm|GroupNorm|InstanceNorm\w*|RMSNorm|ReLU\w*|GELU|SiLU|ELU|SELU|CELU|Tanh|Sigmoid"
     r"|LeakyReLU|PReLU|Softmax|LogSoftmax|Softplus|Flatten|Unflatten|Identity|MaxPool\w*|AvgPool\w*|Adaptive\w+Pool\w*"
     r"|Upsample\w*|Sequential|ModuleList|ModuleDict|Parameter|ParameterList|LSTM|GRU|RNN|LSTMCell|GRUCell|MultiheadAttention"
     r"|PixelShuffle|ZeroPad\w*|ReflectionPad\w*|Bilinear|super|Normal|Categorical|Mish|Hardtanh|Module|range|len|zip"
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
-_NETWORK_NAME = re.compile(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", re.I)
+_NETWORK_NAME = Pattern(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", re.I)
 # What is called by such a name computes a loss, prepares data or makes something.
-_NO_NETWORK = re.compile(
-    r"crit|loss|transform|metric|augment|sched|optimizer$|(?:_|^)(?:fn|func|cls)$|check|callback|factory|hook|handler", re.I
+_NO_NETWORK = Pattern(
+    r"crit|loss|transform|metric|augment|sched|optimizer$|(?:_|^)(?:fn|func|cls)$|check|callback|factory|hook|handler",
+    re.I,
 )
 # What ``nn.Module`` brings.
-_OF_MODULES = frozenset(
-    "register_buffer register_parameter register_module parameters named_parameters modules children named_modules"
-    " buffers train eval to cuda cpu half float apply state_dict load_state_dict add_module zero_grad log log_dict"
-    " save_hyperparameters".split()
+_OF_MODULES = {
+    "register_buffer", "register_parameter", "register_module", "parameters", "named_parameters", "modules", "children",
+    "named_modules", "buffers", "train", "eval", "to", "cuda", "cpu", "half", "float", "apply", "state_dict",
+    "load_state_dict", "add_module", "zero_grad", "log", "log_dict", "save_hyperparameters",
+}  # fmt: skip
+# What a network that is handed to a helper in another file is called.
+_HANDED = Pattern(
+    r"model|net|enc|dec|backbone|classif|clf|^[a-z]$|^[A-Z]+$|^[GD]_|^m_|gen|disc|crit|actor|polic|agent|student|teacher"
+    r"|module|predict|head|learner|self|trunk|ema|fn$|func|arch|system|algo|extract|embed|feat",
+    re.I,
 )
 MAX_HELPERS = 3
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
-_LOADS = re.compile(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
+_LOADS = Pattern(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
 _HINTS = NO_GRADIENT | {"set_grad_enabled"}
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
@@ -148,7 +156,7 @@ class Modes:
             if isinstance(callee, ast.Name):
                 helper = function.module.top.get(callee.id)
                 imported = function.module.imports.get(callee.id)
-                if helper is None and imported is not None and not is_library(imported):
+                if helper is None and imported is not None and not is_library(imported) and _hands_network(call):
                     value = self.ev.global_value(function.module, callee.id)
                     helper = value.function if isinstance(value, Func) else None
             elif isinstance(callee, ast.Attribute) and isinstance(callee.value, ast.Name) and function.cls is not None:
@@ -554,11 +562,18 @@ def _calls_a_value(function: Function, handed: bool = False) -> bool:
         callee = call.func
         if isinstance(callee, ast.Name):
             name = callee.id
-            if name in module.top or name in module.imports or name in _BUILTINS or _NO_NETWORK.search(name) is not None:
+            if (
+                name in module.top
+                or name in module.imports
+                or name in _BUILTINS
+                or _NO_NETWORK.search(name) is not None
+            ):
                 continue
             if own is None:
                 own = _defined_inside(function)
-            if name not in own and (not handed or _NETWORK_NAME.search(name) is not None or _is_parameter(function, name)):
+            if name not in own and (
+                not handed or _NETWORK_NAME.search(name) is not None or _is_parameter(function, name)
+            ):
                 return True
         elif isinstance(callee, ast.Attribute):
             if callee.attr in ("forward", "module", "predict"):
@@ -567,6 +582,17 @@ def _calls_a_value(function: Function, handed: bool = False) -> bool:
                 if callee.attr not in cls.methods and callee.attr in cls.stores():
                     if _NO_NETWORK.search(callee.attr) is None:
                         return True
+    return False
+
+
+def _hands_network(call: ast.Call) -> bool:
+    """Whether a call may hand on a network, or asks one by its name: a helper in another file is parsed for it."""
+    if _ASKS.search(dotted(call.func)) is not None or not (call.args or call.keywords):
+        return True
+    for given in (*call.args, *(k.value for k in call.keywords)):
+        name = given.attr if isinstance(given, ast.Attribute) else given.id if isinstance(given, ast.Name) else ""
+        if isinstance(given, ast.Subscript) or (name and _HANDED.search(name) is not None):
+            return True
     return False
 
 

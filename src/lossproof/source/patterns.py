@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 
 class Pattern:
@@ -26,3 +28,9 @@ class Pattern:
 
     def sub(self, by: str, text: str) -> str:
         return self._pattern().sub(by, text)
+
+    def findall(self, text: str) -> list[Any]:
+        return self._pattern().findall(text)
+
+    def finditer(self, text: str) -> Iterator[re.Match[str]]:
+        return self._pattern().finditer(text)

@@ -9,6 +9,7 @@ no feature network; where it cannot be told apart from one, nothing is said.
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import re
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from lossproof.source.investigate import Investigation
 from lossproof.source.library import forgets_input
 from lossproof.source.lower import Guard, Node, lower
 from lossproof.source.networks import PARAMETERS, Net, Networks, Origin
+from lossproof.source.patterns import Pattern
 from lossproof.source.slices import METRIC_CLASS, Slices, is_loss_class
 from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.torch_names import RETURNS_SELF
@@ -45,34 +47,32 @@ from lossproof.source.values import (
     constant,
 )
 
-_BUILDS = re.compile(
+_BUILDS = Pattern(
     r"vgg|res_?ne|alexnet|squeezenet|densenet|inception|googlenet|mobilenet|efficientnet|convnext|mnasnet|regnet"
     r"|shufflenet|swin|vit|create_model|get_model|^load$",
     re.I,
 )
 # What such a loss is called. Losses over pairs of views train the network that they compare with.
-_PERCEPTUAL = re.compile(r"percep|lpips|style|content|texture|vgg|feature_?(loss|match|recon)|feat_?loss|gram", re.I)
-_TRAINS_IT = re.compile(r"contrast|triplet|siam|byol|simclr|moco|barlow|vicreg|consisten|distil|metric|dino", re.I)
-_NORMALIZES = re.compile(
-    r"norm|preproc|imagenet|standardi[sz]e|whiten|transform|prepare_(?:input|image)|process_", re.I
-)
-_NO_NORMALIZER = re.compile(r"^(?:batch|layer|instance|group|local|spectral|weight|l2)_?norm|^norm$|normal_$", re.I)
+_PERCEPTUAL = Pattern(r"percep|lpips|style|content|texture|vgg|feature_?(loss|match|recon)|feat_?loss|gram", re.I)
+_TRAINS_IT = Pattern(r"contrast|triplet|siam|byol|simclr|moco|barlow|vicreg|consisten|distil|metric|dino", re.I)
+_NORMALIZES = Pattern(r"norm|preproc|imagenet|standardi[sz]e|whiten|transform|prepare_(?:input|image)|process_", re.I)
+_NO_NORMALIZER = Pattern(r"^(?:batch|layer|instance|group|local|spectral|weight|l2)_?norm|^norm$|normal_$", re.I)
 _OPTIMIZERS = (
     "Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "LBFGS", "Lion", "Ranger",
     "AdaBelief", "Lamb", "FusedAdam", "create_optimizer", "create_optimizer_v2", "build_optimizer", "get_optimizer",
 )  # fmt: skip
-_IMAGENET = re.compile(r"0?\.485\b|0?\.406\b|103\.9|123\.6|116\.7|0?\.4076|IMAGENET|imagenet_(?:mean|std)|\.458\b")
+_IMAGENET = Pattern(r"0?\.485\b|0?\.406\b|103\.9|123\.6|116\.7|0?\.4076|IMAGENET|imagenet_(?:mean|std)|\.458\b")
 _SUBTRACTS = {"sub", "sub_", "subtract", "subtract_", "__sub__"}
 # A method that is there to be called by the class itself.
-_HELPER = re.compile(r"freez|frozen|requires_grad|_eval|eval_|^lock|disable|no_grad", re.I)
+_HELPER = Pattern(r"freez|frozen|requires_grad|_eval|eval_|^lock|disable|no_grad", re.I)
 _TENSOR_MODULES = ("torch", "numpy", "kornia", "math", "einops", "torchvision.transforms")
-_FREEZES = re.compile(r"freez|frozen|requires_grad|(?:set|toggle)_grad|disable_grad", re.I)
+_FREEZES = Pattern(r"freez|frozen|requires_grad|(?:set|toggle)_grad|disable_grad", re.I)
 # What hands out data is no network.
-_NO_NETWORK = re.compile(r"next|iter|get|fetch|batch|sample|load|read|make|create|build|init|data|parse|collat", re.I)
+_NO_NETWORK = Pattern(r"next|iter|get|fetch|batch|sample|load|read|make|create|build|init|data|parse|collat", re.I)
 MAX_FRAMES = 60
 MAX_ROOTS = 250
 
-_BATCH_NORM = re.compile(
+_BATCH_NORM = Pattern(
     r"_bn$|res_?ne|densenet|inception|googlenet|mobilenet|efficientnet|mnasnet|regnet|shufflenet|^dla|xception|nfnet_"
 )
 
@@ -1266,12 +1266,7 @@ def _may_build(call: ast.Call, module: ParsedModule) -> bool:
     return func.id not in module.top and (_BUILDS.search(func.id) is not None or func.id not in _PLAIN)
 
 
-_PLAIN = {
-    "super", "print", "len", "range", "int", "float", "str", "list", "dict", "tuple", "set", "zip", "enumerate", "open",
-    "isinstance", "getattr", "setattr", "hasattr", "sum", "min", "max", "abs", "round", "sorted", "type", "map", "any",
-    "all", "bool", "iter", "next", "reversed", "filter", "id", "vars", "repr", "callable", "ValueError", "TypeError",
-    "NotImplementedError", "RuntimeError", "KeyError", "AssertionError", "tqdm",
-}  # fmt: skip
+_PLAIN = frozenset(dir(builtins)) | {"tqdm"}
 
 
 def _dotted(node: Node) -> str:

@@ -19,6 +19,7 @@ from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node
+from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, T, Value, alternatives
 
@@ -27,23 +28,23 @@ MAX_DEPTH = 8
 MAX_ROOTS = 6
 
 NO_GRADIENT = {"no_grad", "inference_mode", "enable_no_grad"}
-_CLEARS = re.compile(
+_CLEARS = Pattern(
     r"(?:zero|clear|reset|empty)_?(?:out_?)?(?:the_?|all_?|model_?|param(?:eter)?s?_?)*grad(?:ient)?s?\b", re.I
 )
 # What has a ``step`` and is no optimizer.
-_NO_OPTIMIZER = re.compile(
+_NO_OPTIMIZER = Pattern(
     r"sched|lr_|_lr$|^lr|warm|prof|env|meter|timer|ema|bar$|progress|policy|swa|anneal|decay|sampler|simul|writer"
     r"|logger|tracker|counter|engine|teacher|agent|runner|trainer|game|world|early|stopp|ddim|ddpm|diffusion|noise"
     r"|solver_|loop|pbar|callback|monitor|beta|temperature|curric|clock|mask|prun",
     re.I,
 )
-_OPTIMIZER = re.compile(
+_OPTIMIZER = Pattern(
     r"(?:Adam\w*|SGD\w*|RMSprop|RMSProp|Adagrad|Adadelta|Adafactor|LBFGS|Rprop|ASGD|LAMB|Lamb|LARS|Lion\w*|Ranger\w*"
     r"|RAdam|NAdam|AdaBelief|AdaBound|Prodigy|Muon|Sophia\w*|Shampoo|AdaHessian|NovoGrad|DAdapt\w*|Rprop|SparseAdam"
     r"|create_optimizer\w*|DistributedOptimizer|ZeroRedundancyOptimizer)$"
 )
-_OPTIMIZER_NAME = re.compile(r"optim|^opt$|^opt_|_opt$|solver|^locals$", re.I)
-_SCALER = re.compile(r"scaler", re.I)
+_OPTIMIZER_NAME = Pattern(r"optim|^opt$|^opt_|_opt$|solver|^locals$", re.I)
+_SCALER = Pattern(r"scaler", re.I)
 _LIGHTNING = ("pytorch_lightning.", "lightning.")
 _QUIET_CALLS = {
     "print", "len", "range", "enumerate", "zip", "tqdm", "trange", "isinstance", "int", "float", "str",
@@ -56,7 +57,7 @@ _QUIET_CALLS = {
     "get_last_lr", "keys", "values", "items", "getattr", "hasattr", "parameters", "named_parameters",
     "manual_seed", "empty_cache", "synchronize", "requires_grad_",
 }  # fmt: skip
-_HOOK = re.compile(r"^(?:on_|after_|before_|call_hook|run_hook|fire|trigger|dispatch|notify|emit)", re.I)
+_HOOK = Pattern(r"^(?:on_|after_|before_|call_hook|run_hook|fire|trigger|dispatch|notify|emit)", re.I)
 
 
 class Thing:

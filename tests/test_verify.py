@@ -59,9 +59,17 @@ def here(
     seconds: float = 0,
 ) -> dict[str, Any]:
     """The worker in this process: torch is imported once for all cases."""
+    import torch
+
+    from lossproof.verify.worker import lean
+
+    torch.set_num_threads(1)
+    lean.install()
+    from lossproof.verify.worker import trial
     from lossproof.verify.worker.imports import Side
     from lossproof.verify.worker.trial import Trial
 
+    trial.SEEDS = 4
     sides = []
     for name, files in (("before", before), ("after", after)):
         process._write(f"{root}/{name}", files)

@@ -181,15 +181,13 @@ class Builder:
         """The same logits for both sides, activated for the one that takes them so."""
         places = self.help.given[parameter.name]
         whole = any(not key for key, _, _ in places)
+        name = parameter.name
         self.used.add("logits")
-        if whole:
-            value = self.values.tensor("logits", parameter.name)
-        else:
-            value = self.parameter(parameter, uses, init=False)
+        value = self.values.tensor("logits", name) if whole else self.parameter(parameter, uses, init=False)
         for place in places if self.help.activates else ():
             changed = activated(value, *place)
             if changed is None:
-                raise CannotMake(f"needs a value for the parameter {parameter.name}")
+                raise CannotMake(f"needs a value for the parameter {name}")
             value = changed
         return value
 

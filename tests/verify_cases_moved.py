@@ -74,6 +74,24 @@ def main(path):
 """
 }
 
+BOTH = {
+    "t.py": HEAD
+    + """
+class Tagger(nn.Module):
+    def __init__(self, features=8, classes=4):
+        super().__init__()
+        self.fc = nn.Linear(features, classes)
+
+    def forward(self, x, target):
+        probs = torch.sigmoid(self.fc(x))
+        return F.binary_cross_entropy(probs, target), probs
+"""
+}
+BOTH_EDITS = [
+    ("t.py", "torch.sigmoid(self.fc(x))", "self.fc(x)"),
+    ("t.py", "entropy(probs", "entropy_with_logits(probs"),
+]
+
 MOVED: dict[str, Case] = {
     "helper_takes_logits": Case(
         "LP101", FILES, [BARE, ("losses.py", BCE, "F.binary_cross_entropy_with_logits(answers, truth)")], ("losses.py", BCE),
@@ -89,7 +107,7 @@ MOVED: dict[str, Case] = {
     ),
     "helper_takes_a_dictionary": Case(
         "LP101", ENTRIES, [("losses.py", "F.binary_cross_entropy(outputs", "F.binary_cross_entropy_with_logits(outputs")], ("losses.py", "F.binary"),
-        shifts=[Shift("losses.py", "objective", "outputs", ("score",), "sigmoid")], says="`objective`: .* same",
+        shifts=[Shift("losses.py", "objective", "outputs", ("score",), "sigmoid")], says="`objective`: .* same.*extreme: .*gradient 0[.]",
     ),
     "helper_that_took_logits_all_along": Case(
         "LP103", LOGITS, [BARE], ("losses.py", "F.binary"), [("net.py", "torch.sigmoid")], safe=False, shifts=[TAKES, GIVES],
@@ -103,6 +121,13 @@ MOVED: dict[str, Case] = {
     "scores_are_logits": Case(
         "LP101", SCORES, [("t.py", "torch.sigmoid(hidden @ weight.t())", "hidden @ weight.t()"), ("t.py", "F.binary_cross_entropy(", "F.binary_cross_entropy_with_logits(")],
         ("t.py", "F.binary"), [("t.py", "torch.sigmoid")], shifts=[Shift("t.py", "scores", "", (1,), "sigmoid")], verdict="not run", says="main",
+    ),
+    "loss_and_logits": Case(
+        "LP101", BOTH, BOTH_EDITS, ("t.py", "F.binary"), shifts=[Shift("t.py", "Tagger.forward", "", (1,), "sigmoid")],
+        says="`Tagger.forward`: .* same",
+    ),
+    "loss_and_what_was_said_to_be_probabilities": Case(
+        "LP101", BOTH, BOTH_EDITS, ("t.py", "F.binary"), verdict="failed", says=r"result\[1\]: .* became",
     ),
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from verify_cases import CASES, Case
 from verify_cases_more import MORE
+from verify_cases_moved import MOVED, PROJECTS
 
 from lossproof.finding import Edit, Finding, Location, Remedy, Severity
 from lossproof.mend import Made, edited
@@ -41,7 +42,7 @@ def made(case: Case) -> tuple[Made, list[File]]:
     finding = Finding(
         case.rule, "a-fault", Severity.ERROR, "a fault", where(case.at[0], case.files[case.at[0]], case.at[1]),
         tuple(where(path, case.files[path], part) for path, part in case.hops),
-        remedy=Remedy("mend it", "safe" if case.safe else "unsafe", tuple(edits)),
+        remedy=Remedy("mend it", "safe" if case.safe else "unsafe", tuple(edits), "", tuple(case.shifts)),
     )  # fmt: skip
     files = []
     for path in dict.fromkeys(path for path, _, _ in case.edits):
@@ -59,9 +60,17 @@ def here(
     seconds: float = 0,
 ) -> dict[str, Any]:
     """The worker in this process: torch is imported once for all cases."""
+    import torch
+
+    from lossproof.verify.worker import lean
+
+    torch.set_num_threads(1)
+    lean.install()
+    from lossproof.verify.worker import trial
     from lossproof.verify.worker.imports import Side
     from lossproof.verify.worker.trial import Trial
 
+    trial.SEEDS = 4
     sides = []
     for name, files in (("before", before), ("after", after)):
         process._write(f"{root}/{name}", files)
@@ -80,7 +89,7 @@ def proof(case: Case, root: Path) -> Proof:
     return found
 
 
-ALL = {**CASES, **MORE}
+ALL = {**CASES, **MORE, **MOVED}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -177,6 +186,23 @@ def test_a_fix_that_fails_is_not_made_and_the_others_are(
     assert ".detach()" in (root / "train.py").read_text()
     assert (root / "other.py").read_text() == second
     assert code == 1
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_a_fix_across_files_is_verified_with_and_without_the_cache(
+    name: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lossproof.cli import main
+
+    files, rules, expected = PROJECTS[name]
+    root = project(files)
+    monkeypatch.setattr(process, "run", here_in(root.parent))
+    for _ in range(2):  # the second time, what takes logits comes out of the cache
+        main(["check", "--diff", "--verify", "--unsafe-fixes", "--select", rules])
+        said = capsys.readouterr().err
+        for line in expected:
+            assert re.search(line, said), said
+        assert ": failed: " not in said, said
 
 
 def here_in(folder: Path) -> Callable[..., dict[str, Any]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lossproof.finding import Shift
+
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n\n\n"
 
 
@@ -23,6 +25,8 @@ class Case:
     verdict: str = "verified"
     says: str = ""
     """A regular expression that the proof's line holds."""
+    shifts: list[Shift] = field(default_factory=list)
+    """What takes or gives logits since the fix."""
 
 
 NET = (

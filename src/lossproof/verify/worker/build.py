@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import inspect
 import textwrap
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -58,6 +59,8 @@ class Builder:
         self.used: set[str] = set()
         self._depth = 0
         self.owner: Any = None
+        self.apart: list[Any] = []
+        """Arguments that are another thing on each side."""
 
     # ---- functions and classes
 
@@ -181,17 +184,23 @@ class Builder:
         """The same logits for both sides, activated for the one that takes them so."""
         places = self.help.given[parameter.name]
         whole = any(not key for key, _, _ in places)
+        name = parameter.name
         self.used.add("logits")
-        if whole:
-            value = self.values.tensor("logits", parameter.name)
-        else:
-            value = self.parameter(parameter, uses, init=False)
+        value = self.values.tensor("logits", name) if whole else self.parameter(parameter, uses, init=False)
+        for key, *_ in () if whole else places:
+            value = altered(value, key, lambda part: self._logits_like(part, name))
         for place in places if self.help.activates else ():
-            changed = activated(value, *place)
-            if changed is None:
-                raise CannotMake(f"needs a value for the parameter {parameter.name}")
-            value = changed
+            value = activated(value, *place)
+        if value is None:
+            raise CannotMake(f"needs a value for the parameter {name}")
+        self.apart.append(value)
         return value
+
+    def _logits_like(self, part: Any, name: str) -> Any:
+        """Logits to differentiate by, in the place of what was thought of."""
+        if not torch.is_tensor(part) or not part.is_floating_point() or part.shape != self.values.scene.pred:
+            return part
+        return self.values.tensor("logits", name)
 
     def _setting(self, name: str, role: str, spelled: str) -> Any:
         if spelled in ("list", "List[int]", "list[int]", "Sequence[int]", "tuple[int, ...]", "Tuple[int, ...]"):
@@ -371,28 +380,39 @@ class Builder:
 
 def activated(value: Any, key: list[Any], activation: str, dim: int | None) -> Any:
     """A value with one part of it through an activation; None where it has no such part."""
-    if not key:
-        if not torch.is_tensor(value) or not value.is_floating_point():
+
+    def apply(part: Any) -> Any:
+        if not torch.is_tensor(part) or not part.is_floating_point():
             return None
-        return value.sigmoid() if activation == "sigmoid" else torch.nn.functional.softmax(value, dim, _stacklevel=5)
+        return part.sigmoid() if activation == "sigmoid" else torch.nn.functional.softmax(part, dim, _stacklevel=5)
+
+    return altered(value, key, apply)
+
+
+def altered(value: Any, key: list[Any], change: Callable[[Any], Any]) -> Any:
+    """A copy of a value with one part of it changed; None where it has no such part."""
+    if not key:
+        return change(value)
     step, rest = key[0], key[1:]
     if step == "*" and isinstance(value, (list, tuple)):
-        parts = [activated(each, rest, activation, dim) for each in value]
+        parts = [altered(each, rest, change) for each in value]
         return None if any(part is None for part in parts) else type(value)(parts)
     if isinstance(value, dict) and step in value:
-        part = activated(value[step], rest, activation, dim)
+        part = altered(value[step], rest, change)
         return None if part is None else {**value, step: part}
     if isinstance(value, (list, tuple)) and isinstance(step, int) and -len(value) <= step < len(value):
-        part = activated(value[step], rest, activation, dim)
+        part = altered(value[step], rest, change)
         if part is None:
             return None
         parts = list(value)
         parts[step] = part
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(step, str) and hasattr(value, step):
-        part = activated(getattr(value, step), rest, activation, dim)
+        part = altered(getattr(value, step), rest, change)
         if part is None:
             return None
+        if hasattr(value, "_replace"):
+            return value._replace(**{step: part})
         made = copy.copy(value)
         try:
             setattr(made, step, part)

@@ -285,6 +285,7 @@ class Trial:
         outcome.leaves = observe.flatten(result)
         outcome.leaves += observe.state(owner)
         mutable = [each for each in (*given, *named.values()) if isinstance(each, (list, dict))]
+        mutable = [each for each in mutable if all(each is not other for other in builder.apart)]
         for number, each in enumerate(mutable):
             outcome.leaves += observe.flatten(each, f"argument {number + 1}")
 
@@ -373,6 +374,8 @@ class Trial:
                     unreached = unreached or missed
                     if accepted:
                         return accepted, ""
+                    if problems and isinstance(problems[-1], (guard.Refused, guard.TookTooLong)):
+                        return [], _reason(problems, self.sides[0])
                     if self.clock() > limit or _hopeless(problems):
                         break
         if unreached:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
     from lossproof.source.origins import Place
-    from lossproof.source.syntax import ParsedModule
+    from lossproof.source.syntax import Function, ParsedModule
     from lossproof.source.training import Event
 
 
@@ -447,9 +447,12 @@ class FeatureLayer(Fact):
 class Uncleared(Fact):
     """A backward pass whose gradients are not cleared as they should be. ``why``: ``never``; ``outside`` the loop; of
     ``other`` parameters only; ``erased`` before the step. ``clear`` is the clearing that there is, ``step`` the step.
+
+    ``passes`` are all backward passes since the step before, in the turn; ``conditional``: the step is not made with
+    each of them; ``others``: other optimizers are stepped in the turn.
     """
 
-    __slots__ = ("backward", "clear", "step", "why")
+    __slots__ = ("backward", "clear", "conditional", "others", "passes", "step", "why")
     sort = "uncleared"
 
     def __init__(self, ev: Evaluator, backward: Event, step: Event, clear: Event | None, why: str) -> None:
@@ -459,12 +462,15 @@ class Uncleared(Fact):
         self.step = step
         self.clear = clear
         self.why = why
+        self.passes = [backward]
+        self.conditional = False
+        self.others = False
 
 
 class Accumulated(Fact):
     """A backward pass whose gradients are summed over ``count`` passes, of a loss that is not divided by it."""
 
-    __slots__ = ("backward", "count", "count_at", "count_module", "known", "step")
+    __slots__ = ("backward", "count", "count_at", "count_in", "count_module", "known", "step")
     sort = "accumulated"
 
     def __init__(
@@ -485,6 +491,8 @@ class Accumulated(Fact):
         self.known = known
         self.count_module = count_module
         self.count_at = count_at
+        # The function that the count is written in.
+        self.count_in: Function | None = None
 
 
 class WrongMode(Fact):

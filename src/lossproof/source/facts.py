@@ -370,7 +370,7 @@ class FeatureNetwork(Fact):
     ``made``: the call that builds it, in ``maker``. ``applied`` are the calls of it, ``compared`` the comparison (its
     place may be unknown). ``frozen``: it is, or may be; ``useless_freeze`` is where somebody tried. ``optimized`` is
     an optimizer that holds it. ``whole``: the classifier's output is compared. ``mode`` is ``train …`` or ``undone …``
-    with what depends on it.
+    with what depends on it; ``undone``: somebody calls ``train()`` on what holds it.
     """
 
     __slots__ = (
@@ -385,6 +385,7 @@ class FeatureNetwork(Fact):
         "normalized",
         "optimized",
         "pretrained",
+        "undone",
         "useless_freeze",
         "whole",
     )
@@ -405,6 +406,7 @@ class FeatureNetwork(Fact):
         self.normalized = True
         self.mode = ""
         self.mode_hop: Hop | None = None
+        self.undone = False
 
     @property
     def called(self) -> str:

@@ -152,6 +152,8 @@ def _loss(fact: Accumulated) -> Any:
         if not call.args or isinstance(call.args[0], (ast.List, ast.Tuple, ast.Starred)):
             raise Unfixable("several losses are backpropagated at once")
         return call.args[0]
+    if call.args and "loss" not in dotted(owner).lower():
+        raise Unfixable("what is handed to backward() is not known to be the loss")
     while isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "scale":
         if len(owner.args) != 1:
             break

@@ -85,6 +85,7 @@ class Features(nn.Module):
 - Count in `features` from 0; `print(net.features)` shows the numbers.
 - An index is 15, a slice that ends with the same layer is `[:16]`.
 - `inplace=True` activations overwrite the convolution before them: its stored output is the activation already.
+- `--fix` puts the right number, also where the next slice begins (unsafe: another layer is compared).
 
 ## When to ignore it
 - When the name only labels the place and the pool is meant: rename it.
@@ -96,10 +97,15 @@ class Features(nn.Module):
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import FeatureLayer
 
 
@@ -115,7 +121,72 @@ def check(fact: FeatureLayer) -> Iterator[Finding]:
         RULE,
         f"{what}: the loss compares another layer than its name says",
         hint=f"{fact.layer} is {right}",
+        fix=partial(_fix, fact),
     )
+
+
+def _fix(fact: FeatureLayer, patch: Patch) -> tuple[str, str]:
+    module, at = fact.module, fact.node.at
+    tree = patch.tree(module)
+    at = _number(fact, at)
+    text = _other(patch.text(module, at), fact)
+    patch.replace(module, at, text)
+    holder = tree.parent(at)
+    if isinstance(holder, (ast.Dict, ast.Set)):
+        keys = [k for k in (holder.keys if isinstance(holder, ast.Dict) else holder.elts) if k is not None]
+        if at in keys and any(k is not at and ast.unparse(k) == ast.unparse(ast.parse(text).body[0]) for k in keys):
+            raise Unfixable(f"{fact.right} has another name already")
+    # What begins where this one ended goes on from there.
+    for start in _starts(patch, fact, at):
+        patch.replace(module, start, _other(patch.text(module, start), fact))
+    return "unsafe", f"the layer is {fact.layer}, as its name says"
+
+
+def _number(fact: FeatureLayer, at: Any) -> Any:
+    """The constant that is the number, in the expression that picks the layer."""
+    if isinstance(at, ast.Constant):
+        return at
+    found = [n for n in ast.walk(at) if isinstance(n, ast.Constant) and _is(n, fact.number)]
+    if len(found) != 1 or not isinstance(at, (ast.Subscript, ast.Slice, ast.Call, ast.Compare)):
+        raise Unfixable("the number is computed")
+    return found[0]
+
+
+def _is(constant: ast.Constant, number: int) -> bool:
+    value = constant.value
+    if isinstance(value, str):
+        return re.search(rf"(?<!\d){number}$", value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value == number
+
+
+def _other(text: str, fact: FeatureLayer) -> str:
+    new, count = re.subn(rf"(?<![\w]){fact.number}(?!\d)", str(fact.right), text)
+    if count != 1:
+        raise Unfixable("the number is computed")
+    return new
+
+
+def _starts(patch: Patch, fact: FeatureLayer, at: Any) -> list[Any]:
+    """The beginnings of slices and ranges at the number that a slice, or a range, ended with."""
+    tree = patch.tree(fact.module)
+    holder = tree.parent(at)
+    ends = (isinstance(holder, ast.Slice) and holder.upper is at) or (_range(holder) and holder.args[-1] is at)
+    if not ends:
+        return []
+    found = []
+    for part in ast.walk(fact.frame.function.node):
+        start: Any = None
+        if isinstance(part, ast.Slice):
+            start = part.lower
+        elif _range(part) and len(part.args) > 1:  # type: ignore[attr-defined]
+            start = part.args[0]  # type: ignore[attr-defined]
+        if isinstance(start, ast.Constant) and start.value == fact.number:
+            found.append(start)
+    return found
+
+
+def _range(node: Any) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and bool(node.args)
 
 
 RULE = Rule(

@@ -119,7 +119,7 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
     changes = [
         Change(path, file.display, data, overlay[path])
         for path, (file, data) in sorted(before.items())
-        if overlay[path] != data
+        if overlay.get(path, data) != data  # one whose fixes were all taken back is not there
     ]
     return Mended(report, fixed, changes, failed)
 

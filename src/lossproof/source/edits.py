@@ -157,14 +157,14 @@ class Patch:
         tree = self.tree(module)
         line = _first(statement).lineno
         indent = tree.indent(statement)
-        self.put(module, (line, 0), (line, 0), "".join(f"{indent}{part}\n" for part in text.split("\n")))
+        self.put(module, (line, 0), (line, 0), "".join(f"{indent}{part}\n" if part else "\n" for part in text.split("\n")))
 
     def insert_after(self, module: ParsedModule, statement: Any, text: str) -> None:
         """New lines behind a statement, at its indentation."""
         tree = self.tree(module)
         indent = tree.indent(statement)
         end = tree.end_of_line(statement)
-        self.put(module, end, end, "".join(f"\n{indent}{part}" for part in text.split("\n")))
+        self.put(module, end, end, "".join(f"\n{indent}{part}" if part else "\n" for part in text.split("\n")))
 
     def delete(self, module: ParsedModule, statement: Any) -> None:
         """A statement with its line (its comments stay), or ``pass`` where it is all that its block has."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
     from lossproof.source.origins import Place
-    from lossproof.source.syntax import Function, ParsedModule
+    from lossproof.source.syntax import ClassInfo, Function, ParsedModule
     from lossproof.source.training import Event
 
 
@@ -336,24 +336,30 @@ class BalancedTwice(Fact):
 
 
 class ClassWeight(Fact):
-    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts."""
+    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts.
 
-    __slots__ = ("kind", "share")
+    ``given`` is the node of the weight, at the call.
+    """
+
+    __slots__ = ("given", "kind", "share")
     sort = "class_weight"
 
-    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share) -> None:
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share, given: Node) -> None:
         super().__init__(ev, frame, node, ())
         self.kind = kind
+        self.given = given
         self.share = share
 
 
 class UnheldWeights(Fact):
     """Learnable weights of losses (``name``, made at ``made``) that the optimizer built at ``node`` does not hold.
 
-    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built.
+    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built. ``holder``
+    is the call that makes what holds them, where it stands; ``owner`` and ``attributes``: the class that keeps them, as
+    these.
     """
 
-    __slots__ = ("built", "made", "name", "trainer")
+    __slots__ = ("attributes", "built", "holder", "made", "name", "owner", "trainer")
     sort = "unheld"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, name: str, made: Hop) -> None:
@@ -362,6 +368,9 @@ class UnheldWeights(Fact):
         self.made = made
         self.built: Hop | None = None
         self.trainer = ""
+        self.holder: tuple[Frame, Node] | None = None
+        self.owner: ClassInfo | None = None
+        self.attributes: tuple[str, ...] = ()
 
 
 class FeatureNetwork(Fact):
@@ -430,10 +439,11 @@ class FeatureNetwork(Fact):
 class FeatureLayer(Fact):
     """A layer of a VGG network that is called ``layer``, but is ``actual``; ``right`` would be the number to pick.
 
-    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it.
+    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it. ``beside`` are
+    the other wrong numbers of the same table: place, number and what it should be.
     """
 
-    __slots__ = ("actual", "arch", "end", "layer", "number", "right")
+    __slots__ = ("actual", "arch", "beside", "end", "layer", "number", "right")
     sort = "layer"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
@@ -444,6 +454,7 @@ class FeatureLayer(Fact):
         self.actual = ""
         self.right = 0
         self.end = False
+        self.beside: list[tuple[Any, int, int]] = []
 
 
 class Uncleared(Fact):

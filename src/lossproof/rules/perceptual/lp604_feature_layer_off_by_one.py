@@ -126,27 +126,32 @@ def check(fact: FeatureLayer) -> Iterator[Finding]:
 
 
 def _fix(fact: FeatureLayer, patch: Patch) -> tuple[str, str]:
-    module, at = fact.module, fact.node.at
-    tree = patch.tree(module)
-    at = _number(fact, at)
-    text = _other(patch.text(module, at), fact)
-    patch.replace(module, at, text)
-    holder = tree.parent(at)
-    if isinstance(holder, (ast.Dict, ast.Set)):
-        keys = [k for k in (holder.keys if isinstance(holder, ast.Dict) else holder.elts) if k is not None]
-        if at in keys and any(k is not at and ast.unparse(k) == ast.unparse(ast.parse(text).body[0]) for k in keys):
-            raise Unfixable(f"{fact.right} has another name already")
-    # What begins where this one ended goes on from there.
-    for start in _starts(patch, fact, at):
-        patch.replace(module, start, _other(patch.text(module, start), fact))
+    for at, number, right in [(fact.node.at, fact.number, fact.right), *fact.beside]:
+        _put(fact, patch, at, number, right)
     return "unsafe", f"the layer is {fact.layer}, as its name says"
 
 
-def _number(fact: FeatureLayer, at: Any) -> Any:
+def _put(fact: FeatureLayer, patch: Patch, at: Any, number: int, right: int) -> None:
+    module = fact.module
+    at = _number(at, number)
+    text = _other(patch.text(module, at), number, right)
+    patch.replace(module, at, text)
+    holder = patch.tree(module).parent(at)
+    if isinstance(holder, ast.Dict) and any(k is at for k in holder.keys):
+        moved = {id(place) for place, _, _ in fact.beside}
+        for key in holder.keys:
+            if key is not None and key is not at and id(key) not in moved and patch.text(module, key) == text:
+                raise Unfixable(f"{right} has another name already")
+    # What begins where this one ended goes on from there.
+    for start in _starts(fact, holder, at, number):
+        patch.replace(module, start, _other(patch.text(module, start), number, right))
+
+
+def _number(at: Any, number: int) -> Any:
     """The constant that is the number, in the expression that picks the layer."""
     if isinstance(at, ast.Constant):
         return at
-    found = [n for n in ast.walk(at) if isinstance(n, ast.Constant) and _is(n, fact.number)]
+    found = [n for n in ast.walk(at) if isinstance(n, ast.Constant) and _is(n, number)]
     if len(found) != 1 or not isinstance(at, (ast.Subscript, ast.Slice, ast.Call, ast.Compare)):
         raise Unfixable("the number is computed")
     return found[0]
@@ -159,28 +164,25 @@ def _is(constant: ast.Constant, number: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value == number
 
 
-def _other(text: str, fact: FeatureLayer) -> str:
-    new, count = re.subn(rf"(?<![\w]){fact.number}(?!\d)", str(fact.right), text)
+def _other(text: str, number: int, right: int) -> str:
+    new, count = re.subn(rf"(?<![\w]){number}(?!\d)", str(right), text)
     if count != 1:
         raise Unfixable("the number is computed")
     return new
 
 
-def _starts(patch: Patch, fact: FeatureLayer, at: Any) -> list[Any]:
+def _starts(fact: FeatureLayer, holder: Any, at: Any, number: int) -> list[Any]:
     """The beginnings of slices and ranges at the number that a slice, or a range, ended with."""
-    tree = patch.tree(fact.module)
-    holder = tree.parent(at)
-    ends = (isinstance(holder, ast.Slice) and holder.upper is at) or (_range(holder) and holder.args[-1] is at)
-    if not ends:
+    if not ((isinstance(holder, ast.Slice) and holder.upper is at) or (_range(holder) and holder.args[-1] is at)):
         return []
     found = []
     for part in ast.walk(fact.frame.function.node):
         start: Any = None
         if isinstance(part, ast.Slice):
             start = part.lower
-        elif _range(part) and len(part.args) > 1:  # type: ignore[attr-defined]
-            start = part.args[0]  # type: ignore[attr-defined]
-        if isinstance(start, ast.Constant) and start.value == fact.number:
+        elif isinstance(part, ast.Call) and _range(part) and len(part.args) > 1:
+            start = part.args[0]
+        if isinstance(start, ast.Constant) and start.value == number:
             found.append(start)
     return found
 

@@ -310,14 +310,16 @@ class FocalCall(Fact):
 
 
 class Setting:
-    """A number that somebody chose: its value where it is known, and where it was written."""
+    """A number that somebody chose: its value where it is known, where it was written, and who uses it."""
 
-    __slots__ = ("name", "place", "value")
+    __slots__ = ("name", "place", "used", "value")
 
     def __init__(self, name: str, value: float | None, place: Place) -> None:
         self.name = name
         self.value = value
         self.place = place
+        # Where it is a factor, or an exponent.
+        self.used: tuple[Frame, Node] | None = None
 
 
 class BalancedTwice(Fact):

@@ -365,7 +365,8 @@ class Tree:
 
     def _significant(self) -> list[tokenize.TokenInfo]:
         if self._tokens is None:
-            skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+            # The end of a statement stays: what stands before it is no part of the next one.
+            skipped = (tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
             self.module.line_text(1)
             text = "\n".join(self.module.lines or [])
             try:

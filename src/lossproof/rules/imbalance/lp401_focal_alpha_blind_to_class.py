@@ -138,10 +138,10 @@ def _fix(fact: FocalLoss, scale: Setting, patch: Patch) -> tuple[str, str]:
         raise Unfixable(ELSEWHERE)
     frame = scale.used[0]
     function = frame.function
-    target = _target(fact, frame, patch)
     found = [at for at in _mentions(function, scale.name) if _is_factor(patch, function, at)]
-    if len(found) == 2 and _two_terms(patch, function, found, target):
+    if len(found) == 2 and _two_terms(patch, function, found):
         return "unsafe", f"the other class is weighed with one minus `{scale.name}`"
+    target = _target(fact, frame, patch)
     if len(found) != 1:
         raise Unfixable(f"`{scale.name}` is not one factor of one term")
     at = found[0]
@@ -244,19 +244,24 @@ def _holds(at: Any, wanted: Any) -> bool:
     return any(n is wanted for n in ast.walk(at))
 
 
-def _two_terms(patch: Patch, function: Function, found: list[Any], target: Any) -> bool:
+def _two_terms(patch: Patch, function: Function, found: list[Any]) -> bool:
     """``-alpha * (1 - p) ** g * y * log(p)`` and ``-alpha * p ** g * (1 - y) * log(1 - p)``"""
-    text = ast.unparse(target)
-    other = []
-    for at in found:
-        product = ast.unparse(product_of(patch, function, at))
-        if f"(1 - {text})" in product or f"(1.0 - {text})" in product:
-            other.append(at)
-    if len(other) != 1:
-        return False
-    module = function.module
-    patch.replace(module, other[0], f"(1 - {patch.text(module, other[0])})")
-    return True
+    factors = [_factors(product_of(patch, function, at)) for at in found]
+    for one, other, at in ((*factors, found[1]), (*factors[::-1], found[0])):
+        labels = [ast.dump(f) for f in one if simple(f)]
+        for factor in other:
+            if isinstance(factor, ast.BinOp) and isinstance(factor.op, ast.Sub) and ast.dump(factor.right) in labels:
+                if isinstance(factor.left, ast.Constant) and factor.left.value == 1:
+                    module = function.module
+                    patch.replace(module, at, f"(1 - {patch.text(module, at)})")
+                    return True
+    return False
+
+
+def _factors(at: Any) -> list[Any]:
+    if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Mult):
+        return [*_factors(at.left), *_factors(at.right)]
+    return _factors(at.operand) if isinstance(at, ast.UnaryOp) else [at]
 
 
 RULE = Rule(

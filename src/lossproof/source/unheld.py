@@ -87,7 +87,7 @@ class Unheld:
     def _built(self, caller: Frame, call: Node, name: str, made: Hop, depth: int) -> Iterator[UnheldWeights]:
         function = caller.function
         owner = function.cls
-        returned = any(_holds(n, call) for n, _ in lower(function).returns)
+        returned = any(_holds(n, call) for n, _ in lower(function).returns if n.op != "attr")
         if returned and depth < 2:
             for outer, site, _ in self.contexts.callers(function):
                 yield from self._built(outer, site, name, made, depth + 1)

@@ -157,7 +157,9 @@ class Patch:
         tree = self.tree(module)
         line = _first(statement).lineno
         indent = tree.indent(statement)
-        self.put(module, (line, 0), (line, 0), "".join(f"{indent}{part}\n" if part else "\n" for part in text.split("\n")))
+        self.put(
+            module, (line, 0), (line, 0), "".join(f"{indent}{part}\n" if part else "\n" for part in text.split("\n"))
+        )
 
     def insert_after(self, module: ParsedModule, statement: Any, text: str) -> None:
         """New lines behind a statement, at its indentation."""

@@ -356,9 +356,8 @@ class ClassWeight(Fact):
 class UnheldWeights(Fact):
     """Learnable weights of losses (``name``, made at ``made``) that the optimizer built at ``node`` does not hold.
 
-    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built. ``holder``
-    is the call that makes what holds them, where it stands; ``owner`` and ``attributes``: the class that keeps them, as
-    these.
+    ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built.
+    ``holder`` is the call that makes what holds them, in its frame; ``owner`` keeps them as its ``attributes``.
     """
 
     __slots__ = ("attributes", "built", "holder", "made", "name", "owner", "trainer")

@@ -118,7 +118,9 @@ class TrainingLoops:
         if passes:
             fact.passes = [e for e, _ in passes]
             shared = [{(id(q), arm) for q, arm in p} for _, p in passes]
-            fact.conditional = any(isinstance(q, Branch) and any((id(q), arm) not in s for s in shared) for q, arm in path)
+            fact.conditional = any(
+                isinstance(q, Branch) and any((id(q), arm) not in s for s in shared) for q, arm in path
+            )
         mine = step.thing
         for e, _ in inside:
             if e.kind == "step" and e is not step:

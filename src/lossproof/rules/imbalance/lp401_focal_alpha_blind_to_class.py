@@ -97,7 +97,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.imbalance.places import hop_of, shown
@@ -109,6 +109,9 @@ from lossproof.source.facts import FocalLoss, Setting
 from lossproof.source.frames import Frame
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.values import T, alternatives
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 
 def check(fact: FocalLoss) -> Iterator[Finding]:
@@ -236,8 +239,10 @@ def _by_element(fact: FocalLoss, patch: Patch, function: Function, at: Any) -> b
     )
 
 
-def _gives(statement: Any, name: str) -> bool:
-    return isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in statement.targets)
+def _gives(statement: Any, name: str) -> TypeGuard[ast.Assign]:
+    return isinstance(statement, ast.Assign) and any(
+        isinstance(t, ast.Name) and t.id == name for t in statement.targets
+    )
 
 
 def _holds(at: Any, wanted: Any) -> bool:

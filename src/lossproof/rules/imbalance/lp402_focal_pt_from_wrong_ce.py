@@ -225,7 +225,8 @@ def _criterion(fact: FocalLoss, place: Place) -> tuple[str, ast.Call, Any]:
             s
             for m in cls.methods.values()
             for s in ast.walk(m.node)
-            if isinstance(s, ast.Assign) and any(isinstance(t, ast.Attribute) and t.attr == owner.attr for t in s.targets)
+            if isinstance(s, ast.Assign)
+            and any(isinstance(t, ast.Attribute) and t.attr == owner.attr for t in s.targets)
         ]
         uses = [
             n
@@ -334,7 +335,9 @@ def _plain_call(fact: FocalLoss, place: Place, patch: Patch, kind: str, built: a
     module, call = function.module, place.node.at
     inputs = call.args[:2]
     named = [k for k in call.keywords if k.arg in ("input", "target")]
-    rest = [k for k in call.keywords if k.arg not in (*_SPOILS, "reduction", "input", "target")] if built is call else []
+    rest = (
+        [k for k in call.keywords if k.arg not in (*_SPOILS, "reduction", "input", "target")] if built is call else []
+    )
     most = 3 if built is call else 2
     if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
         raise Unfixable("what the cross entropy is given is not seen")

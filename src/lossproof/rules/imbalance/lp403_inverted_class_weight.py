@@ -118,8 +118,8 @@ _TURNED = "a weight grows as its class gets rarer"
 # A name that says that what it holds is a frequency: what it holds may not be turned over.
 _SHARE_NAME = re.compile(r"freq|preval|prior|count|hist|^n_|num|share|^p$|prob|portion|perc|^pos|fraction|rate$", re.I)
 _SAME = {
-    "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "float", "to", "cuda", "cpu", "double", "view", "astype",
-    "reshape", "detach", "array", "asarray", "numpy", "tolist", "list", "item", "type_as", "values",
+    "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "float", "to", "cuda", "cpu", "double", "view",
+    "astype", "reshape", "detach", "array", "asarray", "numpy", "tolist", "list", "item", "type_as", "values",
 }  # fmt: skip
 
 
@@ -234,15 +234,17 @@ def _unguarded(patch: Patch, module: ParsedModule, at: Any) -> tuple[Any, Callab
     if isinstance(at, ast.Call) and isinstance(at.func, ast.Name) and at.func.id == "max" and len(at.args) == 2:
         for one, other in ((at.args[0], at.args[1]), (at.args[1], at.args[0])):
             if isinstance(other, ast.Constant):
-                text = patch.text(module, other)
-                return one, lambda x: f"max({x}, {text})"
+                return one, partial("max({1}, {0})".format, patch.text(module, other))
     if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Add):
         small = at.right
         tiny = isinstance(small, ast.Constant) and isinstance(small.value, float) and small.value < 0.01
         if tiny or (isinstance(small, (ast.Name, ast.Attribute)) and "eps" in dotted(small).lower()):
-            text = patch.text(module, small)
-            return at.left, lambda x: f"({x} + {text})"
-    if isinstance(at, ast.Call) and isinstance(at.func, ast.Attribute) and at.func.attr in ("clamp", "clamp_min", "clip"):
+            return at.left, partial("({1} + {0})".format, patch.text(module, small))
+    if (
+        isinstance(at, ast.Call)
+        and isinstance(at.func, ast.Attribute)
+        and at.func.attr in ("clamp", "clamp_min", "clip")
+    ):
         start = patch.tree(module).span(at.func.value)[1]
         end = patch.tree(module).span(at)[1]
         call = patch.tree(module).between(start, end)

@@ -98,7 +98,15 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
-from lossproof.rules.loop.places import block_of, chain, common_block, inside_an_expression, known_at, same_scope, simple
+from lossproof.rules.loop.places import (
+    block_of,
+    chain,
+    common_block,
+    inside_an_expression,
+    known_at,
+    same_scope,
+    simple,
+)
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import Uncleared, location

@@ -127,8 +127,10 @@ def common_block(patch: Patch, function: Function, one: Any, other: Any) -> tupl
     i = 0
     while i < len(first) and i < len(second):
         a, b = first[i], second[i]
-        if isinstance(a, ast.stmt) and isinstance(b, ast.stmt) and block_of(tree.parent(a), a) is block_of(
-            tree.parent(b), b
+        if (
+            isinstance(a, ast.stmt)
+            and isinstance(b, ast.stmt)
+            and block_of(tree.parent(a), a) is block_of(tree.parent(b), b)
         ):
             last = (a, b)
         if a is not b:

@@ -145,7 +145,9 @@ _AFTER = "what weighs the losses is built after the optimizer"
 
 def _fix(fact: UnheldWeights, patch: Patch) -> tuple[str, str]:
     if fact.trainer or fact.holder is None:
-        raise Unfixable(f"{fact.trainer or 'what optimizes'} builds the optimizer: make the weights a part of the model")
+        raise Unfixable(
+            f"{fact.trainer or 'what optimizes'} builds the optimizer: make the weights a part of the model"
+        )
     frame, call = fact.frame, fact.node
     note = "the optimizer holds the weights of the losses, too"
     if fact.owner is not None:
@@ -208,7 +210,9 @@ def _is_module(fact: UnheldWeights, function: Function, value: Any) -> bool:
     leaf = word == "Parameter" or any(k.arg == "requires_grad" for k in getattr(bare, "keywords", ()))
     if leaf:
         if bare is not value:
-            raise Unfixable("the weights are moved after they were made, and the optimizer would not get the right ones")
+            raise Unfixable(
+                "the weights are moved after they were made, and the optimizer would not get the right ones"
+            )
         return False
     if not isinstance(bare, ast.Call):
         raise Unfixable("it is not clear where the weights are kept")

@@ -188,7 +188,9 @@ def _starts(fact: FeatureLayer, holder: Any, at: Any, number: int) -> list[Any]:
 
 
 def _range(node: Any) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and bool(node.args)
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and bool(node.args)
+    )
 
 
 RULE = Rule(

@@ -18,6 +18,7 @@ FORWARD = """
     def forward(self, a, b):
         return F.l1_loss(self.net((a - self.mean) / self.std), self.net((b - self.mean) / self.std))
 """
+PLAIN = "\n    def forward(self, a, b):\n        return F.l1_loss(self.net(a), self.net(b))\n"
 LOSS = "\n\nclass PerceptualLoss(nn.Module):\n    def __init__(self%s):\n        super().__init__()\n"
 WEIGHER = """
 
@@ -163,6 +164,20 @@ CASES = {
         + LOSS % "" + "        self.net = trunk().eval()\n" + BUFFERS + FORWARD
         + "\n\ndef encoder():\n    return nn.Sequential(trunk(), nn.Conv2d(128, 3, 1))\n",
         "others get their networks",
+    ),
+    "LP603 the range is not said": (
+        VGG + LOSS % ""
+        + "        self.net = models.vgg16(pretrained=True).features[:9].eval().requires_grad_(False)\n"
+        + "        self.layers = [0, 1]\n" + PLAIN,
+        "the range of the images is not seen",
+    ),
+    "LP603 layer by layer": (
+        VGG + LOSS % ""
+        + "        self.net = models.vgg16(pretrained=True).features[:9].eval().requires_grad_(False)\n"
+        + "\n    def maps(self, x):\n        found = []\n        for layer in self.net:\n            x = layer(x)\n"
+        + "            found.append(x)\n        return found\n\n    def forward(self, a, b):\n"
+        + "        return sum(F.l1_loss(p, q) for p, q in zip(self.maps(a), self.maps(b)))\n",
+        "layer by layer",
     ),
     "LP604 the number is computed": (
         VGG + LOSS % "" + "        layers = models.vgg16(pretrained=True).features.eval().requires_grad_(False)\n"

@@ -394,6 +394,7 @@ class FeatureNetwork(Fact):
         "mode_hop",
         "normalized",
         "optimized",
+        "partly",
         "pretrained",
         "undone",
         "useless_freeze",
@@ -414,6 +415,8 @@ class FeatureNetwork(Fact):
         self.optimized: Hop | None = None
         self.whole = False
         self.normalized = True
+        # Whether one of the two images is.
+        self.partly = False
         self.mode = ""
         self.mode_hop: Hop | None = None
         self.undone = False

@@ -175,6 +175,7 @@ class FeatureLosses:
         fact.optimized = held[1] if held is not None else None
         fact.whole = bool(at) and self._whole(scope, uses)
         fact.normalized = self._normalized(scope, uses, roots)
+        fact.partly = any(r.normalized for r in roots)
         fact.mode, fact.mode_hop, undone = self._mode(scope, nets, fact.whole)
         fact.undone = undone is not None
         yield fact

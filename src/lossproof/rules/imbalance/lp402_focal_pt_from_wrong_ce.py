@@ -174,16 +174,23 @@ def _unreduced(fact: FocalLoss, place: Place, power: Any, patch: Patch) -> tuple
             raise Unfixable("the cross entropy is reduced along with something else")
     else:
         how = _set_reduction(fact, place, patch)
-    tree = patch.tree(module)
-    outer = tree.parent(whole)
-    call = tree.parent(outer) if isinstance(outer, ast.Attribute) else outer
-    reduced = isinstance(call, ast.Call) and (
-        (isinstance(outer, ast.Attribute) and outer.attr == how and not call.args)
-        or (call is outer and dotted(call.func) == f"torch.{how}" and len(call.args) == 1)
-    )
-    if not reduced:
+    if not _is_reduced(patch, function, whole, how):
         patch.method(module, whole, f"{how}()")
     return "unsafe", f"each element is focused by itself, and the {how} is taken at the end"
+
+
+def _is_reduced(patch: Patch, function: Function, at: Any, how: str) -> bool:
+    """Whether the focal loss, or the name that it is given, comes down to one number in the same way already."""
+    tree = patch.tree(function.module)
+    outer = tree.parent(at)
+    if isinstance(outer, ast.Assign) and len(outer.targets) == 1 and isinstance(outer.targets[0], ast.Name):
+        name = outer.targets[0].id
+        read = loads(function, name)
+        return len(read) == 1 and assigned(function, name) is outer and _is_reduced(patch, function, read[0], how)
+    if isinstance(outer, ast.Attribute) and outer.attr == how:
+        call = tree.parent(outer)
+        return isinstance(call, ast.Call) and call.func is outer and not call.args and not call.keywords
+    return isinstance(outer, ast.Call) and dotted(outer.func) == f"torch.{how}" and len(outer.args) == 1
 
 
 def _set_reduction(fact: FocalLoss, place: Place, patch: Patch) -> str:

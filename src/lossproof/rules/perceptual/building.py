@@ -133,7 +133,7 @@ def keep_in_evaluation(patch: Patch, fact: FeatureNetwork) -> None:
         raise Unfixable("train() switches it back, and it is not kept under one name")
     if "train" in cls.methods:
         raise Unfixable("train() switches it back, and the class has a train() of its own")
-    if not _module(fact, cls):
+    if not is_module(fact, cls):
         raise Unfixable("train() switches it back, and the class that builds it is no module")
     unit = "\t" if patch.tree(fact.maker).indent(function.node).startswith("\t") else "    "
     text = (
@@ -142,7 +142,7 @@ def keep_in_evaluation(patch: Patch, fact: FeatureNetwork) -> None:
     patch.insert_after(fact.maker, function.node, text)
 
 
-def _module(fact: FeatureNetwork, cls: ClassInfo) -> bool:
+def is_module(fact: FeatureNetwork, cls: ClassInfo) -> bool:
     from lossproof.source.values import Cls
 
     return fact.ev.library_base(Cls(cls)).startswith(("torch.nn.", "pytorch_lightning.", "lightning."))

@@ -121,8 +121,8 @@ CASES = {
     ),
     "LP403 may be none": (
         "\nclass Loss(nn.Module):\n    def __init__(self, labels=None):\n        super().__init__()\n"
-        "        self.w = None\n        counts = torch.bincount(labels).float()\n        self.w = counts / counts.sum()\n"
-        "        print(self.w)\n\n    def forward(self, x, y):\n        return F.cross_entropy(x, y, weight=self.w)\n",
+        "        self.w = None\n        counts = torch.bincount(labels).float()\n"
+        "        self.w = counts / counts.sum()\n        print(self.w)\n\n    def forward(self, x, y):\n        return F.cross_entropy(x, y, weight=self.w)\n",
         "may be None",
     ),
     "LP404 nothing is focused": (
@@ -188,7 +188,8 @@ CASES = {
         VGG + LOSS.replace("(nn.Module)", "(nn.Module)") % ", net"
         + "        self.net = net\n        self.net.eval()\n" + BUFFERS + FORWARD
         + "\n\ndef fit(loader):\n    vgg = models.vgg16_bn(pretrained=True).features[:13].requires_grad_(False)\n"
-        "    loss = PerceptualLoss(vgg)\n    for x, y in loader:\n        loss.train()\n        loss(x, y).backward()\n",
+        "    loss = PerceptualLoss(vgg)\n    for x, y in loader:\n        loss.train()\n"
+        "        loss(x, y).backward()\n",
         "not the one that builds it",
     ),
 }  # fmt: skip

@@ -122,7 +122,8 @@ CASES = {
     "LP403 may be none": (
         "\nclass Loss(nn.Module):\n    def __init__(self, labels=None):\n        super().__init__()\n"
         "        self.w = None\n        counts = torch.bincount(labels).float()\n"
-        "        self.w = counts / counts.sum()\n        print(self.w)\n\n    def forward(self, x, y):\n        return F.cross_entropy(x, y, weight=self.w)\n",
+        "        self.w = counts / counts.sum()\n        print(self.w)\n\n"
+        "    def forward(self, x, y):\n        return F.cross_entropy(x, y, weight=self.w)\n",
         "may be None",
     ),
     "LP404 nothing is focused": (

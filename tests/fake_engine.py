@@ -17,7 +17,7 @@ SEVERITIES = {"1": Severity.ERROR, "2": Severity.ERROR, "3": Severity.WARNING, "
 CONFIDENCES = {"LP103": "likely", "LP104": "possible"}
 
 
-def analyse(root, files, targets, *, cache_dir, jobs, show_unresolved=False, progress=None, judge=None, one_shot=False):
+def analyse(root, files, targets, *, show_unresolved=False, progress=None, **how):
     """What the real one promises, by the simplest means."""
     result = SimpleNamespace(findings=[], unresolved=[], warnings=[], files_seen=len(files), files_parsed=0)
     causes: dict[str, list[Location]] = {}

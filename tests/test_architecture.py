@@ -12,7 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "src" / "lossproof"
 MAY_NOT = {
     "source": ("lossproof.rules", "lossproof.cli", "lossproof.report", "lossproof.check", "torch"),
     "rules": ("lossproof.cli", "lossproof.report", "lossproof.check", "torch"),
+    "verify": ("lossproof.cli", "lossproof.check", "lossproof.rules", "lossproof.mend"),
     "report": ("lossproof.cli", "lossproof.check", "torch"),
+    "lsp": ("lossproof.cli", "torch"),
 }
 
 
@@ -37,5 +39,16 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
         for path in sorted((PACKAGE / room).rglob("*.py"))
         for module in imports(ast.parse(path.read_text(encoding="utf-8")))
         if any(module == other or module.startswith(other + ".") for other in MAY_NOT[room])
+    ]
+    assert wrong == []
+
+
+def test_only_the_server_knows_its_library() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent.name != "lsp" and path.name != "lsp.py"
+        for module in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if module.partition(".")[0] in ("pygls", "lsprotocol") or module.startswith("lossproof.lsp")
     ]
     assert wrong == []

@@ -13,7 +13,9 @@ import pytest
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.source import cache as kept_answer
+from lossproof.source import memory as kept_in_memory
 from lossproof.source import session
+from lossproof.source.memory import Memory
 
 ROOT = Path(__file__).parent.parent
 CASES = (
@@ -235,6 +237,79 @@ def test_random_edits(tmp_path: Path, seed: int) -> None:
         path.write_text(edited)
         os.utime(path, (0, 1_000_000 + chance.randrange(1_000_000)))
         assert said(check(root, cache)) == said(check(root, None)), path
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_edits_of_buffers(tmp_path: Path, seed: int) -> None:
+    """As an editor's server checks: files and unsaved buffers, with the last run in memory."""
+    root, cache = tmp_path / "project", tmp_path / "cache"
+    shutil.copytree(ROOT / "examples" / "digits", root / "digits")
+    for case in CASES:
+        source = ROOT / "tests" / "fixtures" / "source" / case
+        if source.exists():
+            shutil.copytree(source, root / case.replace("/", "_"))
+    (root / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    chance = random.Random(seed)
+    memory = Memory()
+    overlay: dict[str, bytes] = {}
+
+    def recalled(memory: Memory | None) -> Report:
+        options = Options(
+            memory=memory, overlay=overlay, cache=memory is not None, cache_dir=str(cache), show_unresolved=True, jobs=1
+        )
+        return check_paths([str(root)], options)
+
+    assert recalled(memory).findings
+    if seed % 2:
+        memory = Memory()  # the next one begins with what the cache folder holds
+    files = sorted(root.rglob("*.py"))
+    for step in range(8):
+        path = chance.choice(files)
+        text = overlay[str(path)].decode() if str(path) in overlay else path.read_text()
+        kind = chance.choice(["buffer", "buffer", "broken", "disk", "saved", "closed"])
+        if kind in ("buffer", "broken"):
+            overlay[str(path)] = (edit(text, chance) + ("\nx = (" if kind == "broken" else "")).encode()
+        elif kind == "disk":
+            path.write_text(edit(path.read_text(), chance))
+            os.utime(path, (0, 1_000_000 + step))
+        elif kind == "saved":
+            path.write_text(text)
+            overlay.pop(str(path), None)
+        else:
+            overlay.pop(str(path), None)
+        one, other = recalled(memory), recalled(None)
+        assert said(one) == said(other), (kind, path)
+        assert [str(each) for each in one.unused] == [str(each) for each in other.unused]
+
+
+def test_cells_that_move_while_the_code_stays(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "setup.py").write_text("")
+    path = root / "train.ipynb"
+    head, tail = ALONE.split("\n\n\n")
+    memory = Memory()
+
+    def cells_of(*sources: str) -> list[int | None]:
+        cells = [{"cell_type": "code", "source": text} for text in sources]
+        overlay = {str(path): json.dumps({"cells": cells, "nbformat": 4, "metadata": {}}).encode()}
+        report = check_paths([str(root)], Options(memory=memory, overlay=overlay, cache=False, jobs=1))
+        return [finding.location.cell for finding in report.findings]
+
+    path.write_text("{}")
+    assert cells_of(head + "\n\n\n" + tail) == [1]
+    assert cells_of(head + "\n\n", tail) == [2]
+    assert cells_of(head + "\n\n\n" + tail) == [1]
+
+
+def test_too_many_names_begin_anew(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_in_memory, "MOST_BITS", 10)
+    memory = Memory()
+    options = Options(memory=memory, cache=False, jobs=1, show_unresolved=True)
+    for number in range(60):
+        (project / "alone.py").write_text(f"{ALONE}\n\ndef name_{number}(x):\n    return other_{number}(x)\n")
+        assert said(check_paths([str(project)], options)) == said(check(project, None))
+    assert len(memory.parsed.bits) < 3 * 60
 
 
 def edit(text: str, chance: random.Random) -> str:

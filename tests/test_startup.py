@@ -60,7 +60,9 @@ def test_a_clean_training_file_costs_no_library(project):
     assert sorted(modules & HEAVY) == []
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["check", "--help"], ["explain", "LP101"], ["explain", "--all"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["check", "--help"], ["explain", "LP101"], ["explain", "--all"], ["lsp", "--help"]]
+)
 def test_words_cost_no_library(project, arguments):
     project()
     _, modules = loaded(*arguments)

@@ -41,6 +41,9 @@ _HOMES = {
     "Report": "lossproof.check",
     "Severity": "lossproof.finding",
     "check_paths": "lossproof.check",
+    # What IPython looks for at ``%load_ext lossproof``.
+    "load_ipython_extension": "lossproof.notebook_magic",
+    "unload_ipython_extension": "lossproof.notebook_magic",
 }
 _CALLABLE_MODULES = ("check",)  # a module that is also the function of its name
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from lossproof.selection import Layer
     from lossproof.source.discover import SourceFile
     from lossproof.source.facts import Fact
+    from lossproof.source.memory import Memory
     from lossproof.source.suppress import Suppression
-    from lossproof.source.texts import Texts
+    from lossproof.source.texts import Text, Texts
 
 Progress = Callable[[int, int], None]
 
@@ -59,6 +60,7 @@ class Options:
         progress: Progress | None = None,
         one_shot: bool = False,
         overlay: Mapping[str, bytes] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         _must_be("min-severity", min_severity, SEVERITIES)
         _must_be("min-confidence", min_confidence, CONFIDENCES)
@@ -85,6 +87,8 @@ class Options:
         self.one_shot = one_shot
         # Contents by absolute path that stand in for what is on disk: an editor's buffers, a fix on trial.
         self.overlay: Mapping[str, bytes] = overlay or {}
+        # What a process that stays knows from its last check of the same files.
+        self.memory = memory
 
 
 _NO_CONFIG = config.Config()
@@ -117,17 +121,22 @@ class Report:
 
 def check_paths(paths: Sequence[str | os.PathLike[str]], options: Options | None = None) -> Report:
     """Check files and folders. ``CannotRun`` says why it cannot be done; a faulty file is only a warning."""
-    began = time.perf_counter()
     options = options or Options()
+    return check_files(lambda: find_files(paths, options), options)
+
+
+def check_files(find: Callable[[], Discovery], options: Options) -> Report:
+    """Check the files that ``find`` finds. It is called when the rest of the options has turned out to make sense."""
+    began = time.perf_counter()
     wanted = _enabled(options)
     file_ignores = _file_ignores(options.config)
     known = _baseline(options)
-    found = find_files(paths, options)
+    found = find()
 
     from lossproof.source import engine
     from lossproof.source.texts import Texts
 
-    report = Report(found, Texts(found.files))
+    report = Report(found, Texts(found.files, options.memory))
     report.show_unresolved = options.show_unresolved
     if options.cache:
         report.cache_dir = cachedir.prepare(options.cache_dir or cachedir.default())
@@ -141,13 +150,15 @@ def check_paths(paths: Sequence[str | os.PathLike[str]], options: Options | None
         progress=options.progress,
         judge=_judge,
         one_shot=options.one_shot,
+        memory=options.memory,
     )
     report.warnings += analysis.warnings
     report.files_seen = analysis.files_seen
     report.files_parsed = analysis.files_parsed
     report.unresolved = sorted(analysis.unresolved, key=lambda where: (where.path, where.line, where.column))
 
-    findings = _unsuppressed(analysis.findings, found, report, getattr(analysis, "marked", None))
+    marked = getattr(analysis, "marked", None)
+    findings = _unsuppressed(analysis.findings, found, report, marked, options.memory)
     findings = [finding for finding in findings if _wanted(finding, wanted, options)]
     findings = _without_file_ignores(findings, file_ignores, options.config.folder)
     findings.sort(key=lambda finding: finding.sort_key)
@@ -165,8 +176,8 @@ def _judge(fact: Fact) -> list[Finding]:
     return judge(fact)
 
 
-def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Discovery:
-    """The files that a check of these paths would look at."""
+def file_filter(options: Options) -> Filter:
+    """What a walk leaves out, by the settings and the options."""
     settings = options.config
     names: Collection[str] = DEFAULT_EXCLUDES
     excludes: list[Rules] = []
@@ -181,9 +192,14 @@ def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Dis
         excludes.append((settings.folder, Patterns(settings.extend_exclude)))
     if options.extend_exclude:
         excludes.append((here, Patterns(options.extend_exclude)))
+    return Filter(names, excludes, options.respect_gitignore)
+
+
+def find_files(paths: Sequence[str | os.PathLike[str]], options: Options) -> Discovery:
+    """The files that a check of these paths would look at."""
     found = discover(
         [os.fspath(path) for path in paths],
-        filter=Filter(names, excludes, options.respect_gitignore),
+        filter=file_filter(options),
         force_exclude=options.force_exclude,
         stdin=options.stdin,
     )
@@ -230,7 +246,11 @@ def _wanted(finding: Finding, codes: frozenset[str] | None, options: Options) ->
 
 
 def _unsuppressed(
-    findings: Iterable[Finding], found: Discovery, report: Report, marked: Iterable[str] | None
+    findings: Iterable[Finding],
+    found: Discovery,
+    report: Report,
+    marked: Iterable[str] | None,
+    memory: Memory | None = None,
 ) -> list[Finding]:
     """The findings that no comment silences. ``marked``: the target paths that hold a suppression, if that is known."""
     by_path: dict[str, list[Finding]] = {}
@@ -250,7 +270,7 @@ def _unsuppressed(
         from lossproof.source import suppress
 
         text = report.texts[file.display]
-        suppressions = suppress.find(text, file.display)
+        suppressions = _suppressions(file, text, memory)
         left = suppress.apply(ours, suppressions, text)
         report.suppressed += len(ours) - len(left)
         kept += left
@@ -259,6 +279,17 @@ def _unsuppressed(
     for strays in by_path.values():
         kept += strays
     return kept
+
+
+def _suppressions(file: SourceFile, text: Text, memory: Memory | None) -> list[Suppression]:
+    from lossproof.source import suppress
+
+    if memory is None:
+        return suppress.find(text, file.display)
+    found = memory.derived(file.path, "suppressions", lambda: suppress.find(text, file.display))
+    for each in found:
+        each.used = False
+    return found
 
 
 def _may_hold(file: Any) -> bool:

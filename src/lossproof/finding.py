@@ -59,18 +59,34 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """What a fix made logits of, and was an activated value: a parameter of a function, or what it returns."""
+
+    path: str
+    function: str
+    parameter: str
+    """Empty for the result."""
+    key: tuple[str | int, ...]
+    """Where in the value: ``()`` is all of it, ``("score",)`` an entry, ``("*", 0)`` the first of each element."""
+    activation: str
+    dim: int | None = None
+
+
+@dataclass(frozen=True)
 class Remedy:
     """How a finding is mended: one line for a person, and whether a command can do it.
 
     ``fixable`` is ``safe`` where what the program computes on moderate values is unchanged and its other callers are
     served, ``unsafe`` where the objective changes for the better, else ``no``. ``edits`` belong together: all of them
-    or none. ``note`` says what they change, or why there are none.
+    or none. ``note`` says what they change, or why there are none. ``shifts`` says which functions take or give
+    something else on purpose.
     """
 
     hint: str = ""
     fixable: str = "no"
     edits: tuple[Edit, ...] = ()
     note: str = ""
+    shifts: tuple[Shift, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,19 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
+from lossproof.fingerprint import fingerprint, line_text, posix
 from lossproof.problem import CannotRun
 from lossproof.report.place import place
 from lossproof.source.discover import SourceFile
 from lossproof.source.texts import decode, encoding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lossproof.verify import Proof
 
 MOST_PASSES = 12
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -45,6 +50,16 @@ class Change:
         return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
+class Made:
+    """A finding whose fix was made, with the files as they were when its edits were."""
+
+    def __init__(self, finding: Finding, olds: dict[str, bytes], key: str = "") -> None:
+        self.finding = finding
+        self.olds = olds
+        self.key = key
+        """What tells this finding again after other fixes have moved it."""
+
+
 class Mended:
     """What was mended and what is left."""
 
@@ -55,6 +70,10 @@ class Mended:
         self.changes = changes
         self.failed = failed
         """Why a fix that was offered was not made."""
+        self.made: list[Made] = []
+        """The fixes with the files that their edits were for."""
+        self.proofs: list[Proof] = []
+        """What running them has shown, where a person asked for it."""
 
     def write(self) -> None:
         """Put the changed files in place. A file that changed meanwhile is left alone, with a remark.
@@ -79,30 +98,61 @@ class Mended:
             write_bytes_atomically(change.path, change.after)
 
 
-def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: bool = False) -> Mended:
-    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing."""
+def mend(
+    paths: Sequence[str | os.PathLike[str]],
+    options: Options,
+    *,
+    unsafe: bool = False,
+    verify: bool = False,
+    check: Callable[[Options], Report] | None = None,
+    only: Callable[[Finding], bool] | None = None,
+) -> Mended:
+    """Apply every safe fix (and every unsafe one, if told) that the findings of a check offer; writes nothing.
+
+    ``verify`` runs what the fixes changed, before and after, and leaves out those that fail. It executes the project.
+    ``check`` looks in another way than ``check_paths`` does; ``only`` says which findings are to be mended.
+    """
+    look = check or (lambda options: check_paths(paths, options))
+    mended = _mend(look, options, unsafe, only, frozenset())
+    if verify:
+        from lossproof.verify import verified
+
+        mended = verified(mended, lambda without: _mend(look, options, unsafe, only, without))
+    return mended
+
+
+def _mend(
+    look: Callable[[Options], Report],
+    options: Options,
+    unsafe: bool,
+    only: Callable[[Finding], bool] | None,
+    without: frozenset[str],
+) -> Mended:
     overlay: dict[str, bytes] = dict(options.overlay)
     given = dict(overlay)
     before: dict[str, tuple[SourceFile, bytes]] = {}
-    fixed: list[Finding] = []
     failed: list[str] = []
+    made: list[Made] = []
     barred: set[tuple[Edit, ...]] = set()
     options.overlay = overlay
     one_shot, options.one_shot = options.one_shot, False
-    report = check_paths(paths, options)
+    report = look(options)
     for _ in range(MOST_PASSES):
-        chosen = _chosen(report.findings, unsafe, barred)
+        barred.update(
+            f.remedy.edits for f in report.findings if without and f.remedy.edits and _key(f, report) in without
+        )
+        chosen = _chosen(report.findings if only is None else filter(only, report.findings), unsafe, barred)
         if not chosen:
             break
         trials = [chosen]
         while trials:
             trial = trials.pop()
             kept = dict(overlay)
-            made = _pass(report, trial, overlay, before, barred, failed)
-            after = check_paths(paths, options)
-            wrong = _unmended(report.findings, after.findings, made)
+            mends = _pass(report, trial, overlay, before, barred, failed)
+            after = look(options)
+            wrong = _unmended(report.findings, after.findings, [each.finding for each in mends])
             if not wrong:
-                fixed += made
+                made += mends
                 report = after
                 if len(chosen) > len(trial):
                     break  # the places of the others have moved: look again
@@ -110,18 +160,26 @@ def mend(paths: Sequence[str | os.PathLike[str]], options: Options, *, unsafe: b
             # One of them did not do what it promised: none of this trial stays, and each is tried alone.
             overlay.clear()
             overlay.update(kept)
-            if len(made) > 1:
-                barred.difference_update(finding.remedy.edits for finding in made)
-                trials.extend([finding] for finding in reversed(made))
+            if len(mends) > 1:
+                barred.difference_update(each.finding.remedy.edits for each in mends)
+                trials.extend([each.finding] for each in reversed(mends))
             else:
-                failed += [f"{place(f.location)}: {f.rule} not mended: {wrong}" for f in made]
+                failed += [f"{place(each.finding.location)}: {each.finding.rule} not mended: {wrong}" for each in mends]
     options.one_shot, options.overlay = one_shot, given
     changes = [
-        Change(path, file.display, data, overlay[path])
+        Change(path, file.display, data, overlay.get(path, data))
         for path, (file, data) in sorted(before.items())
-        if overlay.get(path, data) != data  # one whose fixes were all taken back is not there
+        if overlay.get(path, data) != data
     ]
-    return Mended(report, fixed, changes, failed)
+    mended = Mended(report, [each.finding for each in made], changes, failed)
+    mended.made = made
+    return mended
+
+
+def _key(finding: Finding, report: Report) -> str:
+    """What tells a finding again in another run: its rule, its file, the text of its line, its column."""
+    line = line_text(finding, report.texts)
+    return f"{fingerprint(finding.rule, posix(finding.path), line)}:{finding.location.column}"
 
 
 def _unmended(before: list[Finding], after: list[Finding], made: list[Finding]) -> str:
@@ -175,7 +233,7 @@ def _pass(
     before: dict[str, tuple[SourceFile, bytes]],
     barred: set[tuple[Edit, ...]],
     failed: list[str],
-) -> list[Finding]:
+) -> list[Made]:
     """Apply one pass to the overlay; a finding whose edits leave a file that does not parse is left out."""
     files = {file.display: file for file in report.files}
     while chosen:
@@ -199,11 +257,12 @@ def _pass(
                 failed.append(f"{display}: not mended: {error}")
                 break
         if not wrong:
+            olds = {display: old for display, (_, old, _) in changed.items()}
             for file, old, new in changed.values():
                 before.setdefault(file.path, (file, old))
                 overlay[file.path] = new
             barred.update(f.remedy.edits for f in chosen)
-            return chosen
+            return [Made(finding, olds, _key(finding, report)) for finding in chosen]
         out = [f for f in chosen if any(e.location.path == wrong for e in f.remedy.edits)]
         barred.update(f.remedy.edits for f in out)
         chosen = [f for f in chosen if f not in out]

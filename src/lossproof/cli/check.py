@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fix", action="store_true", help="mend what can be mended safely")
     group.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: the unsafe fixes too")
     group.add_argument("--diff", action="store_true", help="print what --fix would change, and change nothing")
+    group.add_argument(
+        "--verify", action="store_true", help="run what --fix changes, before and after: EXECUTES the project's code"
+    )
     group.add_argument("--show-fixes", action="store_true", help="list each fix that was made")
 
     group = parser.add_argument_group("output")
@@ -107,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
         output.show_files(find_files(paths, options))
         return 0
     name = output.format_name(args, settings)
+    if args.verify and not (args.fix or args.diff):
+        raise CannotRun("--verify goes with --fix or --diff: it runs what they change")
     if args.fix or args.diff:
         return _mend(args, paths, options, name, bar)
     try:
@@ -126,7 +131,7 @@ def _mend(args: argparse.Namespace, paths: list[str], options: Options, name: st
     if options.update_baseline:
         raise CannotRun("--update-baseline does not go with --fix or --diff: mend first, then accept what is left")
     try:
-        mended = mend(paths, options, unsafe=args.unsafe_fixes)
+        mended = mend(paths, options, unsafe=args.unsafe_fixes, verify=args.verify)
     finally:
         if bar is not None:
             bar.close()

@@ -26,6 +26,7 @@ def show(
         for change in mended.changes:
             out.write(change.diff())
         _failures(mended, args)
+        _proofs(mended)
         _list(mended.fixed, args)
         if not args.quiet:
             mends = f"{plural(len(mended.fixed), 'finding')} in {plural(len(mended.changes), 'file')}"
@@ -45,6 +46,7 @@ def show(
         mended.write()
         output.show(mended.report, name, args, settings)
     _failures(mended, args)
+    _proofs(mended)
     _list(mended.fixed, args)
     if not args.quiet:
         output.say(f"Mended {plural(len(mended.fixed), 'finding')} in {files}." if mended.fixed else "Nothing mended.")
@@ -61,6 +63,12 @@ def _failures(mended: Mended, args: argparse.Namespace) -> None:
     if not args.quiet:
         for failure in mended.failed:
             output.say(f"warning: {failure}")
+
+
+def _proofs(mended: Mended) -> None:
+    """What running the fixes has shown: a line for each, whatever else is quiet."""
+    for proof in mended.proofs:
+        output.say(proof.line())
 
 
 def _list(fixed: list[Finding], args: argparse.Namespace) -> None:

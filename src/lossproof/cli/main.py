@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "find faults in the training objectives of a project",
     "explain": "show what a rule is about, and what to do",
     "completion": "print a script that completes commands and options in a shell",
+    "lsp": "serve an editor: findings as one types",
     "clean": "remove the cache",
 }
 _DESCRIPTION = "lossproof proves what is wrong with a training objective, and mends it."

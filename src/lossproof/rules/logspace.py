@@ -551,9 +551,10 @@ def _tidy(reading: Reading, forms: list[Form]) -> None:
             statement = reading.hoistable(source)
             reading.patch.insert_before(reading.module, statement, f"{name} = {_one_line(reading, source)}")
             reading.put(source, name)
+    moved = any("#" in form.text for form in forms)
     for gone in dead:
         try:
-            reading.patch.delete(reading.module, gone)
+            reading.patch.delete(reading.module, gone, comments=not moved)
         except Unfixable:
             continue
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lossproof.source.discover import SourceFile
     from lossproof.source.engine import Analysis
-    from lossproof.source.units import Earlier, Record
+    from lossproof.source.units import Earlier, Record, Stored
 
 # Raised whenever the form of the entries changes.
 FORM = 4
@@ -54,6 +54,8 @@ class Cache:
         self.units_path = os.path.join(folder, f"units-{name}.json")
         # What changes while the run is under way must not pass for what was read.
         self._began = time.time_ns()
+        # What ``read`` answered from.
+        self.entry: dict[str, Any] | None = None
         self._entry: dict[str, Any] | None = None
         self._changed: set[str] = set()
 
@@ -96,6 +98,7 @@ class Cache:
             return None
         if refreshed and all(f.content is None for f in files):
             self._write(entry)
+        self.entry = entry
         return kept
 
     def earlier(self, files: Sequence[SourceFile]) -> Earlier | None:
@@ -105,14 +108,26 @@ class Cache:
             return None
         from lossproof.source.units import Earlier
 
+        record = self.record(entry)
+        if record is None:
+            return None
+        try:
+            consulted = {path for path, known in entry["files"].items() if known[2]}
+            displays = {file.path: file.display for file in files}
+            return Earlier(record, self._changed, consulted, entry["marked"], displays)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return None
+
+    def record(self, entry: dict[str, Any]) -> Stored | None:
+        """What the run that left an entry wanted the next one to know."""
+        from lossproof.source.units import Stored
+
         try:
             with open(self.units_path, "rb") as stream:
                 units = json.load(stream)
             if units["stamp"] != self.stamp or units["run"] != entry["run"]:
                 return None
-            consulted = {path for path, known in entry["files"].items() if known[2]}
-            displays = {file.path: file.display for file in files}
-            return Earlier(units, self._changed, consulted, entry["marked"], displays)
+            return Stored(units)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None
 
@@ -142,6 +157,10 @@ class Cache:
                 known[file.path] = [status.st_size, modified if self._began - modified > RACY_NS else 0, digest]
         except OSError:
             return
+        self.put(known, analysis, record)
+
+    def put(self, known: dict[str, list[Any]], analysis: Analysis, record: Record) -> None:
+        """Write an answer. ``known``: each file's size, modification time and, if anything rests on it, hash."""
         # The two files belong together: both bear the name of the run that wrote them.
         run = f"{self._began:x}-{os.getpid():x}"
         self._write({"stamp": self.stamp, "run": run, **record.entry()}, self.units_path)

@@ -224,6 +224,27 @@ def walk(
             yield path
 
 
+def admits(path: str, top: str, keep: Filter) -> bool:
+    """Whether a walk below ``top`` would come across a file of this path, were it there."""
+    inside = _relative(path, top, os.sep)
+    if inside is None or not path.endswith(SUFFIXES):
+        return False
+    ignores = _ignore_files_above(top) if keep.respect_gitignore else []
+    folder = top
+    *folders, last = inside.split(os.sep)
+    for name in (*folders, last):
+        if keep.respect_gitignore:
+            ignores = ignores + _read_ignore_file(folder)
+        here = os.path.join(folder, name)
+        is_folder = name is not last
+        if is_folder and (name in keep.names or os.path.exists(os.path.join(here, "pyvenv.cfg"))):
+            return False
+        if _ignored(name, here, is_folder, ignores, keep.excludes):
+            return False
+        folder = here
+    return True
+
+
 def display(path: str, cwd: str | None = None) -> str:
     """The path as a person wants to see it: from where they stand, if it lies below."""
     inside = _relative(path, cwd or os.getcwd(), os.sep)

@@ -13,7 +13,7 @@ import keyword
 import tokenize
 from typing import TYPE_CHECKING, Any
 
-from lossproof.finding import Edit, Location
+from lossproof.finding import Edit, Location, Shift
 from lossproof.source import ledger
 from lossproof.source.syntax import Function, ParsedModule
 
@@ -50,6 +50,8 @@ class Patch:
         self._book = book
         self._edits: dict[tuple[str, Place, Place], tuple[ParsedModule, str]] = {}
         self._trees: dict[str, Tree] = {}
+        self.shifts: list[Shift] = []
+        """What takes or gives logits after the fix."""
 
     # ---- looking
 
@@ -168,8 +170,11 @@ class Patch:
         end = tree.end_of_line(statement)
         self.put(module, end, end, "".join(f"\n{indent}{part}" if part else "\n" for part in text.split("\n")))
 
-    def delete(self, module: ParsedModule, statement: Any) -> None:
-        """A statement with its line (its comments stay), or ``pass`` where it is all that its block has."""
+    def delete(self, module: ParsedModule, statement: Any, *, comments: bool = True) -> None:
+        """A statement with its line (its comments stay), or ``pass`` where it is all that its block has.
+
+        ``comments``: False where what the statement said now stands elsewhere, its comments with it.
+        """
         tree = self.tree(module)
         tree.indent(statement)
         parent = tree.parent(statement)
@@ -180,7 +185,9 @@ class Patch:
         end = tree.end_of_line(statement)
         kept = [part.strip() for part in _comments("\n" + tree.between((statement.lineno, 0), end)).split("\n")]
         blank = tree.indent(statement)
-        self.put(module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c))
+        self.put(
+            module, (statement.lineno, 0), (end[0] + 1, 0), "".join(f"{blank}{c}\n" for c in kept if c and comments)
+        )
 
     # ---- names
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Sequence
 TYPE_CHECKING = False  # importing typing for it would cost more than most of this
 if TYPE_CHECKING:
     from lossproof.finding import Finding, Location
-    from lossproof.source.cache import Cache
+    from lossproof.source.cache import Cache, Kept
     from lossproof.source.discover import SourceFile
     from lossproof.source.facts import Fact
+    from lossproof.source.memory import Memory
 
     Judge = Callable[[Fact], list[Finding]]
 
@@ -49,6 +50,10 @@ _IMPLICIT_DIM = rb"oft(?:max|min)\((?![ \t]*(?:dim[ \t]*=|-?\d))(?:[^(),]|\((?:[
 _ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inference|predict|score)(?:_\w*)?[ \t]*\("
 _SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
 _ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
+_IMPORTS = (
+    rb"import[ \t]+\*|\b(?:import|from)[ \t][^\n]*"
+    rb"\b(?:torch|torchvision|torchaudio|torchtext|pytorch_lightning|lightning)\b"
+)
 RECURSION = 12_000
 # So few files are read sooner than the cache is looked up.
 HANDFUL = 8
@@ -71,14 +76,25 @@ def matters(data: bytes) -> bool:
     """Whether a file can hold anything that a rule would look at."""
     speaks = any(word in data for word in _WORDS)
     if _TORCH not in data and b"lightning" not in data:
-        if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
-            # A trainer need not import torch to run a loss that somebody hands it.
-            return True
-        if b"ocal" in data and re.search(_FOCAL, data) is not None:
-            return True  # a library's focal loss, built where nothing else of PyTorch is seen
-        if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
-            return True  # a snippet without its imports
-        return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
+        return _matters_without_torch(data, speaks)
+    if not _matters_with_torch(data, speaks):
+        return False
+    # Tools that work on such code speak of it all the time and never import it.
+    return re.search(_IMPORTS, data) is not None or _matters_without_torch(data, speaks)
+
+
+def _matters_without_torch(data: bytes, speaks: bool) -> bool:
+    if b".backward(" in data or b"training_step" in data or b"compute_loss" in data:
+        # A trainer need not import torch to run a loss that somebody hands it.
+        return True
+    if b"ocal" in data and re.search(_FOCAL, data) is not None:
+        return True  # a library's focal loss, built where nothing else of PyTorch is seen
+    if speaks and b"import " not in data and re.search(_LOSS, data) is not None:
+        return True  # a snippet without its imports
+    return speaks and re.search(_LOSS_DEF, data) is not None and re.search(_OTHER_FRAMEWORK, data) is None
+
+
+def _matters_with_torch(data: bytes, speaks: bool) -> bool:
     if (speaks and re.search(_LOSS, data) is not None) or re.search(_OBJECTIVE, data) is not None:
         return True
     if b"WeightedRandomSampler(" in data:
@@ -118,11 +134,16 @@ def analyse(
     progress: Callable[[int, int], None] | None = None,
     judge: Judge,
     one_shot: bool = False,
+    memory: Memory | None = None,
 ) -> Analysis:
     """Find the faults in ``targets``, resolving names among all ``files``; ``judge`` says what a fact amounts to.
 
-    ``one_shot``: the process is about to end, so nothing of what was built is freed.
+    ``one_shot``: the process is about to end, so nothing of what was built is freed. ``memory``: it stays, and checks
+    these files again and again.
     """
+    if memory is not None:
+        analysis = _recalled(root, files, memory, cache_dir, progress, judge)
+        return _narrowed(analysis, files, targets, show_unresolved)
     if len(files) <= HANDFUL and not any(map(_may_matter, files)):
         return _narrowed(Analysis(), files, targets, show_unresolved)
     cache = None
@@ -133,14 +154,41 @@ def analyse(
         cache = Cache(cache_dir, root, __version__)
         kept = cache.read(files, matters, unresolved=show_unresolved)
         if kept is not None:
-            analysis = Analysis()
-            analysis.findings, analysis.warnings = kept.findings, kept.warnings
-            analysis.marked = kept.marked
-            analysis.unresolved = kept.unresolved
-            analysis.files_seen = len(files)
-            return _narrowed(analysis, files, targets, show_unresolved)
+            return _narrowed(_of(kept), files, targets, show_unresolved)
     analysis = _fresh(root, files, cache, progress, jobs, judge, one_shot)
     return _narrowed(analysis, files, targets, show_unresolved)
+
+
+def _recalled(
+    root: str,
+    files: Sequence[SourceFile],
+    memory: Memory,
+    cache_dir: str | None,
+    progress: Callable[[int, int], None] | None,
+    judge: Judge,
+) -> Analysis:
+    """The last run's answer, brought up to date; the first one's from the cache."""
+    changed = memory.changes(files, matters)
+    if changed is not None and not changed:
+        return memory.answer()
+    cache = None
+    if changed is None and cache_dir is not None:
+        from lossproof import __version__
+        from lossproof.source.cache import Cache
+
+        cache = Cache(cache_dir, root, __version__)
+        kept = cache.read(files, matters)
+        if kept is not None:
+            memory.adopt(cache, _of(kept))
+            return memory.answer()
+    return _fresh(root, files, cache, progress, 1, judge, False, memory, changed)
+
+
+def _of(kept: Kept) -> Analysis:
+    analysis = Analysis()
+    analysis.findings, analysis.warnings, analysis.unresolved = kept.findings, kept.warnings, kept.unresolved
+    analysis.marked = kept.marked
+    return analysis
 
 
 def _may_matter(file: SourceFile) -> bool:
@@ -158,6 +206,8 @@ def _fresh(
     jobs: int,
     judge: Judge,
     one_shot: bool,
+    memory: Memory | None = None,
+    changed: set[str] | None = None,
 ) -> Analysis:
     from lossproof.source.session import Session
 
@@ -167,10 +217,21 @@ def _fresh(
     gc.disable()  # trees and value graphs live until the end: looking for garbage among them is a third of the time
     try:
         earlier = cache.earlier(files) if cache is not None else None
-        session = Session(root, files, judge, cache is not None, earlier)
+        if memory is not None and changed is not None:
+            earlier = memory.earlier(files, changed)
+        keep = cache is not None or memory is not None
+        parsed, fixes = (memory.parsed, memory.fixes) if memory is not None else (None, True)
+        session = Session(root, files, judge, keep, earlier, parsed, fixes)
+        if memory is not None:
+            memory.spent.append(session)
         analysis = session.run(progress, jobs)
-        if cache is not None and not session.stumbled:
-            cache.write(files, session.rests_on(), analysis, session.record())
+        if keep and not session.stumbled:
+            consulted, record = session.rests_on(), session.record()
+            if cache is not None and fixes:
+                cache.write(files, consulted, analysis, record)
+            if memory is not None:
+                memory.remember(files, changed, consulted, analysis, record)
+                return memory.answer()
         if one_shot:
             _never_freed.append(session)
         return analysis

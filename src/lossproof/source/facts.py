@@ -110,7 +110,7 @@ class Fact:
 
     def _remedy(self, hint: str, fix: Fix | None) -> Remedy:
         """What a command can do about it. Whatever goes wrong in a fix, the finding stands."""
-        if fix is None:
+        if fix is None or not self.ev.project.fixes:
             return Remedy(hint)
         patch = Patch(self.ev.ledger)
         steps, nesting, spent = self.ev.steps, self.ev.nesting, self.ev.spent
@@ -124,7 +124,7 @@ class Fact:
         finally:
             # What a fix looks up must not cost the search for faults.
             self.ev.steps, self.ev.nesting, self.ev.spent = steps, nesting, spent
-        return Remedy(hint, kind, edits, note) if edits else Remedy(hint)
+        return Remedy(hint, kind, edits, note, tuple(patch.shifts)) if edits else Remedy(hint)
 
     def _callers(self) -> tuple[Location, ...]:
         """The calls through which this context was reached, the outermost first."""

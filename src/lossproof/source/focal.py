@@ -7,6 +7,7 @@ log-likelihood is focal, and its other factors, its exponent and what ``p`` was 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Generator, Iterator
 from itertools import product
@@ -19,7 +20,7 @@ from lossproof.source.lower import Node, lower
 from lossproof.source.origins import Origins, Place, called, known
 from lossproof.source.patterns import Pattern
 from lossproof.source.slices import METRIC_CLASS, Slices
-from lossproof.source.syntax import Function
+from lossproof.source.syntax import Function, dotted
 from lossproof.source.tensor_ops import MASK_NAME, as_tensor
 from lossproof.source.torch_names import KEEP, LOSS_FUNCTION
 from lossproof.source.values import (
@@ -45,6 +46,7 @@ MAX_STEPS = 700
 MAX_CONTEXTS = 8
 MAX_CALLS = 6
 SHORT = 12  # lines
+MAX_ASSIGNED = 4
 
 _POWER = Pattern(r"\*\*|\bpow\b|pow\(|power\(|square\(")
 # What a focal term cannot do without: a likelihood somewhere in the file, and one minus something in the function.
@@ -54,6 +56,13 @@ _COMPLEMENT = Pattern(
 )
 _LIKELY = Pattern(
     r"log_softmax|logsigmoid|entropy|nll|bce|BCE|\blog\(|\bexp\(|expm1|igmoid|oftmax|(?:loss|crit|ce|base|fn|func)\w*\("
+)
+_POWERS = {"pow", "pow_", "float_power", "power", "square", "square_"}
+# Names in what is raised that speak of a probability or of its rest.
+_REST = Pattern(
+    r"prob|sigm|softmax|^rsub$|expm1|ones_like|^one|_one$|minus|uncert|confid|compl|modul|focal|^q$|^p$|^p_?t|_pt$"
+    r"|^p[01]$|^rest$",
+    re.I,
 )
 _LOSSY = Pattern(r"loss|crit|focal|objective|build|make|get", re.I)
 _SPREAD = Pattern(r"(?<=[(,])\s*\*\*\w+")
@@ -174,11 +183,12 @@ class Focals:
         """A focal loss that is built or called by another name than its own: ``LOSSES[kind](gamma=0)``, ``partial``."""
         for call in function.calls:
             word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
-            named_loss = word in ("", "partial", "cls") or _LOSSY.search(word) is not None
-            if not named_loss:
+            if not call.keywords and word != "partial":
                 continue
             spread = any(k.arg is None for k in call.keywords)
             if word != "partial" and not spread and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
+                continue
+            if word not in ("", "partial", "cls") and _LOSSY.search(word) is None:
                 continue
             node = lower(function).by_call.get(id(call))
             if node is None:
@@ -998,10 +1008,94 @@ def _may_raise(function: Function) -> bool:
         )
     module.line_text(first)
     assert module.lines is not None
+    words = node.body[0] if isinstance(node.body, list) else None
+    if isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant) and words.end_lineno is not None:
+        first = words.end_lineno + 1  # what is only said of it does not count
     text = "\n".join(module.lines[first - 1 : last])
+    if "pow" not in text and "square(" not in text and ("**" not in text or "**" not in _SPREAD.sub("", text)):
+        return False
+    if _COMPLEMENT.search(text) is None:
+        return False
     if last - first > SHORT and _LIKELY.search(text) is None:
         return False  # a helper that only modulates is short
-    return _COMPLEMENT.search(text) is not None and _POWER.search(_SPREAD.sub("", text)) is not None
+    if function.cls is not None and any(dotted(b).endswith("Optimizer") for b in function.cls.node.bases):
+        return False
+    return _raises_a_rest(node)
+
+
+def _raises_a_rest(function: ast.AST) -> bool:
+    """Whether something that may be ``1 - p`` is raised to a power, by the look of it.
+
+    An exponent that is not written there may be gamma. ``x ** 2`` is everywhere: then ``x`` has to look like a rest.
+    """
+    parts = list(ast.walk(function))
+    assigned: dict[str, list[ast.AST]] | None = None
+    for part in parts:
+        base: ast.AST
+        exponent: ast.AST | None = None
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow):
+            base, exponent = part.left, part.right
+        elif isinstance(part, ast.Call):
+            word = getattr(part.func, "attr", None) or getattr(part.func, "id", "")
+            if word not in _POWERS:
+                continue
+            if isinstance(part.func, ast.Attribute) and dotted(part.func.value) not in ("torch", "np", "math"):
+                operands: list[ast.AST] = [part.func.value, *part.args]
+            else:
+                operands = list(part.args)
+            given = {k.arg: k.value for k in part.keywords}
+            base = operands[0] if operands else given.get("input", part)
+            exponent = operands[1] if len(operands) > 1 else given.get("exponent")
+            if exponent is None and word == "square":
+                exponent = ast.Constant(2)
+        else:
+            continue
+        if isinstance(base, ast.Constant):
+            continue
+        if not isinstance(exponent, ast.Constant):
+            return True
+        if assigned is None:
+            assigned = {}
+            for other in parts:
+                if isinstance(other, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and other.value:
+                    for target in other.targets if isinstance(other, ast.Assign) else [other.target]:
+                        names = target.elts if isinstance(target, ast.Tuple) else [target]
+                        whole = other.value
+                        each = whole.elts if isinstance(whole, ast.Tuple) and len(whole.elts) == len(names) else None
+                        for i, name in enumerate(names):
+                            assigned.setdefault(dotted(name), []).append(each[i] if each is not None else whole)
+        if _looks_like_a_rest(base, assigned):
+            return True
+    return False
+
+
+def _looks_like_a_rest(base: ast.AST, assigned: dict[str, list[ast.AST]]) -> bool:
+    stack, seen = [(base, 0)], set[str]()
+    while stack:
+        part, depth = stack.pop()
+        if isinstance(part, ast.BinOp) and isinstance(part.op, (ast.Sub, ast.Add)):
+            if _about_one(part.left) or (isinstance(part.op, ast.Add) and _about_one(part.right)):
+                return True
+        elif isinstance(part, ast.UnaryOp) and isinstance(part.operand, ast.BinOp) and _about_one(part.operand.right):
+            return True  # ``-(p - 1)``
+        elif isinstance(part, (ast.Name, ast.Attribute)):
+            name = part.id if isinstance(part, ast.Name) else part.attr
+            if _REST.search(name) is not None or (depth < 2 and name in ("abs", "sub")):
+                return True
+            text = dotted(part)
+            if text and text not in seen and depth < MAX_ASSIGNED:
+                seen.add(text)
+                stack.extend((value, depth + 1) for value in assigned.get(text, ()))
+        if isinstance(part, ast.Subscript):
+            stack.append((part.value, depth))
+        else:
+            stack.extend((child, depth) for child in ast.iter_child_nodes(part))
+    return False
+
+
+def _about_one(e: ast.AST) -> bool:
+    value = e.value if isinstance(e, ast.Constant) else None
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1.0 <= value <= 1.001
 
 
 def _inside(variants: list[Variant]) -> list[Variant]:

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 
 
 class Ledger:
+    """``bits``: those of an earlier ledger, for files that were parsed under it."""
+
     __slots__ = ("_bits", "_keys", "_remembered", "mask")
 
-    def __init__(self) -> None:
+    def __init__(self, bits: dict[str, int] | None = None) -> None:
         self.mask = 0
-        self._bits: dict[str, int] = {}
-        self._keys: list[str] = []
+        self._bits: dict[str, int] = {} if bits is None else bits
+        self._keys: list[str] = list(self._bits)
         self._remembered: dict[object, int] = {}
 
     def bit(self, key: str) -> int:
@@ -31,7 +33,12 @@ class Ledger:
     def keys(self, mask: int) -> list[str]:
         """The parts in a mask."""
         digits = bin(mask)[:1:-1]
-        return [key for key, digit in zip(self._keys, digits, strict=False) if digit == "1"]
+        found: list[str] = []
+        at = digits.find("1")
+        while at >= 0:
+            found.append(self._keys[at])
+            at = digits.find("1", at + 1)
+        return found
 
     @contextmanager
     def entry(self, key: object) -> Iterator[None]:

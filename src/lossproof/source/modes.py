@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lossproof.source.facts import WrongMode
-from lossproof.source.lower import lower_class
+from lossproof.source.lower import lower, lower_class
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 from lossproof.source.training import (
     NO_GRADIENT,
@@ -27,6 +27,7 @@ from lossproof.source.training import (
     Trainings,
     comes_through,
     flat,
+    is_library,
 )
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Value, alternatives
 
@@ -51,6 +52,18 @@ _PLAIN = re.compile(
     r"|PixelShuffle|ZeroPad\w*|ReflectionPad\w*|Bilinear|super|Normal|Categorical|Mish|Hardtanh|Module|range|len|zip"
     r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
+_NETWORK_NAME = re.compile(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", re.I)
+# What is called by such a name computes a loss, prepares data or makes something.
+_NO_NETWORK = re.compile(
+    r"crit|loss|transform|metric|augment|sched|optimizer$|(?:_|^)(?:fn|func|cls)$|check|callback|factory|hook|handler", re.I
+)
+# What ``nn.Module`` brings.
+_OF_MODULES = frozenset(
+    "register_buffer register_parameter register_module parameters named_parameters modules children named_modules"
+    " buffers train eval to cuda cpu half float apply state_dict load_state_dict add_module zero_grad log log_dict"
+    " save_hyperparameters".split()
+)
+MAX_HELPERS = 3
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
 _LOADS = re.compile(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
 _HINTS = NO_GRADIENT | {"set_grad_enabled"}
@@ -67,6 +80,8 @@ class Modes:
         self.ev = trainings.ev
         self.contexts = trainings.contexts
         self._dependent: dict[ClassInfo | Function, bool | None] = {}
+        # Functions that call a network through what they call.
+        self._delegates: dict[Function, bool] = {}
         # Files that load weights and do not train.
         self._loading: dict[ParsedModule, bool] = {}
 
@@ -106,22 +121,48 @@ class Modes:
             self._loading[module] = "backward(" not in text and ".eval()" not in text and bool(_LOADS.search(text))
         return self._loading[module] and _calls_a_value(function)
 
-    @staticmethod
-    def _helpers_do(function: Function) -> bool:
-        """Whether a method of the same object, or a function of the same file, that it uses calls such a thing."""
+    def _helpers_do(self, function: Function, depth: int = 0) -> bool:
+        """Whether a method of the same object, or a function of the project's, that it uses calls such a thing."""
+        known = self._delegates.get(function)
+        if known is not None:
+            self.ev.ledger.recall(("delegates", function))
+            return known
+        self._delegates[function] = False
+        with self.ev.ledger.entry(("delegates", function)):
+            found = self._delegates[function] = any(
+                _calls_a_value(helper, handed=True) or (depth < MAX_HELPERS and self._helpers_do(helper, depth + 1))
+                for helper in self._helpers(function)
+            )
+        return found
+
+    def _helpers(self, function: Function) -> Iterator[Function]:
+        self.ev.ledger.mask |= function.rests
+        told: set[str] = set()
         for call in function.calls:
-            callee, helper = call.func, None
+            callee = call.func
+            word = dotted(callee)
+            if word in told:
+                continue
+            told.add(word)
+            helper: Any = None
             if isinstance(callee, ast.Name):
                 helper = function.module.top.get(callee.id)
-                if helper is None and callee.id in function.module.imports:
-                    return True  # a helper from another file
+                imported = function.module.imports.get(callee.id)
+                if helper is None and imported is not None and not is_library(imported):
+                    value = self.ev.global_value(function.module, callee.id)
+                    helper = value.function if isinstance(value, Func) else None
             elif isinstance(callee, ast.Attribute) and isinstance(callee.value, ast.Name) and function.cls is not None:
-                helper = function.cls.methods.get(callee.attr)
-                if helper is None and callee.value.id == function.first_param:
-                    return True  # a base class's, or a subclass's
-            if isinstance(helper, Function) and (helper.cls is not None or _calls_a_value(helper)):
-                return True
-        return False
+                if callee.value.id != function.first_param or callee.attr in _OF_MODULES:
+                    continue
+                classes = [Cls(function.cls), *(Cls(info) for info in self.contexts.subclasses(function.cls))]
+                for cls in classes:
+                    member = self.ev.class_member(cls, callee.attr)
+                    if isinstance(member, Func) and member.function is not helper:
+                        self.ev.ledger.mask |= member.function.rests
+                        yield member.function
+            if isinstance(helper, Function):
+                self.ev.ledger.mask |= helper.rests
+                yield helper
 
     def _faults(self, tree: Sequence[Item], function: Function) -> Iterator[WrongMode]:
         events = list(flat(tree))
@@ -138,14 +179,59 @@ class Modes:
             dependent = self.dependence(thing)
             if dependent is False:
                 continue
-            seen: dict[int, list[State]] = {}
             start: State = frozenset({(self._at_first(thing), None)})
-            self._run(tree, thing, start, seen)
-            for e, path in forwards:
-                if comes_through(e, function) and id(e) in seen:
-                    fact = self._judged(e, path, seen[id(e)], thing, dependent, events, trained)
-                    if fact is not None:
-                        yield fact
+            found = list(self._told(tree, function, forwards, start, dependent, events, trained))
+            if found:
+                before = self._before(thing, start, events)
+                if before != start:
+                    found = list(self._told(tree, function, forwards, before, dependent, events, trained))
+            yield from found
+
+    def _told(
+        self,
+        tree: Sequence[Item],
+        function: Function,
+        forwards: Sequence[tuple[Event, Path]],
+        start: State,
+        dependent: bool | None,
+        events: Sequence[tuple[Event, Path]],
+        trained: bool,
+    ) -> Iterator[WrongMode]:
+        thing = forwards[0][0].thing
+        assert thing is not None
+        seen: dict[int, list[State]] = {}
+        self._run(tree, thing, start, seen)
+        for e, path in forwards:
+            if comes_through(e, function) and id(e) in seen:
+                fact = self._judged(e, path, seen[id(e)], thing, dependent, events, trained)
+                if fact is not None:
+                    yield fact
+
+    def _before(self, thing: Thing, start: State, events: Sequence[tuple[Event, Path]]) -> State:
+        """A network's mode as it is found: what makes it may switch it too, and need not be a part of the run."""
+        run = {frame.function for e, _ in events for frame in e.frame.chain()}
+        state = start
+        for maker in self._makers(thing.values):
+            if maker is None:
+                return frozenset({("open", None)})  # in a class body
+            if maker not in run:
+                run.add(maker)
+                self.ev.ledger.mask |= maker.rests
+                for tree in self.trainings.alone(maker):
+                    state = self._run(tree, thing, state, {})
+        return state
+
+    def _makers(self, values: Sequence[Value]) -> Iterator[Function | None]:
+        for v in values:
+            if isinstance(v, Lib):
+                if v.at is not None:
+                    maker = self.trainings.holder(v)
+                    yield maker if maker is not None and id(v.at) in lower(maker).by_call else None
+            elif isinstance(v, Inst) and v.ctor is not None and v.ctor.site is not None:
+                yield v.ctor.site[0].function
+            elif isinstance(v, Seq):
+                parts = [*v.head, *([v.rest] if v.rest is not None else []), *v.tail]
+                yield from self._makers([inner for part in parts for _, inner in alternatives(part)])
 
     # ---- the run
 
@@ -340,10 +426,7 @@ class Modes:
             return True
         if any(e.kind in ("mode", "load") and e.thing is not None and e.thing.same(thing) for e, _ in events):
             return True
-        return (
-            re.search(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", thing.text, re.I)
-            is not None
-        )
+        return _NETWORK_NAME.search(thing.text) is not None
 
     def dependence(self, thing: Thing) -> bool | None:
         """Whether a network does something else in training mode; None where that is not known."""
@@ -460,21 +543,52 @@ class Modes:
         return None if word[:1].isupper() else False
 
 
-def _calls_a_value(function: Function) -> bool:
-    """Whether something is called that is no function, class or import: a parameter, a variable, an attribute."""
+def _calls_a_value(function: Function, handed: bool = False) -> bool:
+    """Whether something is called that is no function, class or import: a parameter, a variable, an attribute.
+
+    ``handed``: a variable counts only where it is a parameter, or is called like a network.
+    """
     module, cls = function.module, function.cls
+    own: set[str] | None = None
     for call in function.calls:
         callee = call.func
         if isinstance(callee, ast.Name):
-            if callee.id not in module.top and callee.id not in module.imports and callee.id not in _BUILTINS:
+            name = callee.id
+            if name in module.top or name in module.imports or name in _BUILTINS or _NO_NETWORK.search(name) is not None:
+                continue
+            if own is None:
+                own = _defined_inside(function)
+            if name not in own and (not handed or _NETWORK_NAME.search(name) is not None or _is_parameter(function, name)):
                 return True
         elif isinstance(callee, ast.Attribute):
             if callee.attr in ("forward", "module", "predict"):
                 return True
             if isinstance(callee.value, ast.Name) and cls is not None and callee.value.id == function.first_param:
                 if callee.attr not in cls.methods and callee.attr in cls.stores():
-                    return True
+                    if _NO_NETWORK.search(callee.attr) is None:
+                        return True
     return False
+
+
+def _is_parameter(function: Function, name: str) -> bool:
+    arguments = getattr(function.node, "args", None)
+    return isinstance(arguments, ast.arguments) and any(
+        a.arg == name for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    )
+
+
+def _defined_inside(function: Function) -> set[str]:
+    """What a function, or one around it, defines or imports by itself."""
+    found: set[str] = set()
+    outer: Function | None = function
+    while outer is not None and outer is not outer.module.body:
+        for part in ast.walk(outer.node):
+            if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(part.name)
+            elif isinstance(part, (ast.Import, ast.ImportFrom)):
+                found.update((alias.asname or alias.name).partition(".")[0] for alias in part.names)
+        outer = outer.parent
+    return found
 
 
 def _builds(cls: ClassInfo, name: str) -> bool:

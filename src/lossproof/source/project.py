@@ -14,6 +14,10 @@ from lossproof.source import ledger, outline
 from lossproof.source.ledger import Ledger
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lossproof.source.memory import Parsed
+
 # Libraries whose meaning is built in: their names are never looked up among the project's files, even
 # when the project is the library itself.
 BUILT_IN = {"torch", "numpy", "math", "functools", "collections", "typing", "copy", "itertools", "os", "sys"}
@@ -27,9 +31,13 @@ class Project:
         root: str,
         paths: Iterable[tuple[str, str]],
         read: Callable[[str], str],
+        parsed: Parsed | None = None,
     ) -> None:
         self.root = root
-        self.ledger = Ledger()
+        self._parsed = parsed
+        self.fixes = True
+        """Whether it is wanted how a finding can be mended."""
+        self.ledger = Ledger(parsed.begin() if parsed is not None else None)
         self.display = dict(paths)
         self._order = {path: place for place, path in enumerate(self.display)}
         self._read = read
@@ -56,7 +64,12 @@ class Project:
         module: ParsedModule | None = None
         try:
             text = self._read(path)
-            module = ParsedModule(path, self.display.get(path, path), _stem(path), text)
+            module = self._parsed.module(path, text) if self._parsed is not None else None
+            if module is None:
+                module = ParsedModule(path, self.display.get(path, path), _stem(path), text)
+                outline.enter(module, self.ledger)
+                if self._parsed is not None:
+                    self._parsed.keep(module)
         except SyntaxError as error:
             where = f" (line {error.lineno})" if error.lineno else ""
             self._warn(path, f"not Python that this interpreter can read: {error.msg}{where}")
@@ -67,7 +80,6 @@ class Project:
         self._modules[path] = module
         if module is not None:
             self.size += len(module.source)
-            outline.enter(module, self.ledger)
             self.ledger.mask |= module.body.rests
             self._index(module)
         else:

@@ -21,14 +21,21 @@ def location_of(place: dict[str, Any]) -> Location:
 
 def remedy_record(remedy: Remedy) -> list[Any]:
     edits = [[location_record(edit.location), edit.text] for edit in remedy.edits]
-    return [remedy.hint, remedy.fixable, edits, remedy.note]
+    shifts = [[s.path, s.function, s.parameter, list(s.key), s.activation, s.dim] for s in remedy.shifts]
+    return [remedy.hint, remedy.fixable, edits, remedy.note, shifts]
 
 
 def remedy_of(record: list[Any]) -> Remedy:
-    from lossproof.finding import Edit, Remedy
+    from lossproof.finding import Edit, Remedy, Shift
 
-    hint, fixable, edits, note = record
-    return Remedy(hint, fixable, tuple(Edit(location_of(place), text) for place, text in edits), note)
+    hint, fixable, edits, note, shifts = record
+    return Remedy(
+        hint,
+        fixable,
+        tuple(Edit(location_of(place), text) for place, text in edits),
+        note,
+        tuple(Shift(path, function, name, tuple(key), act, dim) for path, function, name, key, act, dim in shifts),
+    )
 
 
 def finding_record(finding: Finding) -> dict[str, Any]:

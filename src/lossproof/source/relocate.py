@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lossproof.finding import Shift
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node, lower
@@ -70,6 +71,7 @@ _EXPORT = (
     "torch.onnx.dynamo_export",
 )
 _MOST_CALLS = 6_000
+_MOST_FRAMES = 16
 _MOST_FILES = 3_000
 
 
@@ -139,6 +141,16 @@ class _Move:
         self._exports()
         for criterion in self.criteria.values():
             self._switch_criterion(criterion)
+        for (function, name), keys in self.params.items():
+            self._shift(function, name, keys)
+        for function, keys in self.peeled.items():
+            self._shift(function, "", keys)
+
+    def _shift(self, function: Function, name: str, keys: frozenset[Key]) -> None:
+        """Notes that a function takes or gives logits now, for whoever compares it with what it was."""
+        dim = int(self.dim) if re.fullmatch(r"-?\d+", self.dim) else None
+        for key in sorted(keys, key=repr):
+            self.patch.shifts.append(Shift(function.module.display, function.qualname, name, key, self.act, dim))
 
     def _size(self) -> tuple[int, ...]:
         return (
@@ -160,12 +172,18 @@ class _Move:
             open_frame = self.ev.open_frame(function)
             known = []
             for closed in self.contexts.expand(open_frame):
-                known.extend(self.contexts.expand(closed) or [closed])
+                known.extend(self._closed(closed, 3))
+            del known[_MOST_FRAMES:]
             known = known or [open_frame]
             if function is self.fact.frame.function and self.fact.frame not in known:
                 known.append(self.fact.frame)
             self._frames[function] = known
         return known
+
+    def _closed(self, frame: Frame, levels: int) -> list[Frame]:
+        """A frame with its callers' callers known as well, as far as they are."""
+        wider = self.contexts.outer(frame) if levels else []
+        return [closed for outer in wider for closed in self._closed(outer, levels - 1)] or [frame]
 
     # ---- from a loss back to the activation
 
@@ -807,7 +825,7 @@ class _Move:
         if not others or len(leaves) != 1 or flows.bounds:
             return False
         (leaf,) = leaves.values()
-        module, tree = function.module, self.patch.tree(function.module)
+        module = function.module
         statement = self.patch.statement(module, leaf.at)
         whole = getattr(statement, "value", None)
         if whole is not leaf.at and (leaf.inner is not None or flows.keys_of(whole) != WHOLE):

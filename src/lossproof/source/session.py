@@ -69,6 +69,8 @@ _DEF = re.compile(rb"\bdef[ \t]+(\w+)")
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from lossproof.source.memory import Parsed
+
 Judge = Callable[[Fact], list[Finding]]
 Share = tuple[dict[str, Unit], dict[str, Outline], dict[str, str], list[str], set[str], set[str], bool]
 
@@ -80,10 +82,20 @@ def _work(session: Session, paths: Sequence[str], sender: Connection) -> None:
 
 
 class Session:
-    """``keep``: whether the next run wants to start from this one; ``earlier`` is the one that this starts from."""
+    """``keep``: whether the next run wants to start from this one; ``earlier`` is the one that this starts from.
+
+    ``parsed``: the files of a process that stays, which also may not be forked.
+    """
 
     def __init__(
-        self, root: str, files: Sequence[SourceFile], judge: Judge, keep: bool, earlier: Earlier | None
+        self,
+        root: str,
+        files: Sequence[SourceFile],
+        judge: Judge,
+        keep: bool,
+        earlier: Earlier | None,
+        parsed: Parsed | None = None,
+        fixes: bool = True,
     ) -> None:
         self.files = {f.path: f for f in files}
         self.line_maps: dict[str, LineMap] = {}
@@ -91,6 +103,8 @@ class Session:
         self.judge = judge
         self.keep = keep
         self.earlier = earlier
+        self.memory = parsed
+        self.fixes = fixes
         self.analysis = Analysis()
         self.root = root
         self.relevant: list[str] = []
@@ -116,7 +130,8 @@ class Session:
 
     def _begin(self) -> None:
         """An empty memory: nothing parsed, nothing evaluated."""
-        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text)
+        self.project = Project(self.root, [(f.path, f.display) for f in self.files.values()], self.text, self.memory)
+        self.project.fixes = self.fixes
         self.ev = Evaluator(self.project)
         self.contexts = Contexts(self.ev, self.load_naming)
         self.contexts.indexed = self.small
@@ -282,17 +297,12 @@ class Session:
         again = {path for name in starters for path in self.names.get(name, ())} | earlier.changed
         self._consulted |= earlier.consulted
         self._warnings.update((p, w) for p, w in earlier.warnings.items() if p not in earlier.changed)
-        todo: list[str] = []
-        for path in self.relevant:
-            unit = None if path in again else earlier.unit(path, touched, self.outlines)
-            if unit is None:
-                todo.append(path)
-            else:
-                self.units[path] = unit
-        return todo
+        relevant = set(self.relevant) - again
+        self.units.update((p, unit) for p, unit in earlier.units(touched, self.outlines) if p in relevant)
+        return [path for path in self.relevant if path not in self.units]
 
     def _investigate_all(self, todo: list[str], progress: Callable[[int, int], None] | None, jobs: int) -> None:
-        if self.large and hasattr(os, "fork") and sum(self.sizes[path] for path in todo) > PART:
+        if self.large and self.memory is None and hasattr(os, "fork") and sum(self.sizes[path] for path in todo) > PART:
             self._share(todo, jobs, progress)
         else:
             self._investigate(todo, progress)
@@ -312,7 +322,8 @@ class Session:
                     self.analysis.findings.append(finding)
             unresolved.update(unit.unresolved)
         self.analysis.unresolved = list(unresolved)
-        self.analysis.warnings = [*self._warnings.values(), *self._troubles]
+        said = [self._warnings[path] for path in self.files if path in self._warnings]
+        self.analysis.warnings = [*said, *self._troubles]
         self.analysis.files_seen = len(self.files)
         self.analysis.files_parsed = len(self.parsed)
 

@@ -21,6 +21,7 @@ _OURS = re.compile(
 _CODE = r"[A-Za-z]+[0-9]+[A-Za-z0-9]*"
 _NOQA = re.compile(rf"#\s*noqa\b(?:\s*:\s*(?P<codes>{_CODE}(?:[,\s]+{_CODE})*))?(?P<colon>\s*:)?", re.I)
 _MARK = re.compile(rb"#[ \t]*lossproof:[ \t]*ignore|#[ \t]*noqa[ \t]*:[^\r\n]*\bLP", re.I)
+_ANY = re.compile(r"lossproof|noqa", re.I)
 _OTHER_EYES = ("LP8", "LP9")
 
 
@@ -71,6 +72,8 @@ def may_hold(data: bytes) -> bool:
 def find(text: Text, path: str = "") -> list[Suppression]:
     """Every suppression of a file, one for each code that it names."""
     found: list[Suppression] = []
+    if _ANY.search(text.text) is None:
+        return found
     for line, comment, first, last, alone in _comments(text.text):
         for suppression in _read(comment, line, first, last, alone):
             suppression.path = path

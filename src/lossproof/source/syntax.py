@@ -253,6 +253,12 @@ class ParsedModule:
         tools = ("pytest", "unittest", "torch.testing", "absl.testing", "hypothesis", "parameterized")
         return any(m.startswith(tools) for m, _, _ in self.imports.values()) or self.name.startswith("test_")
 
+    def forget(self) -> None:
+        """Let go of what was computed in a run: other files may have changed since."""
+        self.globals_cache.clear()
+        self.globals_rests.clear()
+        self.line_map = None  # the same lines may be in other cells
+
     def line_text(self, line: int) -> str:
         if self.lines is None:
             self.lines = _NEWLINE.split(self.source)

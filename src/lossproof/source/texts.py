@@ -10,6 +10,7 @@ from lossproof.source.discover import SourceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from lossproof.source.memory import Memory
     from lossproof.source.notebook import LineMap
 
 # Compiled when first used: a clean file is never split.
@@ -42,15 +43,25 @@ class Text:
 class Texts:
     """Texts by the path that findings show."""
 
-    def __init__(self, files: Iterable[SourceFile] = ()) -> None:
+    def __init__(self, files: Iterable[SourceFile] = (), memory: Memory | None = None) -> None:
         self._files = {file.display: file for file in files}
         self._texts: dict[str, Text] = {}
+        self._memory = memory
 
     def __getitem__(self, path: str) -> Text:
         text = self._texts.get(path)
         if text is None:
-            text = self._texts[path] = self._load(path)
+            file = self._files.get(path)
+            if self._memory is not None and file is not None:
+                text = self._memory.derived(file.path, "text", lambda: self._load(path))
+            else:
+                text = self._load(path)
+            self._texts[path] = text
         return text
+
+    def release(self) -> None:
+        """The memory belongs to the next check now; what is at hand stays."""
+        self._memory = None
 
     def _load(self, path: str) -> Text:
         try:

@@ -198,10 +198,10 @@ class Trainings:
                         known.append(tree)
             found.extend(known)
         if not any(comes_through(e, function) for tree in found for e, _ in flat(tree)):
-            found = [*found, *self._own(function)]
+            found = [*found, *self.alone(function)]
         return found
 
-    def _own(self, function: Function) -> list[list[Item]]:
+    def alone(self, function: Function) -> list[list[Item]]:
         """A function by itself: it is called from somewhere, and the way from there is lost."""
         key = ("alone", function)
         known = self._alone.get(function)
@@ -657,7 +657,7 @@ class Trainings:
         callee = call.func
         first = dotted(callee).partition(".")[0]
         imported = frame.function.module.imports.get(first)
-        if imported is not None and imported[2] == 0 and imported[0].partition(".")[0] in _LIBRARIES:
+        if imported is not None and is_library(imported):
             return self._cleared_by_word(frame, call, node, quiet)
         if self.calls >= MAX_CALLS:
             return [Event("opaque", frame, call, quiet=quiet)]
@@ -868,7 +868,7 @@ class Trainings:
     def _built_for(self, optimizer: Lib) -> set[Any] | None:
         """The networks whose parameters an optimizer was given, where the line that builds it says so."""
         call = optimizer.at
-        holder = self._holder(optimizer)
+        holder = self.holder(optimizer)
         if holder is None or not isinstance(call, ast.Call) or not call.args:
             return None
         frame = self.ev.open_frame(holder)
@@ -884,7 +884,7 @@ class Trainings:
                     found |= self.named(frame, owner).tokens
         return found or None
 
-    def _holder(self, made: Lib) -> Function | None:
+    def holder(self, made: Lib) -> Function | None:
         key = id(made.at)
         if key not in self._holders:
             self._holders[key] = None
@@ -902,6 +902,11 @@ _LIBRARIES = {
     "scipy", "PIL", "cv2", "datetime", "typing", "re", "shutil", "warnings", "gc", "einops", "yaml", "pickle", "apex",
     "transformers", "datasets", "evaluate", "rich", "click", "hydra", "omegaconf", "gym", "gymnasium", "tensorboardX",
 }  # fmt: skip
+
+
+def is_library(imported: tuple[str, str | None, int]) -> bool:
+    """Whether what a file imports comes from a library that trains nothing by itself."""
+    return imported[2] == 0 and imported[0].partition(".")[0] in _LIBRARIES
 
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

@@ -1,12 +1,13 @@
 """What was found from each file and what that rests on, kept for the run after an edit.
 
-One file a project, JSON, beside the kept answer and read only when something has changed. Findings are kept with their
-lines; where the file around them was edited, the lines are moved with the function that they lie in.
+One file a project, JSON, beside the kept answer and read only when something has changed; a process that checks again
+and again keeps it in its memory. Findings are kept with their lines; where the file around them was edited, the lines
+are moved with the function that they lie in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,12 @@ class Record:
         self.units = units
         self.warnings = warnings
 
+    def untouched(self, touched: set[str]) -> Iterator[tuple[str, Unit]]:
+        """The units that rest on none of these keys."""
+        for path, unit in self.units.items():
+            if touched.isdisjoint(unit.rests):
+                yield path, unit
+
     def entry(self) -> dict[str, Any]:
         """As JSON. Keys that many units rest on, and names that many files have, are written once."""
         keys: dict[str, int] = {}
@@ -70,49 +77,76 @@ class Record:
         }
 
 
+class Stored(Record):
+    """A record that was read back; a file's findings are made of it when they are asked for."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        words: list[str] = entry["words"]
+        super().__init__(
+            {path: tuple(known) for path, known in entry["files"].items()},
+            {path: [words[n] for n in found] for path, found in entry["names"].items()},
+            entry["starts"],
+            {path: Outline.of_record(record) for path, record in entry["outlines"].items()},
+            {},
+            entry["warnings"],
+        )
+        self._keys: list[str] = entry["keys"]
+        self._stored: dict[str, list[Any]] = entry["units"]
+
+    def untouched(self, touched: set[str]) -> Iterator[tuple[str, Unit]]:
+        indices = {i for i, key in enumerate(self._keys) if key in touched}
+        for path, (rests, findings, unresolved) in self._stored.items():
+            if indices.isdisjoint(rests):
+                unit = Unit()
+                unit.rests = [self._keys[i] for i in rests]
+                unit.findings = [finding_of(record) for record in findings]
+                unit.unresolved = dict.fromkeys(map(location_of, unresolved))
+                yield path, unit
+
+    def whole(self) -> Record:
+        """The same, with nothing left to be read."""
+        return Record(self.files, self.names, self.starts, self.outlines, dict(self.untouched(set())), self.warnings)
+
+
 class Earlier:
     """An earlier run, and which files have changed since. Raises ``KeyError`` and the like for a damaged entry."""
 
     def __init__(
-        self, entry: dict[str, Any], changed: set[str], consulted: set[str], marked: list[str], displays: dict[str, str]
+        self, record: Record, changed: set[str], consulted: set[str], marked: Iterable[str], displays: dict[str, str]
     ) -> None:
         self.changed = changed
         self.consulted = consulted
         self.marked = marked
-        self.files: dict[str, tuple[bool, int]] = {path: tuple(known) for path, known in entry["files"].items()}
-        words: list[str] = entry["words"]
-        self.names = {path: [words[n] for n in found] for path, found in entry["names"].items()}
-        self.starts: dict[str, list[str]] = entry["starts"]
-        self.outlines = {path: Outline.of_record(record) for path, record in entry["outlines"].items()}
-        self.warnings: dict[str, str] = entry["warnings"]
-        self._keys: list[str] = entry["keys"]
-        self._units: dict[str, list[Any]] = entry["units"]
+        self.files = record.files
+        self.names = record.names
+        self.starts = record.starts
+        self.outlines = record.outlines
+        self.warnings = record.warnings
+        self._record = record
         self._moved = {displays[path]: path for path in changed if path in displays}
-        self._touched: set[int] | None = None
 
     def bytes(self, *, relevant: bool) -> int:
         """The size of the files that mattered, or of the others."""
         return sum(size for matters, size in self.files.values() if matters is relevant)
 
-    def unit(self, path: str, touched: set[str], outlines: Mapping[str, Outline]) -> Unit | None:
-        """A file's findings as they stand now, or ``None`` where they have to be looked for again."""
-        known = self._units.get(path)
-        if known is None:
-            return None
-        if self._touched is None:
-            self._touched = {i for i, key in enumerate(self._keys) if key in touched}
-        rests, findings, unresolved = known
-        if not self._touched.isdisjoint(rests):
-            return None
+    def units(self, touched: set[str], outlines: Mapping[str, Outline]) -> Iterator[tuple[str, Unit]]:
+        """What was found from the files that rest on none of the touched keys, as it stands now."""
+        for path, known in self._record.untouched(touched):
+            unit = self._now(known, outlines)
+            if unit is not None:
+                yield path, unit
+
+    def _now(self, known: Unit, outlines: Mapping[str, Outline]) -> Unit | None:
+        """A file's findings where they stand now; ``None`` where that cannot be said."""
         unit = Unit()
-        unit.rests = [self._keys[i] for i in rests]
-        for record in findings:
-            finding = finding_of(record)
+        unit.rests = known.rests
+        for finding in known.findings:
             edits = finding.remedy.edits
-            places = [
-                self._move(place, outlines)
-                for place in (finding.location, *finding.related, *(edit.location for edit in edits))
-            ]
+            before = [finding.location, *finding.related, *(edit.location for edit in edits)]
+            if not any(place.path in self._moved for place in before):
+                unit.findings.append(finding)
+                continue
+            places = [self._move(place, outlines) for place in before]
             kept = [place for place in places if place is not None]
             if len(kept) < len(places):
                 return None
@@ -122,11 +156,11 @@ class Earlier:
                 moved = tuple(replace(edit, location=place) for edit, place in zip(edits, kept[hops:], strict=True))
                 remedy = replace(remedy, edits=moved)
             unit.findings.append(replace(finding, location=kept[0], related=tuple(kept[1:hops]), remedy=remedy))
-        for record in unresolved:
-            place = self._move(location_of(record), outlines)
-            if place is None:
+        for place in known.unresolved:
+            moved_place = self._move(place, outlines)
+            if moved_place is None:
                 return None
-            unit.unresolved[place] = None
+            unit.unresolved[moved_place] = None
         return unit
 
     def _move(self, place: Location, outlines: Mapping[str, Outline]) -> Location | None:

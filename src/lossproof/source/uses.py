@@ -25,7 +25,7 @@ _PLAIN = (
 )  # fmt: skip
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _MOST_MODULES = 60
-_MOST_STEPS = 400_000
+_MOST_STEPS = 60_000
 _SHAPES = {"view", "reshape", "float", "contiguous", "squeeze", "to", "cuda", "flatten", "double"}
 
 

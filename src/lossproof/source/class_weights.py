@@ -60,7 +60,7 @@ class ClassWeights:
 
     def _fact(self, frame: Frame, node: Node, kind: str, at: Node) -> Iterator[ClassWeight]:
         for share in self.counts.shares(frame, at, _written(at)):
-            yield ClassWeight(self.ev, frame, node, kind, share)
+            yield ClassWeight(self.ev, frame, node, kind, share, at)
 
     def _stored(self, function: Function) -> Iterator[ClassWeight]:
         """``criterion.pos_weight = …`` after it was built."""
@@ -95,7 +95,7 @@ class ClassWeights:
                     continue
                 for share in self.counts.shares(frame, one, _written(one)):
                     if not share.named:
-                        yield ClassWeight(self.ev, frame, op, "weight", share)
+                        yield ClassWeight(self.ev, frame, op, "weight", share, one)
 
     # ---- which argument
 

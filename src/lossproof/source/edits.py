@@ -159,14 +159,16 @@ class Patch:
         tree = self.tree(module)
         line = _first(statement).lineno
         indent = tree.indent(statement)
-        self.put(module, (line, 0), (line, 0), "".join(f"{indent}{part}\n" for part in text.split("\n")))
+        self.put(
+            module, (line, 0), (line, 0), "".join(f"{indent}{part}\n" if part else "\n" for part in text.split("\n"))
+        )
 
     def insert_after(self, module: ParsedModule, statement: Any, text: str) -> None:
         """New lines behind a statement, at its indentation."""
         tree = self.tree(module)
         indent = tree.indent(statement)
         end = tree.end_of_line(statement)
-        self.put(module, end, end, "".join(f"\n{indent}{part}" for part in text.split("\n")))
+        self.put(module, end, end, "".join(f"\n{indent}{part}" if part else "\n" for part in text.split("\n")))
 
     def delete(self, module: ParsedModule, statement: Any, *, comments: bool = True) -> None:
         """A statement with its line (its comments stay), or ``pass`` where it is all that its block has.
@@ -372,7 +374,8 @@ class Tree:
 
     def _significant(self) -> list[tokenize.TokenInfo]:
         if self._tokens is None:
-            skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+            # The end of a statement stays: what stands before it is no part of the next one.
+            skipped = (tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
             self.module.line_text(1)
             text = "\n".join(self.module.lines or [])
             try:

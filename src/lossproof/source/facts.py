@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lossproof.source.frames import Frame
     from lossproof.source.lower import Node
     from lossproof.source.origins import Place
-    from lossproof.source.syntax import ParsedModule
+    from lossproof.source.syntax import ClassInfo, Function, ParsedModule
     from lossproof.source.training import Event
 
 
@@ -310,14 +310,16 @@ class FocalCall(Fact):
 
 
 class Setting:
-    """A number that somebody chose: its value where it is known, and where it was written."""
+    """A number that somebody chose: its value where it is known, where it was written, and who uses it."""
 
-    __slots__ = ("name", "place", "value")
+    __slots__ = ("name", "place", "used", "value")
 
     def __init__(self, name: str, value: float | None, place: Place) -> None:
         self.name = name
         self.value = value
         self.place = place
+        # Where it is a factor, or an exponent.
+        self.used: tuple[Frame, Node] | None = None
 
 
 class BalancedTwice(Fact):
@@ -336,14 +338,18 @@ class BalancedTwice(Fact):
 
 
 class ClassWeight(Fact):
-    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts."""
+    """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts.
 
-    __slots__ = ("kind", "share")
+    ``given`` is the node of the weight, at the call.
+    """
+
+    __slots__ = ("given", "kind", "share")
     sort = "class_weight"
 
-    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share) -> None:
+    def __init__(self, ev: Evaluator, frame: Frame, node: Node, kind: str, share: Share, given: Node) -> None:
         super().__init__(ev, frame, node, ())
         self.kind = kind
+        self.given = given
         self.share = share
 
 
@@ -351,9 +357,10 @@ class UnheldWeights(Fact):
     """Learnable weights of losses (``name``, made at ``made``) that the optimizer built at ``node`` does not hold.
 
     ``built`` is where what holds them was built; ``trainer`` names who optimizes where no optimizer is built.
+    ``holder`` is the call that makes what holds them, in its frame; ``owner`` keeps them as its ``attributes``.
     """
 
-    __slots__ = ("built", "made", "name", "trainer")
+    __slots__ = ("attributes", "built", "holder", "made", "name", "owner", "trainer")
     sort = "unheld"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, name: str, made: Hop) -> None:
@@ -362,6 +369,9 @@ class UnheldWeights(Fact):
         self.made = made
         self.built: Hop | None = None
         self.trainer = ""
+        self.holder: tuple[Frame, Node] | None = None
+        self.owner: ClassInfo | None = None
+        self.attributes: tuple[str, ...] = ()
 
 
 class FeatureNetwork(Fact):
@@ -370,7 +380,7 @@ class FeatureNetwork(Fact):
     ``made``: the call that builds it, in ``maker``. ``applied`` are the calls of it, ``compared`` the comparison (its
     place may be unknown). ``frozen``: it is, or may be; ``useless_freeze`` is where somebody tried. ``optimized`` is
     an optimizer that holds it. ``whole``: the classifier's output is compared. ``mode`` is ``train …`` or ``undone …``
-    with what depends on it.
+    with what depends on it; ``undone``: somebody calls ``train()`` on what holds it.
     """
 
     __slots__ = (
@@ -384,7 +394,9 @@ class FeatureNetwork(Fact):
         "mode_hop",
         "normalized",
         "optimized",
+        "partly",
         "pretrained",
+        "undone",
         "useless_freeze",
         "whole",
     )
@@ -403,8 +415,11 @@ class FeatureNetwork(Fact):
         self.optimized: Hop | None = None
         self.whole = False
         self.normalized = True
+        # Whether one of the two images is.
+        self.partly = False
         self.mode = ""
         self.mode_hop: Hop | None = None
+        self.undone = False
 
     @property
     def called(self) -> str:
@@ -428,10 +443,11 @@ class FeatureNetwork(Fact):
 class FeatureLayer(Fact):
     """A layer of a VGG network that is called ``layer``, but is ``actual``; ``right`` would be the number to pick.
 
-    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it.
+    ``end``: the number is the end of a slice, which is one more than the index of the last layer in it. ``beside`` are
+    the other wrong numbers of the same table: place, number and what it should be.
     """
 
-    __slots__ = ("actual", "arch", "end", "layer", "number", "right")
+    __slots__ = ("actual", "arch", "beside", "end", "layer", "number", "right")
     sort = "layer"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
@@ -442,14 +458,18 @@ class FeatureLayer(Fact):
         self.actual = ""
         self.right = 0
         self.end = False
+        self.beside: list[tuple[Any, int, int]] = []
 
 
 class Uncleared(Fact):
     """A backward pass whose gradients are not cleared as they should be. ``why``: ``never``; ``outside`` the loop; of
     ``other`` parameters only; ``erased`` before the step. ``clear`` is the clearing that there is, ``step`` the step.
+
+    ``passes`` are all backward passes since the step before, in the turn; ``conditional``: the step is not made with
+    each of them; ``others``: other optimizers are stepped in the turn.
     """
 
-    __slots__ = ("backward", "clear", "step", "why")
+    __slots__ = ("backward", "clear", "conditional", "others", "passes", "step", "why")
     sort = "uncleared"
 
     def __init__(self, ev: Evaluator, backward: Event, step: Event, clear: Event | None, why: str) -> None:
@@ -459,12 +479,15 @@ class Uncleared(Fact):
         self.step = step
         self.clear = clear
         self.why = why
+        self.passes = [backward]
+        self.conditional = False
+        self.others = False
 
 
 class Accumulated(Fact):
     """A backward pass whose gradients are summed over ``count`` passes, of a loss that is not divided by it."""
 
-    __slots__ = ("backward", "count", "count_at", "count_module", "known", "step")
+    __slots__ = ("backward", "count", "count_at", "count_in", "count_module", "known", "step")
     sort = "accumulated"
 
     def __init__(
@@ -485,6 +508,8 @@ class Accumulated(Fact):
         self.known = known
         self.count_module = count_module
         self.count_at = count_at
+        # The function that the count is written in.
+        self.count_in: Function | None = None
 
 
 class WrongMode(Fact):

@@ -89,20 +89,25 @@ class FeatureLayers:
         picks = list(self._valued(function))
         if function is module.body:
             picks += self._written(module)
-        seen: set[int] = set()
+        told: dict[int, FeatureLayer] = {}
         for pick in picks:
             archs = [a for a in pick.archs if a in TABLES]
-            if not archs or id(pick.group) in seen:
+            if not archs:
                 continue
             wrong = [found for a in archs if (found := _wrong(pick, a)) is not None]
             if len(wrong) < len(archs):
                 continue
-            seen.add(id(pick.group))
+            known = told.get(id(pick.group))
+            if known is not None:
+                if pick.at is not known.node.at:
+                    known.beside.append((pick.at, pick.number, wrong[0][1]))
+                continue
             actual, right = wrong[0]
             fact = FeatureLayer(self.ev, frame, Node("const", (pick.number,), pick.at, None), ())
             fact.arch, fact.layer, fact.number = archs[0], pick.layer, pick.number
             fact.actual, fact.right, fact.end = actual, right, pick.use == "end"
-            yield fact
+            told[id(pick.group)] = fact
+        yield from told.values()
 
     # ---- names of values: ``relu3_3 = vgg.features[:17]``
 

@@ -318,7 +318,10 @@ class Focals:
             fact.alone = not many
             fact.settings = self._settings("gamma", *gamma)
             fact.guarded, source = self._certainty(*base)
-            fact.scales = [s for place in scales for s in self._settings("alpha", place.frame, place.node)]
+            for place in scales:
+                for setting in self._settings("alpha", place.frame, place.node):
+                    setting.used = (place.frame, place.node)
+                    fact.scales.append(setting)
             if source is not None:
                 fact.spoiled = self._spoiled(*source, False, 0)
             scales = []

@@ -101,11 +101,32 @@ class TrainingLoops:
                 None,
             )
             why = "outside" if outside is not None else "other" if clears else "never"
-            yield Uncleared(self.ev, mine, step, outside or (clears[0][0] if clears else None), why)
+            fact = Uncleared(self.ev, mine, step, outside or (clears[0][0] if clears else None), why)
+            self._turn(fact, path, loop, inside)
+            yield fact
             return
         erased = self._erased(step, path, inside)
         if erased is not None and passes:
             yield Uncleared(self.ev, passes[-1][0], step, erased, "erased")
+
+    @staticmethod
+    def _turn(fact: Uncleared, path: Path, loop: Loop, inside: list[Placed]) -> None:
+        """What else happens in the turn: the other passes before the step, the other steps."""
+        step = fact.step
+        order = next((i for i, (e, _) in enumerate(inside) if e is step), 0)
+        since = next((i + 1 for i in range(order - 1, -1, -1) if inside[i][0].kind == "step"), 0)
+        passes = [(e, p) for e, p in inside[since:order] if e.kind == "backward"]
+        if passes:
+            fact.passes = [e for e, _ in passes]
+            shared = [{(id(q), arm) for q, arm in p} for _, p in passes]
+            fact.conditional = any(
+                isinstance(q, Branch) and any((id(q), arm) not in s for s in shared) for q, arm in path
+            )
+        mine = step.thing
+        for e, _ in inside:
+            if e.kind == "step" and e is not step:
+                other = e.thing
+                fact.others = fact.others or not (mine is not None and other is not None and mine.same(other))
 
     def _partly(self, step: Event, covering: list[Placed]) -> bool:
         return False
@@ -219,7 +240,9 @@ class TrainingLoops:
             ):
                 continue  # divided by something that may be their number
             if not self._scaled(e.frame, e.loss, where, count, known):
-                yield Accumulated(self.ev, e, step, _text(count), known, where.function.module, count)
+                fact = Accumulated(self.ev, e, step, _text(count), known, where.function.module, count)
+                fact.count_in = where.function
+                yield fact
                 return
 
     def _periodic_arm(self, path: Path, loop: Loop) -> bool:

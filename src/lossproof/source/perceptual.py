@@ -175,7 +175,9 @@ class FeatureLosses:
         fact.optimized = held[1] if held is not None else None
         fact.whole = bool(at) and self._whole(scope, uses)
         fact.normalized = self._normalized(scope, uses, roots)
-        fact.mode, fact.mode_hop = self._mode(scope, nets, fact.whole)
+        fact.partly = any(r.normalized for r in roots)
+        fact.mode, fact.mode_hop, undone = self._mode(scope, nets, fact.whole)
+        fact.undone = undone is not None
         yield fact
 
     # ---- forward: who holds the network
@@ -1064,7 +1066,7 @@ class FeatureLosses:
                 return False
         return True
 
-    def _mode(self, scope: _Scope, nets: list[Net], whole: bool) -> tuple[str, Hop | None]:
+    def _mode(self, scope: _Scope, nets: list[Net], whole: bool) -> tuple[str, Hop | None, Hop | None]:
         """``train`` where nobody calls ``eval()``, ``undone`` where somebody calls ``train()`` later."""
         arch = scope.origin.arch
         parts = {p for n in nets for p in n.parts}
@@ -1072,10 +1074,10 @@ class FeatureLosses:
         dropout = re.match(r"vgg|alexnet|squeezenet|mobilenet|efficientnet", arch) is not None
         dropout = dropout and (whole or "classifier" in parts)
         if not norm and not dropout:
-            return "", None
+            return "", None, None
         for inst in scope.classes.values():
             if any("train" in c.info.methods for c in self.ev.mro(inst.cls) if _is_module(self.ev, c)):
-                return "", None
+                return "", None, None
         evaluated: list[tuple[Function, int]] = []
         for frame in scope.frames.values():
             if not self._called(frame.function):
@@ -1101,10 +1103,15 @@ class FeatureLosses:
                 if store.attr == "training" and self._holds(scope, frame, store.obj):
                     evaluated.append((frame.function, store.value.at.lineno))
         if self._evaluated_in_helper(scope, nets):
-            return "", None
+            return "", None, None
         which = "batch normalization" if norm else "dropout"
+        undone = self._undone(scope, evaluated)
         if not evaluated:
-            return f"train {which}", None
+            return f"train {which}", None, undone
+        return (f"undone {which}", undone, undone) if undone is not None else ("", None, None)
+
+    def _undone(self, scope: _Scope, evaluated: list[tuple[Function, int]]) -> Hop | None:
+        """A ``train()`` that reaches the network after it was put in evaluation mode."""
         for _, call_at, holder in self._near(scope, "train")[:40]:
             self.ev.ledger.mask |= holder.rests
             node = lower(holder).by_call.get(id(call_at))
@@ -1121,8 +1128,8 @@ class FeatureLosses:
                 continue
             if any(f is holder and line > node.at.lineno for f, line in evaluated):
                 continue
-            return f"undone {which}", Hop(holder.module, node.at, "this `train()` reaches it too")
-        return "", None
+            return Hop(holder.module, node.at, "this `train()` reaches it too")
+        return None
 
     def _evaluated_in_helper(self, scope: _Scope, nets: list[Net]) -> bool:
         """A helper that is handed the network and calls ``eval()`` on what it is handed."""

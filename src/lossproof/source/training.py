@@ -963,11 +963,16 @@ def _root_of(
     arguments = node.args[1]
     if name == "manual_backward":
         return (arguments[0] if arguments else None), None
-    if receiver is not None and arguments and receiver.op in ("name", "free", "attr", "param", "import"):
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        first = call.args[0] if call.args else None
-        if first is not None and not isinstance(first, ast.Constant) and _engine_like(owner, first):
-            return arguments[0], "engine"
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+    first = call.args[0] if call.args else None
+    if receiver is not None and arguments and first is not None and not isinstance(first, ast.Constant):
+        # What a name was given by a call may be a tensor; then its gradient is not called a loss.
+        built = (
+            receiver.op == "call" and isinstance(owner, (ast.Name, ast.Attribute)) and "loss" in _last(first).lower()
+        )
+        if receiver.op in ("name", "free", "attr", "param", "import") or built:
+            if _engine_like(owner, first):
+                return arguments[0], "engine"
     return receiver, None
 
 

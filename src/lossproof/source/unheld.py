@@ -75,7 +75,9 @@ class Unheld:
         made = Hop(info.module, node.at, f"`{weighing[0]}` is made here")
         if self._own_optimizers(info) or not module:
             # A trainer, or a Lightning module: it builds the optimizer itself.
-            yield from self._in_scope(frame, node, weighing[0], made, info, {id(node)})
+            for fact in self._in_scope(frame, node, weighing[0], made, info, {id(node)}):
+                fact.attributes = tuple(weighing)
+                yield fact
             return
         if _is_network(info):
             return  # the model's own: whoever takes its parameters takes these
@@ -85,13 +87,15 @@ class Unheld:
     def _built(self, caller: Frame, call: Node, name: str, made: Hop, depth: int) -> Iterator[UnheldWeights]:
         function = caller.function
         owner = function.cls
-        returned = any(_holds(n, call) for n, _ in lower(function).returns)
+        returned = any(_holds(n, call) for n, _ in lower(function).returns if n.op != "attr")
         if returned and depth < 2:
             for outer, site, _ in self.contexts.callers(function):
                 yield from self._built(outer, site, name, made, depth + 1)
             return
-        kept = owner is not None and any(_holds(s.value, call) for s in lower(function).stores)
-        yield from self._in_scope(caller, call, name, made, owner if kept else None, {id(call)})
+        kept = [s.attr for s in lower(function).stores if owner is not None and _holds(s.value, call)]
+        for fact in self._in_scope(caller, call, name, made, owner if kept else None, {id(call)}):
+            fact.attributes = tuple(kept[:1])
+            yield fact
 
     def _weighs_in(self, info: ClassInfo, name: str) -> bool:
         for method in info.methods.values():
@@ -214,6 +218,7 @@ class Unheld:
         where, call = places[0]
         fact = UnheldWeights(self.ev, where, call, name, made)
         fact.built = Hop(frame.function.module, node.at, "built here")
+        fact.holder, fact.owner = (frame, node), owner
         yield fact
 
     def _optimizers(self, frame: Frame, found: list[tuple[Frame, Node]], depth: int) -> None:

@@ -63,6 +63,7 @@ def build_criterion(labels):
 - `pos_weight = negatives / positives`; for classes `weight = total / (number of classes * counts)`.
 - Very rare classes: damp it, `weight = (total / counts).sqrt()`, or cap it.
 - Every such weight moves the decision threshold: put the prior back, or choose the threshold on validation data.
+- `--fix` turns the quotient over, or writes `1.0 / weights` at the loss where others use the quotient (unsafe).
 
 ## When to ignore it
 - When the frequent class is the one that matters, or the training set was balanced and the weights put the true prior
@@ -77,12 +78,20 @@ def build_criterion(labels):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import ClassWeight
-from lossproof.source.values import Hop
+from lossproof.source.frames import Frame
+from lossproof.source.lower import Node
+from lossproof.source.syntax import Function, ParsedModule, dotted
+from lossproof.source.values import Hop, T, alternatives
 
 _SAYS = {
     "pos_weight": "`pos_weight` grows with the number of positives (it should be negatives / positives): the rarer "
@@ -101,7 +110,193 @@ def check(fact: ClassWeight) -> Iterator[Finding]:
     if fact.share.at is not None:
         frame, node = fact.share.at
         hops = (Hop(frame.function.module, node.at, "the weight is computed here"),)
-    yield fact.finding(RULE, _SAYS[fact.kind], hops=hops, confidence="likely" if fact.share.named else "proven")
+    sure = "likely" if fact.share.named else "proven"
+    yield fact.finding(RULE, _SAYS[fact.kind], hops=hops, confidence=sure, fix=partial(_fix, fact))
+
+
+_TURNED = "a weight grows as its class gets rarer"
+# A name that says that what it holds is a frequency: what it holds may not be turned over.
+_SHARE_NAME = re.compile(r"freq|preval|prior|count|hist|^n_|num|share|^p$|prob|portion|perc|^pos|fraction|rate$", re.I)
+_SAME = {
+    "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "float", "to", "cuda", "cpu", "double", "view",
+    "astype", "reshape", "detach", "array", "asarray", "numpy", "tolist", "list", "item", "type_as", "values",
+}  # fmt: skip
+
+
+def _fix(fact: ClassWeight, patch: Patch) -> tuple[str, str]:
+    if fact.share.named:
+        raise Unfixable("that these are counts is only known from their name")
+    quotient = _quotient(fact, patch)
+    if quotient is not None:
+        module, at = quotient
+        _turn(patch, module, at, _floor(fact, *fact.share.at))
+        return "unsafe", _TURNED
+    return _at_the_call(fact, patch)
+
+
+def _quotient(fact: ClassWeight, patch: Patch) -> tuple[ParsedModule, Any] | None:
+    """The division that can be turned over where it stands: nothing but this weight is made of it."""
+    if fact.share.at is None:
+        return None
+    frame, node = fact.share.at
+    at, function = node.at, frame.function
+    if not isinstance(at, ast.BinOp) or not isinstance(at.op, ast.Div):
+        return None
+    if isinstance(at.left, ast.Constant) or isinstance(at.right, ast.Constant):
+        return None
+    tree = patch.tree(function.module)
+    inner, outer = at, tree.parent(at)
+    while outer is not None:
+        if isinstance(outer, ast.Call):
+            word = dotted(outer.func).rpartition(".")[2] or getattr(outer.func, "attr", "")
+            if word not in _SAME:
+                break
+        elif isinstance(outer, (ast.List, ast.Tuple)):
+            if len(outer.elts) > 1:
+                return None
+        elif isinstance(outer, (ast.ListComp, ast.GeneratorExp)):
+            if outer.elt is not inner:
+                return None
+        elif not isinstance(outer, (ast.Attribute, ast.keyword)):
+            break
+        inner, outer = outer, tree.parent(outer)
+    if isinstance(outer, ast.Call):
+        # Handed to the loss itself, or to a class or a helper of the project's own that the weight comes from.
+        return (function.module, at) if _flows(fact, frame.function, outer, at) else None
+    if isinstance(outer, ast.Assign) and len(outer.targets) == 1 and outer.value is inner:
+        target = outer.targets[0]
+        if isinstance(target, ast.Name):
+            if _SHARE_NAME.search(target.id) and target.id != "pos_weight":
+                return None
+            return (function.module, at) if _uses(function.node, target.id) == 1 else None
+        if isinstance(target, ast.Attribute) and target.attr in ("weight", "pos_weight") and fact.given.at is inner:
+            return function.module, at  # ``criterion.pos_weight = …``
+        if isinstance(target, ast.Attribute):
+            if _SHARE_NAME.search(target.attr) and target.attr != "pos_weight":
+                return None
+            read = [
+                n
+                for n in ast.walk(function.module.tree)
+                if isinstance(n, ast.Attribute) and n.attr == target.attr and isinstance(n.ctx, ast.Load)
+            ]
+            return (function.module, at) if len(read) == 1 else None
+        return None
+    if isinstance(outer, ast.Return) and outer.value is inner:
+        contexts: Any = fact.ev.oracle
+        callers = {id(n.at) for _, n, _ in contexts.callers(function)}
+        return (function.module, at) if len(callers) == 1 and not _SHARE_NAME.search(function.name) else None
+    if isinstance(outer, ast.Dict) and any(v is inner for v in outer.values):
+        key = next(k for k, v in zip(outer.keys, outer.values, strict=True) if v is inner)
+        if isinstance(key, ast.Constant) and key.value in ("weight", "pos_weight"):
+            return function.module, at
+    return None
+
+
+def _flows(fact: ClassWeight, function: Function, call: ast.Call, at: Any) -> bool:
+    if call is fact.node.at:
+        return True
+    word = dotted(call.func).rpartition(".")[2]
+    named = next((k.arg for k in call.keywords if any(n is at for n in ast.walk(k.value))), "") or ""
+    return named in ("weight", "pos_weight") or (
+        re.search(r"loss|crit|bce|entropy|focal", word, re.I) is not None and not named and len(call.args) == 1
+    )
+
+
+def _uses(scope: Any, name: str) -> int:
+    return sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(scope))
+
+
+def _floor(fact: ClassWeight, frame: Frame, node: Node) -> str:
+    """What keeps the new divisor from being zero, where it holds a number for each class: some may have none."""
+    each = isinstance(getattr(node.at, "left", None), ast.Subscript)
+    if node.op != "bin" or not fact.share.vector or each or fact.kind == "sampler":
+        return ""
+    left = [v for _, v in alternatives(fact.ev.value(frame, node.args[1]))]
+    return ".clip(1e-6)" if left and all(isinstance(v, T) for v in left) else ""
+
+
+def _turn(patch: Patch, module: ParsedModule, at: ast.BinOp, floor: str) -> None:
+    """``a / b`` becomes ``b / a``; what keeps the divisor from being zero goes along."""
+    upper, lower = patch.text(module, at.left), patch.text(module, at.right)
+    if "\n" in upper + lower or "#" in upper + lower:
+        raise Unfixable("the quotient is written over several lines")
+    under, guard = _unguarded(patch, module, at.right)
+    over = patch.operand(module, at.left)
+    if under is not None:
+        new, old = guard(upper), patch.operand(module, under)
+        patch.replace(module, at, f"{old} / {new}")
+        return
+    patch.replace(module, at, f"{patch.operand(module, at.right)} / {over}{floor}")
+
+
+def _unguarded(patch: Patch, module: ParsedModule, at: Any) -> tuple[Any, Callable[[str], str]]:
+    """What is divided by, without the floor or the small number that protects it, and how to protect something else."""
+    if isinstance(at, ast.Call) and isinstance(at.func, ast.Name) and at.func.id == "max" and len(at.args) == 2:
+        for one, other in ((at.args[0], at.args[1]), (at.args[1], at.args[0])):
+            if isinstance(other, ast.Constant):
+                return one, partial("max({1}, {0})".format, patch.text(module, other))
+    if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Add):
+        small = at.right
+        tiny = isinstance(small, ast.Constant) and isinstance(small.value, float) and small.value < 0.01
+        if tiny or (isinstance(small, (ast.Name, ast.Attribute)) and "eps" in dotted(small).lower()):
+            return at.left, partial("({1} + {0})".format, patch.text(module, small))
+    if (
+        isinstance(at, ast.Call)
+        and isinstance(at.func, ast.Attribute)
+        and at.func.attr in ("clamp", "clamp_min", "clip")
+    ):
+        start = patch.tree(module).span(at.func.value)[1]
+        end = patch.tree(module).span(at)[1]
+        call = patch.tree(module).between(start, end)
+        return at.func.value, lambda x: f"{x if x.replace('.', '').isidentifier() else f'({x})'}{call}"
+    return None, lambda x: x
+
+
+def _at_the_call(fact: ClassWeight, patch: Patch) -> tuple[str, str]:
+    """``1.0 / weights`` where the weights are handed over."""
+    at = _argument(fact)
+    value = [v for _, v in alternatives(fact.value(fact.given))]
+    if not value or not all(isinstance(v, T) for v in value) or fact.share.soft:
+        raise Unfixable("the weight is not known to be a tensor")
+    if isinstance(at, ast.Attribute) and _may_be_none(fact, at):
+        raise Unfixable("the weight may be None")
+    text = patch.text(fact.module, at)
+    if "\n" in text:
+        raise Unfixable("the weight is written over several lines")
+    some = fact.share.vector and fact.kind != "sampler" and not isinstance(at, ast.Subscript)
+    floor = ".clip(1e-6)" if some else ""
+    turned = f"1.0 / {patch.operand(fact.module, at)}{floor}"
+    patch.replace(fact.module, at, turned if patch.tree(fact.module).delimited(at) else f"({turned})")
+    return "unsafe", _TURNED
+
+
+def _argument(fact: ClassWeight) -> Any:
+    call, node = fact.node.at, fact.node
+    if not isinstance(call, ast.Call) or node.op != "call":
+        if isinstance(call, ast.BinOp):
+            for side, n in ((call.left, node.args[1]), (call.right, node.args[2])):
+                if n is fact.given and isinstance(side, ast.Subscript):
+                    return side
+        raise Unfixable("the weight is not written at the loss")
+    names = ("weights",) if fact.kind == "sampler" else ("weight", "pos_weight", "class_weights", "alpha")
+    found = [k.value for k in call.keywords if k.arg in names]
+    if len(found) == 1:
+        return found[0]
+    if any(isinstance(a, ast.Starred) for a in call.args):
+        raise Unfixable("the weight is not written at the loss")
+    found = [a for a, n in zip(call.args, node.args[1], strict=False) if n is fact.given]
+    if len(found) != 1 or any(k.arg is None for k in call.keywords):
+        raise Unfixable("the weight is not written at the loss")
+    return found[0]
+
+
+def _may_be_none(fact: ClassWeight, at: ast.Attribute) -> bool:
+    cls = fact.frame.function.cls
+    init = cls.methods.get("__init__") if cls is not None else None
+    if init is None:
+        return True
+    a = init.node.args
+    return any(isinstance(d, ast.Constant) and d.value is None for d in [*a.defaults, *a.kw_defaults])
 
 
 RULE = Rule(

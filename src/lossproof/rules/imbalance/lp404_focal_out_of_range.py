@@ -60,6 +60,7 @@ def detection_loss(logits, target):
 - `gamma` between 1 and 3; 2 is the paper's. No focusing wanted: write the cross entropy.
 - A fraction below 1: keep the base away from zero, `(1 - pt).clamp(min=1e-6) ** gamma`.
 - `alpha` between 0 and 1, both excluded; `None` (torchvision: -1) for none.
+- `--fix` keeps the base of a fractional `gamma` away from zero (safe). Other settings are for you to choose.
 
 ## When to ignore it
 - When a search over `gamma` starts at 0 on purpose. A value that comes from a list is not reported.
@@ -72,10 +73,13 @@ def detection_loss(logits, target):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.imbalance.places import place_of, shown
+from lossproof.rules.imbalance.terms import base_of
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch
 from lossproof.source.facts import Fact, FocalCall, FocalLoss, Setting
 from lossproof.source.values import Hop
 
@@ -137,7 +141,22 @@ def _alpha(alpha: float, two_sided: bool) -> tuple[str, Severity] | None:
 def _finding(fact: Fact, setting: Setting, message: str, severity: Severity) -> Finding:
     place = place_of(setting.place, fact)
     applied = Hop(fact.module, fact.node.at, "the focal loss uses it here")
-    return fact.finding(RULE, message, place=place, hops=(applied,), severity=severity)
+    fractional = isinstance(fact, FocalLoss) and setting.value is not None and 0 < setting.value < 1
+    fix = partial(_fix, fact) if fractional else None
+    return fact.finding(RULE, message, place=place, hops=(applied,), severity=severity, fix=fix)
+
+
+def _fix(fact: Fact, patch: Patch) -> tuple[str, str]:
+    module = fact.module
+    base = base_of(fact.node.at)
+    tree = patch.tree(module)
+    span = tree.span(base)
+    outside = tree.outside(span)
+    if outside != span:
+        patch.put(module, outside[1], outside[1], ".clamp(min=1e-6)")
+    else:
+        patch.method(module, base, "clamp(min=1e-6)")
+    return "safe", "what is raised is kept away from zero, where the gradient is infinite"
 
 
 RULE = Rule(

@@ -79,6 +79,7 @@ def train(loader):
 - With several optimizers, clear each one whose parameters a `backward()` reaches.
 - With LBFGS, clear inside the closure: it is called many times in one `step`.
 - With manual optimization in Lightning, and with Accelerate or Fabric, it is still your call to make.
+- `--fix` clears them before the first backward pass of each step, or after the step where passes are summed (unsafe).
 
 ## When to ignore it
 - When several backward passes are summed on purpose and cleared with the step; that is not reported (see LP702).
@@ -91,12 +92,27 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.loop.places import (
+    block_of,
+    chain,
+    common_block,
+    inside_an_expression,
+    known_at,
+    same_scope,
+    simple,
+)
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import Uncleared, location
 from lossproof.source.loops import hop
+from lossproof.source.syntax import dotted
+from lossproof.source.training import Event
 
 
 def check(fact: Uncleared) -> Iterator[Finding]:
@@ -114,6 +130,7 @@ def check(fact: Uncleared) -> Iterator[Finding]:
             hops=tuple(hops),
             place=location(clear.frame.function.module, clear.at, ""),
             hint="clear the gradients after step(), or before backward()",
+            fix=partial(_fix, fact),
         )
         return
     what = f"the gradients of earlier steps are never cleared before {update}"
@@ -129,7 +146,166 @@ def check(fact: Uncleared) -> Iterator[Finding]:
         f"{what}: every update is made from the sum of all gradients so far",
         hops=tuple(hops),
         confidence="proven" if fact.why != "other" else "likely",
+        fix=partial(_fix, fact),
     )
+
+
+def _fix(fact: Uncleared, patch: Patch) -> tuple[str, str]:
+    step, backward = fact.step, fact.backward
+    if step.detail == "by hand":
+        return _by_hand(fact, patch)
+    owner = _owner(step)
+    function = step.frame.function
+    module = function.module
+    if not simple(owner):
+        raise Unfixable("the optimizer is the result of a call, which may give another one each time")
+    text = f"{patch.text(module, owner)}.zero_grad()"
+    path = chain(patch, function, step.at)
+    statement = patch.statement(module, step.at)
+    if fact.why == "erased":
+        return _moved(fact, patch, statement)
+    note = "the gradients are cleared in every turn"
+    home = backward.frame.function
+    if home is function or step.detail == "closure":
+        place = _before(fact, patch, owner)
+        if place is not None:
+            if home is not function and not same_scope(function, home):
+                raise Unfixable("the optimizer is not known where the gradients are computed")
+            patch.insert_before(home.module, place, text)
+            return "unsafe", note
+    elif _same_object(step, backward, owner) and not _shared(fact):
+        patch.insert_before(home.module, patch.statement(home.module, backward.at), text)
+        return "unsafe", note
+    if inside_an_expression(path) or not isinstance(statement, (ast.Expr, ast.Assign, ast.Return)):
+        raise Unfixable("the step stands inside an expression")
+    if isinstance(statement, ast.Return):
+        raise Unfixable("the step is what is returned: there is no place after it")
+    if fact.others:
+        raise Unfixable("several optimizers take turns, and where their gradients meet is not seen in one place")
+    patch.insert_after(module, statement, text)
+    return "unsafe", note
+
+
+def _owner(step: Event) -> Any:
+    """The expression of the optimizer that is stepped."""
+    call = step.at
+    if not isinstance(call, ast.Call):
+        raise Unfixable("the optimizer is not known here")
+    name = getattr(call.func, "attr", "")
+    if name == "step" and isinstance(call.func, ast.Attribute):
+        owner: Any = call.func.value
+        argument = call.args[0] if len(call.args) == 1 else None
+        thing = step.thing.text if step.thing is not None else ""
+        if argument is not None and step.detail != "closure" and dotted(argument) == thing != dotted(owner):
+            owner = argument  # ``scaler.step(optimizer)``
+        return owner
+    if name == "optimizer_step" and len(call.args) == 1:
+        return call.args[0]
+    raise Unfixable("the optimizer is not known here")
+
+
+def _before(fact: Uncleared, patch: Patch, owner: Any) -> Any:
+    """The statement in front of which the gradients are cleared: the first pass since the step before."""
+    step, first = fact.step, fact.passes[0]
+    home = fact.backward.frame.function
+    if step.detail == "closure":
+        return chain(patch, home, first.at)[0] if first.frame.function is home else None
+    if first.frame.function is not home or fact.conditional:
+        return None
+    if inside_an_expression(chain(patch, home, step.at)):
+        return None
+    ours, steps = common_block(patch, home, first.at, step.at)
+    if ours is steps or not known_at(patch, home, owner, ours, step.at):
+        return None
+    # Nothing but `with` blocks around the step: it is made whenever the gradients are computed.
+    tree = patch.tree(home.module)
+    node = tree.parent(step.at)
+    while node is not None and node is not tree.parent(steps):
+        if not isinstance(node, (ast.Expr, ast.Assign, ast.With, ast.AsyncWith)):
+            return None
+        node = tree.parent(node)
+    return ours
+
+
+def _same_object(step: Event, backward: Event, owner: Any) -> bool:
+    """``self.optimizer``, stepped in one method and needed in another one of the same class."""
+    one, other = step.frame.function, backward.frame.function
+    root = owner
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    return (
+        one.cls is not None
+        and one.cls is other.cls
+        and isinstance(owner, ast.Attribute)
+        and isinstance(root, ast.Name)
+        and root.id == one.first_param == other.first_param
+        and one.module is other.module
+    )
+
+
+def _shared(fact: Uncleared) -> bool:
+    """Whether more is computed in the step than this pass, or the step is not made every time."""
+    return len(fact.passes) > 1 or fact.conditional
+
+
+def _moved(fact: Uncleared, patch: Patch, statement: Any) -> tuple[str, str]:
+    """The clearing that erases the gradients goes behind the step."""
+    clear, step = fact.clear, fact.step
+    assert clear is not None
+    function = step.frame.function
+    if clear.frame.function is not function or clear.frame.base() is not step.frame.base():
+        raise Unfixable("the gradients are cleared in another function than the one that steps")
+    old = patch.statement(function.module, clear.at)
+    if not isinstance(old, ast.Expr) or old.value is not clear.at or not isinstance(statement, (ast.Expr, ast.Assign)):
+        raise Unfixable("the clearing is a part of something else")
+    tree = patch.tree(function.module)
+    ours = block_of(tree.parent(old), old)
+    if ours is not block_of(tree.parent(statement), statement) or len(ours) < 2:
+        raise Unfixable("the clearing and the step stand in different blocks")
+    text = patch.text(function.module, clear.at)
+    patch.delete(function.module, old)
+    patch.insert_after(function.module, statement, text)
+    return "unsafe", "the gradients are cleared after the step, not before it"
+
+
+def _by_hand(fact: Uncleared, patch: Patch) -> tuple[str, str]:
+    """``w -= lr * w.grad``: the gradients of all that is moved here are dropped after it."""
+    function = fact.step.frame.function
+    module = function.module
+    last = patch.statement(module, fact.step.at)
+    block = block_of(patch.tree(module).parent(last), last) or []
+    moved = [s for s in block if _moves(s) is not None]
+    if last not in moved:
+        raise Unfixable("it is not clear which parameters are moved here")
+    body = ast.walk(function.node)
+    reads = [n for n in body if isinstance(n, ast.Attribute) and n.attr == "grad"]
+    inside = {n for s in moved for n in ast.walk(s) if isinstance(n, ast.Attribute) and n.attr == "grad"}
+    if len(reads) != len(inside):
+        raise Unfixable("the gradients are used for something else, too")
+    for s in moved:
+        patch.insert_after(module, s, f"{patch.text(module, _moves(s))}.grad = None")
+    return "unsafe", "the gradients are dropped after every update"
+
+
+def _moves(statement: Any) -> Any:
+    """The parameter that a statement moves by its own gradient."""
+    target: Any = None
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.op, (ast.Sub, ast.Add)):
+        target = statement.target
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        call = statement.value
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("add_", "sub_"):
+            target = call.func.value
+    if isinstance(target, ast.Attribute) and target.attr == "data":
+        target = target.value
+    if target is None or not simple(target):
+        return None
+    text = dotted(target) or ast.dump(target)
+    for part in ast.walk(statement):
+        if isinstance(part, ast.Attribute) and part.attr == "grad":
+            if (dotted(part.value) or ast.dump(part.value)) == text:
+                return target
+    return None
 
 
 RULE = Rule(

@@ -82,6 +82,7 @@ def train(loader, accum_steps):
 - Where the parts differ in length (tokens, masks), sum the loss of each and divide by the total count of all parts: a
   mean of means weighs short parts too much.
 - `Accelerator(gradient_accumulation_steps=k)` and Lightning's `accumulate_grad_batches` divide by themselves.
+- `--fix` divides the loss where it is backpropagated, so that what is logged stays as it is (unsafe).
 
 ## When to ignore it
 - When the learning rate was tuned with the sum. `clip_grad_norm_` hides the length where it always clips, and only
@@ -94,12 +95,18 @@ def train(loader, accum_steps):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.loop.places import binders, known_at, names, parameters, same_scope, simple
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import Accumulated
 from lossproof.source.loops import hop
+from lossproof.source.syntax import dotted
 from lossproof.source.values import Hop
 
 
@@ -116,7 +123,72 @@ def check(fact: Accumulated) -> Iterator[Finding]:
         hops=hops,
         confidence="likely",
         hint=f"divide the loss before backward(): loss = loss / {fact.count}",
+        fix=partial(_fix, fact),
     )
+
+
+def _fix(fact: Accumulated, patch: Patch) -> tuple[str, str]:
+    module = fact.backward.frame.function.module
+    loss = _loss(fact)
+    count = _count(fact, patch)
+    text = f"{patch.operand(module, loss)} / {count}"
+    inner = patch.tree(module).parent(loss)
+    whole = isinstance(inner, ast.Call) and loss is not inner.func and len(inner.args) + len(inner.keywords) == 1
+    patch.replace(module, loss, text if whole or patch.tree(module).delimited(loss) else f"({text})")
+    return "unsafe", f"the loss is divided by {count} where it is backpropagated; what is logged stays as it is"
+
+
+def _loss(fact: Accumulated) -> Any:
+    """The expression of the loss at its backward pass, inside of a scaler."""
+    call: Any = fact.backward.at
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        raise Unfixable("the loss is not known at its backward pass")
+    if fact.backward.detail == "engine" or call.func.attr == "manual_backward":
+        if not call.args or isinstance(call.args[0], ast.Starred):
+            raise Unfixable("the loss is not known at its backward pass")
+        return call.args[0]
+    owner: Any = call.func.value
+    if dotted(owner) in ("torch.autograd", "autograd"):
+        if not call.args or isinstance(call.args[0], (ast.List, ast.Tuple, ast.Starred)):
+            raise Unfixable("several losses are backpropagated at once")
+        return call.args[0]
+    if call.args and "loss" not in dotted(owner).lower():
+        raise Unfixable("what is handed to backward() is not known to be the loss")
+    while isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "scale":
+        if len(owner.args) != 1:
+            break
+        owner = owner.args[0]
+    return owner
+
+
+def _count(fact: Accumulated, patch: Patch) -> str:
+    """The number of passes as it can be written where the loss is backpropagated."""
+    here, there = fact.backward.frame.function, fact.count_in
+    expression = fact.count_at
+    if isinstance(expression, ast.Constant):
+        if there is not here:
+            raise Unfixable("the loss is backpropagated in a helper that does not know how many passes are summed")
+        return patch.text(fact.count_module, expression)
+    if not simple(expression) and any(isinstance(part, ast.Call) for part in ast.walk(expression)):
+        raise Unfixable("the number of passes is the result of a call")
+    if isinstance(expression, ast.IfExp) or any(isinstance(part, ast.NamedExpr) for part in ast.walk(expression)):
+        raise Unfixable("the number of passes is not one expression")
+    assert there is not None
+    text = patch.operand(fact.count_module, expression)
+    if "\n" in text:
+        raise Unfixable("the number of passes is written over several lines")
+    if there is here:
+        if not known_at(patch, here, expression, fact.backward.at):
+            raise Unfixable("the number of passes is only known after the backward pass")
+        return text
+    roots = names(expression)
+    if there.module is here.module and same_scope(there, here):
+        if not any(binders(here, name) or name in parameters(here) for name in roots):
+            return text
+    own = there.cls is not None and there.cls is here.cls and there.first_param == here.first_param
+    if own and roots == {there.first_param} and there.first_param is not None:
+        return text
+    raise Unfixable("the loss is backpropagated in a helper that does not know how many passes are summed")
 
 
 RULE = Rule(

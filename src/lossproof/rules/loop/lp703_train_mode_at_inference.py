@@ -98,6 +98,7 @@ def train(loader, val_loader):
 - `model.eval()` at the start of every evaluation, `model.train()` at the start of every epoch. Both are cheap.
 - After `load_state_dict`: a network is built in training mode; the weights do not carry the mode.
 - `torch.onnx.export` switches by itself; `torch.jit.trace` records the mode that it finds.
+- `--fix` calls `eval()` after weights are loaded for prediction alone (unsafe).
 
 ## When to ignore it
 - Monte Carlo dropout, the renewal of batch statistics, rollouts of an agent: training mode on purpose. They are
@@ -111,10 +112,14 @@ def train(loader, val_loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.loop.places import simple
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import WrongMode
 from lossproof.source.loops import hop
 from lossproof.source.values import Hop
@@ -151,7 +156,27 @@ def check(fact: WrongMode) -> Iterator[Finding]:
         hops=hops,
         confidence="likely" if fact.sure else "possible",
         severity=Severity.ERROR if fact.sure else Severity.INFO,
+        fix=partial(_fix, fact),
     )
+
+
+_TRAINS = {"backward", "manual_backward", "train", "fit", "parameters"}
+
+
+def _fix(fact: WrongMode, patch: Patch) -> tuple[str, str]:
+    cause = fact.cause
+    if fact.why != "loaded" or cause is None:
+        raise Unfixable("training may go on after it, and would need train() again")
+    call, function = cause.at, cause.frame.function
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or not simple(call.func.value):
+        raise Unfixable("the network has no name where its weights are loaded")
+    if any(getattr(c.func, "attr", "") in _TRAINS for f in (function, fact.frame.function) for c in f.calls):
+        raise Unfixable("training may go on after it, and would need train() again")
+    statement = patch.statement(function.module, call)
+    if not isinstance(statement, (ast.Expr, ast.Assign)):
+        raise Unfixable("the weights are loaded inside of another statement")
+    patch.insert_after(function.module, statement, f"{patch.text(function.module, call.func.value)}.eval()")
+    return "unsafe", "the network is put in evaluation mode after its weights are loaded"
 
 
 RULE = Rule(

@@ -87,6 +87,7 @@ class PerceptualLoss(nn.Module):
 - `pretrained=True` is deprecated since torchvision 0.13 and warns; write `weights="DEFAULT"` or name the weights.
 - Give the optimizer `model.generator.parameters()` rather than those of a module that holds the loss.
 - The target's features need no graph: compute them under `torch.no_grad()`. The prediction's do.
+- `--fix` appends `.requires_grad_(False)` where the network is built (unsafe: an optimizer may hold it on purpose).
 
 ## When to ignore it
 - When the network is trained on purpose, as an adversary or a shared encoder. With an optimizer that names its
@@ -100,10 +101,14 @@ class PerceptualLoss(nn.Module):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.perceptual.building import add, only_for_the_loss, thawed
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import FeatureNetwork
 
 
@@ -118,6 +123,7 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
             severity=Severity.ERROR,
             place=fact.built(),
             hops=fact.hops(fact.useless_freeze, fact.optimized, made=False),
+            fix=partial(_fix, fact),
         )
         return
     tried = " (`requires_grad` of a module does nothing)" if fact.useless_freeze is not None else ""
@@ -128,7 +134,26 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
         confidence="likely",
         place=fact.built(),
         hops=fact.hops(fact.useless_freeze, made=False),
+        fix=partial(_fix, fact),
     )
+
+
+def _fix(fact: FeatureNetwork, patch: Patch) -> tuple[str, str]:
+    only_for_the_loss(fact, decides=True)
+    if thawed(patch, fact):
+        raise Unfixable("its parameters are asked for their gradients elsewhere")
+    note = "the network that measures the loss is frozen"
+    useless = fact.useless_freeze
+    if useless is not None and useless.module is not None:
+        # What was tried is what was meant.
+        statement = patch.statement(useless.module, useless.at)
+        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+        if isinstance(target, ast.Attribute) and target.attr == "requires_grad":
+            text = f"{patch.operand(useless.module, target.value)}.requires_grad_(False)"
+            patch.replace(useless.module, statement, text)
+            return "unsafe", note
+    add(patch, fact, "requires_grad_(False)")
+    return "unsafe", note
 
 
 RULE = Rule(

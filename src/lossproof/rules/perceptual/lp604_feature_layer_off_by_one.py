@@ -85,6 +85,7 @@ class Features(nn.Module):
 - Count in `features` from 0; `print(net.features)` shows the numbers.
 - An index is 15, a slice that ends with the same layer is `[:16]`.
 - `inplace=True` activations overwrite the convolution before them: its stored output is the activation already.
+- `--fix` puts the right number, also where the next slice begins (unsafe: another layer is compared).
 
 ## When to ignore it
 - When the name only labels the place and the pool is meant: rename it.
@@ -96,10 +97,15 @@ class Features(nn.Module):
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import FeatureLayer
 
 
@@ -115,6 +121,75 @@ def check(fact: FeatureLayer) -> Iterator[Finding]:
         RULE,
         f"{what}: the loss compares another layer than its name says",
         hint=f"{fact.layer} is {right}",
+        fix=partial(_fix, fact),
+    )
+
+
+def _fix(fact: FeatureLayer, patch: Patch) -> tuple[str, str]:
+    for at, number, right in [(fact.node.at, fact.number, fact.right), *fact.beside]:
+        _put(fact, patch, at, number, right)
+    return "unsafe", f"the layer is {fact.layer}, as its name says"
+
+
+def _put(fact: FeatureLayer, patch: Patch, at: Any, number: int, right: int) -> None:
+    module = fact.module
+    at = _number(at, number)
+    text = _other(patch.text(module, at), number, right)
+    patch.replace(module, at, text)
+    holder = patch.tree(module).parent(at)
+    if isinstance(holder, ast.Dict) and any(k is at for k in holder.keys):
+        moved = {id(place) for place, _, _ in fact.beside}
+        for key in holder.keys:
+            if key is not None and key is not at and id(key) not in moved and patch.text(module, key) == text:
+                raise Unfixable(f"{right} has another name already")
+    # What begins where this one ended goes on from there.
+    for start in _starts(fact, holder, at, number):
+        patch.replace(module, start, _other(patch.text(module, start), number, right))
+
+
+def _number(at: Any, number: int) -> Any:
+    """The constant that is the number, in the expression that picks the layer."""
+    if isinstance(at, ast.Constant):
+        return at
+    found = [n for n in ast.walk(at) if isinstance(n, ast.Constant) and _is(n, number)]
+    if len(found) != 1 or not isinstance(at, (ast.Subscript, ast.Slice, ast.Call, ast.Compare)):
+        raise Unfixable("the number is computed")
+    return found[0]
+
+
+def _is(constant: ast.Constant, number: int) -> bool:
+    value = constant.value
+    if isinstance(value, str):
+        return re.search(rf"(?<!\d){number}$", value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value == number
+
+
+def _other(text: str, number: int, right: int) -> str:
+    new, count = re.subn(rf"(?<![\w]){number}(?!\d)", str(right), text)
+    if count != 1:
+        raise Unfixable("the number is computed")
+    return new
+
+
+def _starts(fact: FeatureLayer, holder: Any, at: Any, number: int) -> list[Any]:
+    """The beginnings of slices and ranges at the number that a slice, or a range, ended with."""
+    if not ((isinstance(holder, ast.Slice) and holder.upper is at) or (_range(holder) and holder.args[-1] is at)):
+        return []
+    found = []
+    for part in ast.walk(fact.frame.function.node):
+        start: Any = None
+        if isinstance(part, ast.Slice):
+            start = part.lower
+        elif isinstance(part, ast.Call) and _range(part) and len(part.args) > 1:
+            start = part.args[0]
+        if isinstance(start, ast.Constant) and start.value == number:
+            found.append(start)
+    return found
+
+
+def _range(node: Any) -> bool:
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and bool(node.args)
     )
 
 

@@ -86,6 +86,7 @@ class PerceptualLoss(nn.Module):
 - `.eval()` where the network is built.
 - If a module that is trained holds the loss, keep the mode: override `train` in the loss, as above, or call `eval()`
   again after every `train()`.
+- `--fix` appends `.eval()` where the network is built, and overrides `train` where that undoes it (unsafe).
 
 ## When to ignore it
 - When the batch's own statistics are meant, as in methods that match them.
@@ -97,10 +98,14 @@ class PerceptualLoss(nn.Module):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.rules.perceptual.building import add, chain_end, keep_in_evaluation, only_for_the_loss
 from lossproof.rules.registry import Rule
+from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import FeatureNetwork
 
 
@@ -117,7 +122,30 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
         if "batch" in what
         else ", so the loss of two equal images is not zero"
     )
-    yield fact.finding(RULE, message + cost, place=fact.built(), hops=fact.hops(fact.mode_hop, made=False))
+    yield fact.finding(
+        RULE,
+        message + cost,
+        place=fact.built(),
+        hops=fact.hops(fact.mode_hop, made=False),
+        fix=partial(_fix, fact),
+    )
+
+
+def _fix(fact: FeatureNetwork, patch: Patch) -> tuple[str, str]:
+    only_for_the_loss(fact, decides=False)
+    if fact.mode.startswith("train"):
+        end = chain_end(patch, fact.maker, fact.made)
+        if isinstance(end, ast.Call) and isinstance(end.func, ast.Attribute) and end.func.attr == "train":
+            if end.args or end.keywords:
+                raise Unfixable("its mode is set where it is built")
+            patch.unwrap(fact.maker, end, end.func.value)
+            patch.method(fact.maker, end.func.value, "eval()")
+        else:
+            add(patch, fact, "eval()")
+    if fact.undone:
+        keep_in_evaluation(patch, fact)
+        return "unsafe", "the network that measures the loss stays in evaluation mode"
+    return "unsafe", "the network that measures the loss is in evaluation mode"
 
 
 RULE = Rule(

@@ -18,7 +18,7 @@ from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import Function, ParsedModule
-from lossproof.source.values import Cls, Func, Inst, Lib, Meth, Ref, Seq, T, Value, alternatives, constant
+from lossproof.source.values import Cls, Func, Inst, Lib, Meth, Ref, Seq, Super, T, Value, alternatives, constant
 
 if TYPE_CHECKING:
     from lossproof.source.contexts import Contexts
@@ -568,14 +568,12 @@ class _Move:
             return []
         func = node.args[0]
         self.ev.refill()
-        owner = func
+        name = _last(call.func)
         if func.op == "attr" and func.args[1] in ("forward", "__call__"):
-            owner = func.args[0]
-        value = self.ev.value(frame, owner)
-        found = []
-        for _, v in alternatives(value):
-            found.append(self._known(v, _last(call.func)))
-        return found
+            owners = [v for _, v in alternatives(self.ev.value(frame, func.args[0]))]
+            if not any(isinstance(v, (Cls, Super)) for v in owners):
+                return [self._known(v, name) for v in owners]
+        return [self._known(v, name) for _, v in alternatives(self.ev.value(frame, func))]
 
     def _known(self, value: Value, name: str) -> Value:
         """What a callee amounts to: a container of layers, the one network that there is, or what it is."""
@@ -669,12 +667,21 @@ class _Move:
             return "pass"
         if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and at is parent.value:
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
-            return "pass" if all(map(self._may_hold, targets)) else "other"
-        if isinstance(parent, (ast.Tuple, ast.List)) and isinstance(tree.parent(parent), ast.Assign):
+            if not all(map(flows.may_hold, targets)):
+                return "other"
+            for target in targets:
+                flows.hold(target)
             return "pass"
+        if isinstance(parent, (ast.Tuple, ast.List)) and isinstance(tree.parent(parent), ast.Assign):
+            for target in tree.parent(parent).targets:
+                flows.hold(target)
+            return "pass" if all(map(flows.may_hold, tree.parent(parent).targets)) else "other"
         if isinstance(parent, (ast.Tuple, ast.List, ast.Dict)) and id(parent) in carried:
             return "pass"
-        if isinstance(parent, ast.Expr) or (isinstance(parent, (ast.For, ast.comprehension)) and at is parent.iter):
+        if isinstance(parent, (ast.For, ast.comprehension)) and at is parent.iter:
+            flows.hold(parent.target)
+            return "pass"
+        if isinstance(parent, ast.Expr):
             return "pass"
         if isinstance(parent, ast.Subscript) and at is parent.value and () not in keys:
             # An entry that is set, or another part of the result that is read.
@@ -727,13 +734,6 @@ class _Move:
                     return "sink"
         return "other"
 
-    @staticmethod
-    def _may_hold(target: Any) -> bool:
-        """Names may hold the value, and an own dictionary's entries; what outlives the function others may read."""
-        if isinstance(target, ast.Subscript):
-            return isinstance(target.value, ast.Name)
-        return not isinstance(target, ast.Attribute)
-
     # ---- the edits
 
     def _edit(
@@ -748,17 +748,27 @@ class _Move:
         for holder, call in self.losses.values():
             if holder is function and self.form:
                 self._switch_function(function, call)
+        hidden = flows.escapes()
+        if not sinks and all(leaf.inner is None and leaf.keys == WHOLE for leaf in leaves.values()):
+            if others or hidden or flows.problem:
+                for leaf in leaves.values():
+                    if not isinstance(self.patch.tree(module).parent(leaf.at), ast.Expr):
+                        self._activate(function, leaf.at)
+            return
+        if not sinks and any(leaf.inner is not None for leaf in leaves.values()):
+            raise Unfixable(f"what becomes of the activated value in `{function.qualname}` is not understood")
+        if self._with_a_name(function, leaves, flows, sinks, others or bool(hidden)):
+            return
+        if flows.problem:
+            raise Unfixable(f"{flows.problem} in `{function.qualname}`")
+        if hidden:
+            raise Unfixable(f"a function within `{function.qualname}` reads `{hidden}`")
         for _, keys in others:
             if keys != WHOLE:
                 raise Unfixable(
                     f"`{function.qualname}` hands on the output together with other things, and who reads it there is "
                     "not seen"
                 )
-        if not sinks:
-            self._read_only(function, leaves, others)
-            return
-        if self._with_a_name(function, leaves, flows, sinks, others):
-            return
         for leaf in leaves.values():
             if leaf.inner is not None:
                 self._unwrap(module, leaf)
@@ -774,20 +784,6 @@ class _Move:
             self.patch.delete(module, statement)  # ``x = x``
         else:
             self.patch.unwrap(module, leaf.at, leaf.inner)
-
-    def _read_only(
-        self, function: Function, leaves: dict[int, _Leaf], others: list[tuple[Any, frozenset[Key]]]
-    ) -> None:
-        """A function that only reads: the activation goes around the call, or around each part that is read."""
-        calls = [leaf for leaf in leaves.values() if leaf.inner is None]
-        if len(calls) < len(leaves) or not others:
-            return  # the activation stays where it is; or nobody looks at the values
-        if all(leaf.keys == WHOLE for leaf in calls):
-            for leaf in calls:
-                self._activate(function, leaf.at)
-            return
-        for at, _ in others:
-            self._activate(function, at)
 
     def _activate(self, function: Function, at: Any) -> None:
         """The activation around one expression."""
@@ -808,10 +804,10 @@ class _Move:
         leaves: dict[int, _Leaf],
         flows: _Flow,
         sinks: list[Any],
-        others: list[tuple[Any, frozenset[Key]]],
+        others: Any,
     ) -> bool:
         """``probs = f(x)`` that others read too becomes ``logits = …`` and ``probs = sigmoid(logits)``."""
-        if not others or len(leaves) != 1 or flows.bounds:
+        if not others or not sinks or len(leaves) != 1 or flows.bounds:
             return False
         (leaf,) = leaves.values()
         module = function.module
@@ -972,6 +968,10 @@ class _Flow:
         # Bounds that the value may pass; None for all.
         self._allowed = bounds
         self._known: dict[int, frozenset[Key]] = {}
+        # Why readers cannot be told apart one by one, if they cannot.
+        self.problem = ""
+        # Names that are bound to the value.
+        self.names: set[str] = set()
         # Bounds (``clamp``) on the way, with the expression inside.
         self.bounds: list[Any] = []
         self.passed: dict[int, Any] = {}
@@ -1041,15 +1041,27 @@ class _Flow:
             )
         if op == "inplace":
             return self._keys(args[1])
-        if op == "setitem" and args[1].op == "const":
-            kept = frozenset(key for key in self._keys(args[0]) if key[:1] != (args[1].args[0],))
+        if op == "setitem":
+            before = self._keys(args[0])
+            if () in before:
+                self.problem = self.problem or "the output is changed in place"
+            if args[1].op != "const" or not self._is_kept(node):
+                return before
+            kept = frozenset(key for key in before if key[:1] != (args[1].args[0],))
             return kept | {(args[1].args[0], *key) for key in self._keys(args[2])}
-        if op == "append" and id(node.at) in self._joined:
-            return self._keys(args[0]) | {(EVERY, *key) for key in self._keys(args[1])}
+        if op == "setattr":
+            return frozenset(key for key in self._keys(args[0]) if key[:1] != (args[1],))
+        if op in ("delitem", "extend", "insert", "enter"):
+            return self._keys(args[0])
+        if op == "bin" and isinstance(node.at, ast.AugAssign) and self._keys(args[1]):
+            self.problem = self.problem or "the output is changed in place"
+        if op == "append":
+            grown = {(EVERY, *key) for key in self._keys(args[1])} if id(node.at) in self._joined else set()
+            return self._keys(args[0]) | grown
         if op == "comp" and args[0] == "list":
             return frozenset((EVERY, *key) for key in self._keys(args[1]))
         if op == "iter":
-            return frozenset(key[1:] for key in self._keys(args[0]) if key)
+            return frozenset(key[1:] for key in self._keys(args[0]))
         if op in ("phi", "loop"):
             branches = [n for n in (args[1:] if op == "phi" else args) if isinstance(n, Node)]
             found_keys = [self._keys(n) for n in branches]
@@ -1057,7 +1069,7 @@ class _Flow:
             if carrying and any(
                 not k and not _is_none(n) and op == "phi" for k, n in zip(found_keys, branches, strict=True)
             ):
-                raise Unfixable("only one of two branches applies the activation")
+                self.problem = self.problem or "what is read is the output in only one of two branches"
             return frozenset[Key]().union(*carrying) if carrying else frozenset()
         return frozenset()
 
@@ -1065,8 +1077,50 @@ class _Flow:
         """What joining a list gives: the value, if every element is one."""
         keys = self._keys(parts)
         if keys and parts.op in ("tuple", "list") and len({key[0] for key in keys if key}) < len(parts.args):
-            raise Unfixable("the activated value is joined with others")
+            self.problem = self.problem or "the output is joined with other values"
         return frozenset(key[1:] for key in keys if key)
+
+    def _is_kept(self, node: Node) -> bool:
+        """Whether an entry is one of a container that the function has for itself."""
+        target: Any = node.at
+        return isinstance(target, ast.Subscript) and self.may_hold(target)
+
+    def may_hold(self, target: Any) -> bool:
+        """Names may hold the value, and an own dictionary's entries; what outlives the function others may read."""
+        if isinstance(target, (ast.Tuple, ast.List)):
+            return all(map(self.may_hold, target.elts))
+        if isinstance(target, ast.Starred):
+            return self.may_hold(target.value)
+        if isinstance(target, ast.Subscript):
+            base: Any = target.value
+            if not isinstance(base, ast.Name) or not isinstance(target.slice, ast.Constant):
+                return False
+            arguments = getattr(self.function.node, "args", None)
+            given = ast.walk(arguments) if arguments is not None else ()
+            return self.times_bound(base.id) > 0 and not any(getattr(a, "arg", None) == base.id for a in given)
+        return isinstance(target, ast.Name)
+
+    def hold(self, target: Any) -> None:
+        """Notes the names in a target that the value is bound to."""
+        self.names.update(n.id for n in ast.walk(target) if isinstance(n, ast.Name))
+
+    def escapes(self) -> str:
+        """A name of the value that is read where this function's flow does not reach, or nothing."""
+        module, tree = self.function.module, self.function.node
+        if not self.names:
+            return ""
+        for at in ast.walk(tree):
+            if isinstance(at, (ast.Global, ast.Nonlocal)) and self.names.intersection(at.names):
+                return next(iter(self.names.intersection(at.names)))
+            if isinstance(at, ast.Name) and at.id in self.names and isinstance(at.ctx, ast.Load):
+                if id(at) not in self.uses.node_of and self.function is not module.body:
+                    return at.id
+        if self.function is module.body:
+            for function in module.functions[1:]:
+                for at in ast.walk(function.node):
+                    if isinstance(at, ast.Name) and at.id in self.names and isinstance(at.ctx, ast.Load):
+                        return at.id
+        return ""
 
     def goes_through(self, outer: Any, inner: Any) -> bool:
         """Whether an expression only passes on one inside it."""

@@ -69,6 +69,18 @@ _EXPORT = (
     "torch.export.export",
     "torch.onnx.dynamo_export",
 )
+# Calls that may be given a network: they do not run it, or what they do with it is told by other means.
+_INNOCENT = frozenset((
+    "prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to",
+    "deepcopy", "copy", "save", "print", "isinstance", "type", "id", "hasattr", "getattr", "setattr", "next",
+    "add_graph", "fit", "initialize", "convert_sync_batchnorm", "convert_syncbn_model", "len", "str", "repr", "append",
+    "super", "ModuleList", "ModuleDict", "info", "debug", "add_module", "register_module", "clone", "add_subplot",
+))  # fmt: skip
+# Methods of a network that hand its output to somebody.
+_ASKED = frozenset(
+    ("register_forward_hook", "register_full_backward_hook", "to_onnx", "to_torchscript", "register_forward_pre_hook")
+)
+_HOLDERS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Starred)
 _MOST_CALLS = 6_000
 _MOST_FRAMES = 16
 _MOST_FILES = 3_000
@@ -133,6 +145,7 @@ class _Move:
                 break
         else:
             raise Unfixable("too many places depend on one another")
+        self._hand_overs()
         for function in self._users():
             self._classify(function, edit=True)
         for module, at in self.elements.values():
@@ -561,6 +574,73 @@ class _Move:
         if module is None:
             raise Unfixable(f"{self.ev.project.display.get(path, path)}, which may use the output, cannot be read")
         return module
+
+    # ---- where the network goes without being called
+
+    def _hand_overs(self) -> None:
+        """Refuses where the network is given to code that may call it and is not seen, or is taken apart."""
+        for module in self._modules:
+            for function in module.functions:
+                for call in function.calls:
+                    self._handed_over(function, call)
+                if self.elements:
+                    self._taken_apart(function)
+
+    def _handed_over(self, function: Function, call: Any) -> None:
+        given = [*call.args, *(k.value for k in call.keywords)]
+        asked = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr in _ASKED else None
+        if asked is None and (_last(call.func) in _INNOCENT or not any(isinstance(a, _HOLDERS) for a in given)):
+            return
+        for frame in self.frames(function):
+            node = frame.ir.by_call.get(id(call))
+            if node is None:
+                continue
+            self.ev.refill()
+            if asked is not None and self._is_network(frame, node.args[0].args[0]):
+                raise Unfixable(f"what `{_written(call)}` in `{function.qualname}` does with the output is not seen")
+            parts = [*node.args[1], *(part for _, part in node.args[2])]
+            if any(isinstance(at, _HOLDERS) and self._is_network(frame, n) for at, n in zip(given, parts, strict=False)):
+                if not self._is_innocent(frame, call, node):
+                    raise Unfixable(
+                        f"`{_written(call)}` in `{function.qualname}` is given the network, and what it does with the "
+                        "output is not seen"
+                    )
+
+    def _is_network(self, frame: Frame, node: Node) -> bool:
+        return any(self._gives_logits(v) for _, v in alternatives(self.ev.value(frame, node)))
+
+    def _is_innocent(self, frame: Frame, call: Any, node: Node) -> bool:
+        """Whether a call that is given the network is followed, or gives it back, or is known to leave it alone."""
+        values = self._callee(frame, call)
+        if any(isinstance(v, (Func, Cls)) or (isinstance(v, Inst) and self.ev.forward_of(v)) for v in values):
+            return True
+        if any(isinstance(v, Ref) and v.name in _EXPORT for v in values):
+            return True
+        return self._is_network(frame, node)
+
+    def _taken_apart(self, function: Function) -> None:
+        """Layers that are counted: what is last is another one once the activation is gone."""
+        for at in ast.walk(function.node):
+            base: Any = None
+            if isinstance(at, ast.Subscript) and not _is_from_the_front(at.slice):
+                base = at.value
+            elif isinstance(at, (ast.For, ast.comprehension)) and not _asks_for_a_type(at):
+                base = at.iter
+            elif isinstance(at, ast.Call) and _last(at.func) in ("children", "named_children", "pop", "insert"):
+                base = getattr(at.func, "value", None)
+            elif isinstance(at, ast.Call) and _last(at.func) in ("list", "len", "reversed", "enumerate") and at.args:
+                base = at.args[0]
+            node = self.uses(function).node_of.get(id(base)) if isinstance(base, (ast.Name, ast.Attribute)) else None
+            if node is None:
+                continue
+            for frame in self.frames(function):
+                self.ev.refill()
+                for _, value in alternatives(self.ev.value(frame, node)):
+                    if isinstance(value, Seq) and self._gives_logits(value):
+                        raise Unfixable(
+                            f"`{function.qualname}` looks at single layers of `{_written(base)}`, of which the last "
+                            "would go"
+                        )
 
     def _callee(self, frame: Frame, call: Any) -> list[Value]:
         node = frame.ir.by_call.get(id(call))
@@ -1175,6 +1255,23 @@ def _parts(at: Any, carried: dict[int, frozenset[Key]]) -> list[Any]:
     else:
         return [at]
     return [part for element in inner if id(element) in carried for part in _parts(element, carried)]
+
+
+def _is_from_the_front(index: Any) -> bool:
+    """``layers[0]``, ``layers[:2]``; a name or a text may be anything, and is not of a container's end."""
+    if isinstance(index, ast.Slice):
+        ends = [index.lower, index.upper]
+        return index.upper is not None and all(
+            e is None or (isinstance(e, ast.Constant) and isinstance(e.value, int)) for e in ends
+        )
+    return isinstance(index, ast.Constant)
+
+
+def _asks_for_a_type(loop: Any) -> bool:
+    """``for layer in self.net: if isinstance(layer, nn.Linear): …`` does not care for an activation."""
+    first = loop.body[0] if isinstance(loop, ast.For) else (loop.ifs[0] if loop.ifs else None)
+    test = first.test if isinstance(first, ast.If) else first
+    return test is not None and any(isinstance(at, ast.Call) and _last(at.func) == "isinstance" for at in ast.walk(test))
 
 
 def _covered(keys: frozenset[Key], wanted: frozenset[Key]) -> bool:

@@ -18,7 +18,7 @@ from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import Function, ParsedModule
-from lossproof.source.values import Cls, Func, Inst, Lib, Meth, Ref, Seq, Super, T, Value, alternatives, constant
+from lossproof.source.values import UNKNOWN, Cls, Func, Inst, Lib, Meth, Ref, Seq, Super, T, Value, alternatives, constant
 
 if TYPE_CHECKING:
     from lossproof.source.contexts import Contexts
@@ -658,6 +658,8 @@ class _Move:
     def _known(self, value: Value, name: str) -> Value:
         """What a callee amounts to: a container of layers, the one network that there is, or what it is."""
         other: Value | None = None
+        if isinstance(value, (Ref, Lib)) and value.name.startswith(("sys.modules.", "importlib.", "builtins.eval")):
+            return UNKNOWN  # found by its name when the program runs
         if isinstance(value, Inst) and self.ev.forward_of(value) is None:
             other = self.ev.as_library_container(value)
         elif isinstance(value, T) and value.get("param") is not None:
@@ -1348,6 +1350,8 @@ def _may_be_own(module: ParsedModule, call: Any) -> bool:
     """Whether a call may be of something of the project's, by the look of it."""
     root = call.func
     while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
+        if isinstance(root, ast.Call) and (_last(root.func)[:1].isupper() or _last(root.func) in _INNOCENT):
+            return True  # ``nn.DataParallel(net).module(x)``
         root = root.func if isinstance(root, ast.Call) else root.value
     if not isinstance(root, ast.Name):
         return True

@@ -18,7 +18,7 @@ from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import Function, ParsedModule
-from lossproof.source.values import UNKNOWN, Cls, Func, Inst, Lib, Meth, Ref, Seq, Super, T, Value, alternatives, constant
+from lossproof.source.values import MAX_ALTERNATIVES, UNKNOWN, Cls, Func, Inst, Lib, Meth, Ref, Seq, Super, T, Value, alternatives, constant
 
 if TYPE_CHECKING:
     from lossproof.source.contexts import Contexts
@@ -54,6 +54,11 @@ _ACTIVATION = {
     "sigmoid": ("sigmoid", "Sigmoid", "expit", "sigmoid_"),
     "softmax": ("softmax", "Softmax", "Softmax2d", "softmax2d"),
 }
+# What is applied to logits: a reader that does so itself expects them.
+_EXPECTS_LOGITS = {
+    "sigmoid": frozenset(("sigmoid", "Sigmoid", "expit", "logsigmoid", "LogSigmoid")),
+    "softmax": frozenset(("softmax", "Softmax", "log_softmax", "LogSoftmax", "gumbel_softmax")),
+}
 _LOGITS_FORM = {
     "torch.nn.functional.binary_cross_entropy": "torch.nn.functional.binary_cross_entropy_with_logits",
     "torch.nn.BCELoss": "torch.nn.BCEWithLogitsLoss",
@@ -80,6 +85,8 @@ _INNOCENT = frozenset((
 _ASKED = frozenset(
     ("register_forward_hook", "register_full_backward_hook", "to_onnx", "to_torchscript", "register_forward_pre_hook")
 )
+# Stands for the alternatives that are no longer counted.
+_OTHERS = Ref("")
 _HOLDERS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Starred)
 _MOST_CALLS = 6_000
 _MOST_FRAMES = 16
@@ -297,6 +304,8 @@ class _Move:
         found = False
         for frame in self.frames(function):
             for value in self._callee(frame, call):
+                if value is _OTHERS:
+                    raise Unfixable(f"`{_written(call.func)}` may be one of too many things to look at them all")
                 if isinstance(value, (Lib, Seq)):
                     self._container(value)
                     found = True
@@ -460,8 +469,8 @@ class _Move:
         for function, call in self._calls():
             values = [v for frame in self.frames(function) for v in self._callee(frame, call)]
             if any(map(wanted, values)):
-                if not all(wanted(v) or isinstance(v, T) for v in values):
-                    raise Unfixable(f"`{_written(call.func)}` in `{function.qualname}` is also something else")
+                if not all(map(wanted, values)):
+                    raise Unfixable(f"`{_written(call.func)}` in `{function.qualname}` may also be something else")
                 found.append((function, call))
             elif networks and self._may_be_network(function, call, values):
                 if not self._sole_network():
@@ -653,7 +662,9 @@ class _Move:
             owners = [v for _, v in alternatives(self.ev.value(frame, func.args[0]))]
             if not any(isinstance(v, (Cls, Super)) for v in owners):
                 return [self._known(v, name) for v in owners]
-        return [self._known(v, name) for _, v in alternatives(self.ev.value(frame, func))]
+        found = alternatives(self.ev.value(frame, func))
+        cut = [_OTHERS] if len(found) >= MAX_ALTERNATIVES else []
+        return [*(self._known(v, name) for _, v in found), *cut]
 
     def _known(self, value: Value, name: str) -> Value:
         """What a callee amounts to: a container of layers, the one network that there is, or what it is."""
@@ -777,6 +788,9 @@ class _Move:
                 return "other"
             self.peeled[function] |= keys - self.peeled[function]  # the same value in another place of the result
             return "sink"
+        if () in keys and not self.form and self._expects_logits(function, at, tree):
+            flows.expecting = True
+            return "pass"
         if isinstance(parent, ast.Attribute):
             outer = tree.parent(parent)
             called = isinstance(outer, ast.Call) and outer.func is parent
@@ -816,6 +830,22 @@ class _Move:
                     return "sink"
         return "other"
 
+    def _expects_logits(self, function: Function, at: Any, tree: Any) -> bool:
+        """Whether a reader applies the activation itself, be it after a temperature: it was given too much."""
+        parent, child = tree.parent(at), at
+        if isinstance(parent, ast.BinOp) and isinstance(parent.op, (ast.Div, ast.Mult)) and parent.left is at:
+            parent, child = tree.parent(parent), parent
+        names = _EXPECTS_LOGITS[self.act]
+        if isinstance(parent, ast.Attribute):
+            return parent.attr in names and isinstance(tree.parent(parent), ast.Call)
+        if not isinstance(parent, ast.Call) or child not in parent.args[:1]:
+            return False
+        for frame in self.frames(function):
+            for value in self._callee(frame, parent):
+                if isinstance(value, (Ref, Lib)) and value.name.rpartition(".")[2] in names:
+                    return True
+        return False
+
     # ---- the edits
 
     def _edit(
@@ -832,7 +862,10 @@ class _Move:
                 self._switch_function(function, call)
         hidden = flows.escapes()
         if not sinks and all(leaf.inner is None and leaf.keys == WHOLE for leaf in leaves.values()):
-            if others or hidden or flows.problem:
+            if flows.expecting and not (hidden or flows.problem) and all(keys == WHOLE for _, keys in others):
+                for at, _ in others:
+                    self._activate(function, at)
+            elif others or hidden or flows.problem:
                 for leaf in leaves.values():
                     if not isinstance(self.patch.tree(module).parent(leaf.at), ast.Expr):
                         self._activate(function, leaf.at)
@@ -843,6 +876,10 @@ class _Move:
             return
         if flows.problem:
             raise Unfixable(f"{flows.problem} in `{function.qualname}`")
+        for at, _ in others:
+            kept = next((t for t in self._targets_of(module, at) if isinstance(t, ast.Attribute)), None)
+            if kept is not None and any(_base(sink, ast.unparse(kept)) is not None for sink in sinks):
+                raise Unfixable(f"the output is kept in `{ast.unparse(kept)}`, where others may read it")
         if hidden:
             raise Unfixable(f"a function within `{function.qualname}` reads `{hidden}`")
         for _, keys in others:
@@ -858,6 +895,11 @@ class _Move:
             patch.unwrap(module, bound, flows.passed[id(bound)])
         for at, _ in others:
             self._activate(function, at)
+
+    def _targets_of(self, module: ParsedModule, at: Any) -> list[Any]:
+        """What an expression is assigned to."""
+        statement = self.patch.tree(module).parent(at)
+        return statement.targets if isinstance(statement, ast.Assign) and statement.value is at else []
 
     def _unwrap(self, module: ParsedModule, leaf: _Leaf) -> None:
         statement = self.patch.tree(module).parent(leaf.at)
@@ -900,15 +942,16 @@ class _Move:
         if not isinstance(statement, ast.Assign) or len(statement.targets) != 1 or leaf.keys != WHOLE:
             return False
         target = statement.targets[0]
-        if not isinstance(target, ast.Name) or flows.times_bound(target.id) != 1:
+        if not isinstance(target, (ast.Name, ast.Attribute)) or flows.times_bound(target) != 1:
             return False
-        bases = [_base(at) for at in sinks]
-        if any(not isinstance(base, ast.Name) or base.id != target.id for base in bases):
+        held = ast.unparse(target)
+        bases = [_base(at, held) for at in sinks]
+        if any(base is None for base in bases):
             return False
-        if leaf.inner is not None and isinstance(leaf.inner, ast.Name) and flows.times_bound(leaf.inner.id) <= 1:
+        if leaf.inner is not None and isinstance(leaf.inner, ast.Name) and flows.times_bound(leaf.inner) <= 1:
             name = leaf.inner.id
         else:
-            name = self._new_name(function, target.id)
+            name = self._new_name(function, _last(target))
             inner = leaf.inner if leaf.inner is not None else whole
             self.patch.insert_before(module, statement, f"{name} = {self.patch.text(module, inner)}")
             if leaf.inner is not None:
@@ -1052,6 +1095,8 @@ class _Flow:
         self._known: dict[int, frozenset[Key]] = {}
         # Why readers cannot be told apart one by one, if they cannot.
         self.problem = ""
+        # Whether somebody applies the activation a second time.
+        self.expecting = False
         # Names that are bound to the value.
         self.names: set[str] = set()
         # Bounds (``clamp``) on the way, with the expression inside.
@@ -1179,7 +1224,7 @@ class _Flow:
                 return False
             arguments = getattr(self.function.node, "args", None)
             given = ast.walk(arguments) if arguments is not None else ()
-            return self.times_bound(base.id) > 0 and not any(getattr(a, "arg", None) == base.id for a in given)
+            return self.times_bound(base) > 0 and not any(getattr(a, "arg", None) == base.id for a in given)
         return isinstance(target, ast.Name)
 
     def hold(self, target: Any) -> None:
@@ -1241,9 +1286,11 @@ class _Flow:
                             found.append(node.at)
         return found
 
-    def times_bound(self, name: str) -> int:
+    def times_bound(self, target: Any) -> int:
+        """How often a name (or ``self.name``) is given a value in the function."""
+        held = ast.unparse(target)
         return sum(
-            isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load)
+            isinstance(n, target.__class__) and not isinstance(n.ctx, ast.Load) and ast.unparse(n) == held
             for n in ast.walk(self.function.node)
         )
 
@@ -1338,11 +1385,15 @@ def _argument(call: Any, function: Function, name: str) -> Any:
     return call.args[place] if place < len(call.args) else None
 
 
-def _base(at: Any) -> Any:
-    """The name at the bottom of ``probs.squeeze(1)[0]``."""
+def _base(at: Any, held: str) -> Any:
+    """The ``probs`` at the bottom of ``probs.squeeze(1)[0]``, or nothing if something else is there."""
     inner: Any = at
-    while isinstance(inner, (ast.Attribute, ast.Subscript, ast.Call)):
-        inner = getattr(inner, "func", None) or getattr(inner, "value", None)
+    while ast.unparse(inner) != held:
+        if isinstance(inner, ast.Call) and not isinstance(inner.func, ast.Attribute):
+            return None
+        if not isinstance(inner, (ast.Attribute, ast.Subscript, ast.Call)):
+            return None
+        inner = inner.func if isinstance(inner, ast.Call) else inner.value
     return inner
 
 

@@ -65,7 +65,14 @@ _LOGITS_FORM = {
 }
 # How networks are called where nothing else is known of them.
 _NETWORK = re.compile(
-    r"(?:model|net|network|classifier|discriminator|generator|encoder|decoder|predictor|critic|ema)$", re.I
+    r"^(?!(?:get|build|create|make|load|save|init|setup|wrap|select|define|new|prepare|update|is|has)_)"
+    r".*(?:model|net|network|classifier|discriminator|generator|encoder|decoder|predictor|critic|ema)$",
+    re.I,
+)
+# Functions that call what they are given first with the rest.
+_APPLIES = frozenset(
+    ("torch.nn.parallel.data_parallel", "torch.nn.parallel.data_parallel.data_parallel",
+     "torch.utils.checkpoint.checkpoint")
 )
 _EXPORT = (
     "torch.onnx.export",
@@ -79,7 +86,7 @@ _INNOCENT = frozenset((
     "prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to",
     "deepcopy", "copy", "save", "print", "isinstance", "type", "id", "hasattr", "getattr", "setattr", "next",
     "add_graph", "fit", "initialize", "convert_sync_batchnorm", "convert_syncbn_model", "len", "str", "repr", "append",
-    "super", "ModuleList", "ModuleDict", "info", "debug", "add_module", "register_module", "clone", "add_subplot",
+    "super", "ModuleList", "data_parallel", "checkpoint", "ModuleDict", "info", "debug", "add_module", "register_module", "clone", "add_subplot",
 ))  # fmt: skip
 # Methods of a network that hand its output to somebody.
 _ASKED = frozenset(
@@ -536,10 +543,15 @@ class _Move:
         origins |= {module.path for module, _ in self.elements.values()}
         names, found = set(wanted), dict.fromkeys(sorted(origins))
         for _ in range(3):
-            for path, spoken in self._mentions(names, found):
-                module = project.load(path)
-                if module is not None and any(name not in module.top for name in spoken):
-                    found[path] = None
+            spoken_in = self._mentions(names, found)
+            grown = True
+            while grown:  # a package passes names on
+                grown = False
+                for path, spoken in spoken_in:
+                    module = project.load(path) if path not in found else None
+                    if module is not None and any(self._is_spoken(module, name, found) for name in spoken):
+                        found[path] = None
+                        grown = True
             for path in list(found):
                 found.update(dict.fromkeys(self._imported(self._module(path))))
             more = {
@@ -553,6 +565,14 @@ class _Move:
             names |= more
         self._modules = [self._module(path) for path in found]
         return self._modules
+
+    def _is_spoken(self, module: ParsedModule, name: str, found: Collection[str]) -> bool:
+        """Whether a file that mentions a name may mean ours: not a namesake of its own, or from another file."""
+        if name in module.imports:
+            target, attr, level = module.imports[name]
+            path = self.ev.project.find(module.path, target, level) if target or level else None
+            return path is None or path in found or attr is None
+        return name not in module.top
 
     def _mentions(self, names: set[str], found: Collection[str]) -> list[tuple[str, list[str]]]:
         """Files with the names that they speak of."""
@@ -663,6 +683,8 @@ class _Move:
             if not any(isinstance(v, (Cls, Super)) for v in owners):
                 return [self._known(v, name) for v in owners]
         found = alternatives(self.ev.value(frame, func))
+        if node.args[1] and any(isinstance(v, Ref) and v.name in _APPLIES for _, v in found):
+            found = alternatives(self.ev.value(frame, node.args[1][0]))  # ``data_parallel(self.main, x)``
         cut = [_OTHERS] if len(found) >= MAX_ALTERNATIVES else []
         return [*(self._known(v, name) for _, v in found), *cut]
 
@@ -1233,21 +1255,29 @@ class _Flow:
 
     def escapes(self) -> str:
         """A name of the value that is read where this function's flow does not reach, or nothing."""
-        module, tree = self.function.module, self.function.node
         if not self.names:
             return ""
-        for at in ast.walk(tree):
+        for at in ast.walk(self.function.node):
             if isinstance(at, (ast.Global, ast.Nonlocal)) and self.names.intersection(at.names):
                 return next(iter(self.names.intersection(at.names)))
-            if isinstance(at, ast.Name) and at.id in self.names and isinstance(at.ctx, ast.Load):
-                if id(at) not in self.uses.node_of and self.function is not module.body:
-                    return at.id
-        if self.function is module.body:
-            for function in module.functions[1:]:
-                for at in ast.walk(function.node):
-                    if isinstance(at, ast.Name) and at.id in self.names and isinstance(at.ctx, ast.Load):
+        own: set[int] = set()
+        for inner in reversed(self.function.module.functions[1:]):
+            if inner is self.function or not self._encloses(inner):
+                continue
+            bound = {n.arg if isinstance(n, ast.arg) else n.id for n in ast.walk(inner.node) if _is_binding(n)}
+            for at in ast.walk(inner.node):
+                if isinstance(at, ast.Name) and at.id in self.names and id(at) not in own:
+                    if at.id in bound:
+                        own.add(id(at))
+                    elif isinstance(at.ctx, ast.Load):
                         return at.id
         return ""
+
+    def _encloses(self, inner: Function) -> bool:
+        holder: Function | None = inner.parent
+        while holder is not None and holder is not self.function:
+            holder = holder.parent
+        return holder is not None
 
     def goes_through(self, outer: Any, inner: Any) -> bool:
         """Whether an expression only passes on one inside it."""
@@ -1321,6 +1351,10 @@ def _asks_for_a_type(loop: Any) -> bool:
     first = loop.body[0] if isinstance(loop, ast.For) else (loop.ifs[0] if loop.ifs else None)
     test = first.test if isinstance(first, ast.If) else first
     return test is not None and any(isinstance(at, ast.Call) and _last(at.func) == "isinstance" for at in ast.walk(test))
+
+
+def _is_binding(at: Any) -> bool:
+    return isinstance(at, ast.arg) or (isinstance(at, ast.Name) and not isinstance(at.ctx, ast.Load))
 
 
 def _covered(keys: frozenset[Key], wanted: frozenset[Key]) -> bool:
@@ -1400,6 +1434,8 @@ def _base(at: Any, held: str) -> Any:
 def _may_be_own(module: ParsedModule, call: Any) -> bool:
     """Whether a call may be of something of the project's, by the look of it."""
     root = call.func
+    if _last(root) in ("data_parallel", "checkpoint"):
+        return True
     while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
         if isinstance(root, ast.Call) and (_last(root.func)[:1].isupper() or _last(root.func) in _INNOCENT):
             return True  # ``nn.DataParallel(net).module(x)``

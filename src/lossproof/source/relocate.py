@@ -363,23 +363,23 @@ class _Move(Upstream):
         known = [v for frame in self.frames(function) for v in self._callee(frame, call) if isinstance(v, (Ref, Lib))]
         known = [v for v in known if v.name in self.form]
         if not known:
-            raise Unfixable("what the loss is, is chosen elsewhere")
+            raise Unfixable("which loss it is, is chosen elsewhere")
         if isinstance(known[0], Ref):
             self._rename(function, call.func, known[0].name, self.form[known[0].name])
 
     def _rename(self, function: Function, func: Any, old: str, new: str) -> None:
         if isinstance(func, ast.Attribute):
             if func.attr != old.rpartition(".")[2]:
-                raise Unfixable("the loss is not called by its name")
+                raise Unfixable("which loss it is, is chosen elsewhere")
             tree = self.patch.tree(function.module)
             _, end = tree.span(func)
             self.patch.put(function.module, (end[0], end[1] - len(func.attr)), end, new.rpartition(".")[2])
             return
         if not isinstance(func, ast.Name):
-            raise Unfixable("the loss is not called by its name")
+            raise Unfixable("which loss it is, is chosen elsewhere")
         known = function.module.imports.get(func.id)
         if known is None or known[1] != old.rpartition(".")[2]:
-            raise Unfixable(f"`{func.id}` is not the loss's own name")
+            raise Unfixable(f"which loss it is, is chosen elsewhere than at `{func.id}`")
         self.patch.replace(function.module, func, self.patch.name(function, new))
 
     def _switch_criterion(self, criterion: Lib) -> None:

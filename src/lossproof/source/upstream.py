@@ -68,11 +68,17 @@ class Upstream(Reach):
                         raise Unfixable("the loss is not built at one place")
                     self.criteria[id(value.at)] = value
                     for other, there in self._calls_of(partial(_is_built_at, value.at)):
-                        self._loss(other, there)
+                        try:
+                            self._loss(other, there)
+                        except Unfixable:
+                            raise Unfixable(
+                                f"`{written(input_of(there))}` in `{other.qualname}` also reaches the loss, and no "
+                                "activation is seen in it that could be taken out"
+                            ) from None
                 elif isinstance(value, Inst):
                     raise Unfixable("the loss is a class of its own")
                 elif not (isinstance(value, Ref) and value.name in self.form) and not isinstance(value, (Lib, T)):
-                    raise Unfixable("the loss is not called by its name")
+                    raise Unfixable("which loss it is, is chosen elsewhere")
 
     def _back(self, function: Function, node: Node, key: Key, depth: int) -> None:
         """Follows a value of a function to the activation that made it, or into whoever returned it."""
@@ -129,7 +135,7 @@ class Upstream(Reach):
         elif op == "param":
             self._param(function, args[0], key)
         else:
-            raise Unfixable("the way from the activation to the loss cannot be followed edit by edit")
+            raise Unfixable(f"{_quoted(node)} stands between the activation and the loss")
 
     def _back_call(self, function: Function, node: Node, key: Key, depth: int) -> None:
         call = node.at
@@ -158,7 +164,7 @@ class Upstream(Reach):
                 if value is OTHERS:
                     raise Unfixable(f"`{written(call.func)}` may be one of too many things to look at them all")
                 if isinstance(value, (Lib, Seq)):
-                    self._container(value)
+                    self._container(call, value)
                     found = True
                 elif isinstance(value, (Cls, Ref)) and key and self._record(function, node, value, key, depth):
                     found = True
@@ -208,11 +214,11 @@ class Upstream(Reach):
         self._back(function, given[key[0]], key[1:], depth + 1)
         return True
 
-    def _container(self, value: Value) -> None:
+    def _container(self, call: Any, value: Value) -> None:
         """``nn.Sequential(…, nn.Sigmoid())``: the last layer goes, wherever the container is used."""
         layer = last_layer(value)
         if layer is None or layer.name.rpartition(".")[2] not in _ACTIVATION[self.act] or layer.module is None:
-            raise Unfixable("the activation is inside a layer that cannot be taken apart")
+            raise Unfixable(f"`{written(call)}`, which is not seen to end in the activation, reaches the loss as well")
         if not isinstance(value, Seq):
             raise Unfixable("the activation is a network of its own")
         names = _ACTIVATION[self.act]
@@ -315,3 +321,7 @@ def argument(call: Any, function: Function, name: str) -> Any:
         names = names[1:]
     place = names.index(name) if name in names else len(call.args)
     return call.args[place] if place < len(call.args) else None
+
+
+def _quoted(node: Node) -> str:
+    return f"`{written(node.at)}`" if isinstance(node.at, ast.expr) else "what is not a plain expression"

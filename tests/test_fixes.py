@@ -3,15 +3,18 @@
 A fixture is a folder ``tests/fixtures/fixes/<rule>/<name>`` with the project ``before`` and ``after``, and a
 ``probe.py`` whose ``probe(load, kind)`` imports a module of the project by ``load("train")``, computes the objective on
 ``moderate`` or ``extreme`` inputs, and gives the value and the leaf whose gradient is looked at (None for none).
+If there is a ``readers(load)`` too, what it gives is what everybody else makes of the project's outputs: predictions,
+metrics, files. No fix may change it, safe or not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,16 +64,26 @@ def test_a_fix_gives_what_a_person_would_have_written(project: Path, case: Path)
     compare(case / "before", case / "after", case, safe="unsafe" not in kinds)
 
 
+def leaves(value: Any) -> list[Any]:
+    """Whatever readers give, as one row of numbers and texts."""
+    if isinstance(value, torch.Tensor):
+        return [float(item) for item in value.detach().flatten()]
+    if isinstance(value, dict):
+        value = list(value.items())
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, (list, tuple)) else [value]
+
+
 def compare(before: Path, after: Path, case: Path, *, safe: bool) -> None:
     """Moderate inputs: a safe fix changes nothing. Extreme ones: finite, with a gradient that is there."""
-    probe = load_probe(case)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of some faults PyTorch itself warns
-        value, _ = run(before, probe, "moderate")
+    space = load_probe(case)
+    probe = space["probe"]
+    value, _ = run(before, probe, "moderate")
     mended, _ = run(after, probe, "moderate")
     assert torch.isfinite(mended).all()
     if safe:
         torch.testing.assert_close(mended, value, rtol=1e-5, atol=1e-5)
+    if "readers" in space:
+        assert leaves(read(after, space["readers"])) == pytest.approx(leaves(read(before, space["readers"])), abs=1e-5)
     extreme, leaf = run(after, probe, "extreme")
     assert torch.isfinite(extreme).all(), f"the mended objective is not finite: {extreme}"
     if leaf is not None:
@@ -79,17 +92,29 @@ def compare(before: Path, after: Path, case: Path, *, safe: bool) -> None:
         assert gradient.abs().max() > 0, "the mended gradient is zero"
 
 
-def load_probe(case: Path) -> Callable[[Any, str], Any]:
+def load_probe(case: Path) -> dict[str, Callable[..., Any]]:
     space: dict[str, Any] = {}
     exec(compile((case / "probe.py").read_text(), str(case / "probe.py"), "exec"), space)
-    found: Callable[[Any, str], Any] = space["probe"]
-    return found
+    return space
 
 
 def run(folder: Path, probe: Callable[[Any, str], Any], kind: str) -> tuple[Any, Any]:
-    with importing_from(folder) as load:
+    with quietly(), importing_from(folder) as load:
         value, leaf = probe(load, kind)
         return torch.as_tensor(value), leaf
+
+
+def read(folder: Path, readers: Callable[[Any], Any]) -> Any:
+    with quietly(), importing_from(folder) as load:
+        return readers(load)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Of some faults PyTorch itself warns, and of some ways to export."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class importing_from:

@@ -212,6 +212,7 @@ OTHER_LOSS = {
 # Modules that run another module as it is.
 TRANSPARENT_WRAPPER = {
     "torch.nn.DataParallel",
+    "torch.optim.swa_utils.AveragedModel",
     "torch.nn.parallel.DataParallel",
     "torch.nn.parallel.DistributedDataParallel",
     "torch.nn.parallel.distributed.DistributedDataParallel",

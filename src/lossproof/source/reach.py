@@ -68,6 +68,11 @@ _INNOCENT = frozenset((
     "super", "ModuleList", "data_parallel", "checkpoint", "ModuleDict", "info", "debug",
     "add_module", "register_module", "clone",
 ))  # fmt: skip
+_INNOCENT_NAME = re.compile(
+    r"init|weight|param|freeze|count|checkpoint|summar|save|load|watch|print|optimizer|flops", re.I
+)
+# Functions of PyTorch that run what they are given.
+_RUNS = frozenset(("functional_call", "vmap", "grad", "jacrev", "jacfwd", "vjp", "jvp"))
 # Methods of a network that hand its output to somebody.
 _ASKED = frozenset(
     ("register_forward_hook", "register_full_backward_hook", "to_onnx", "to_torchscript", "register_forward_pre_hook")
@@ -340,8 +345,11 @@ class Reach:
     def _handed_over(self, function: Function, call: Any) -> None:
         given = [*call.args, *(k.value for k in call.keywords)]
         asked = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr in _ASKED else None
-        if asked is None and (last(call.func) in _INNOCENT or not any(isinstance(a, _HOLDERS) for a in given)):
+        name = last(call.func)
+        if asked is None and (name in _INNOCENT or not any(isinstance(a, _HOLDERS) for a in given)):
             return
+        if asked is None and name[:1].islower() and name not in _RUNS and not _may_be_own(function.module, call):
+            return  # a function of PyTorch on tensors
         for frame in self.frames(function):
             node = frame.ir.by_call.get(id(call))
             if node is None:
@@ -365,6 +373,8 @@ class Reach:
     def _is_innocent(self, frame: Frame, call: Any, node: Node) -> bool:
         """Whether a call that is given the network is followed, or gives it back, or is known to leave it alone."""
         values = self._callee(frame, call)
+        if _INNOCENT_NAME.search(last(call.func)):
+            return True
         if any(isinstance(v, (Func, Cls)) or (isinstance(v, Inst) and self.ev.forward_of(v)) for v in values):
             return True
         if any(isinstance(v, Ref) and v.name in EXPORT for v in values):

@@ -112,6 +112,16 @@ class Project:
             return False
         return name in text or "import *" in text
 
+    def mentions(self, path: str, words: re.Pattern[str]) -> bool:
+        """Whether the text of a file, parsed or not, has one of some words."""
+        known = self._modules.get(path)
+        self.consulted.add(path)
+        self.ledger.mask |= known.body.rests if known is not None else self.ledger.bit(ledger.text(path))
+        try:
+            return words.search(known.source if known is not None else self._read(path)) is not None
+        except (OSError, ValueError):
+            return False
+
     def _index(self, module: ParsedModule) -> None:
         if not module.is_test:
             for name, calls in module.call_index.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,11 @@ _INNOCENT = frozenset((
     "super", "ModuleList", "data_parallel", "checkpoint", "ModuleDict", "info", "debug",
     "add_module", "register_module", "clone",
 ))  # fmt: skip
+_INNOCENT_NAME = re.compile(
+    r"init|weight|param|freeze|count|checkpoint|summar|save|load|watch|print|optimizer|flops", re.I
+)
+# Functions of PyTorch that run what they are given.
+_RUNS = frozenset(("functional_call", "vmap", "grad", "jacrev", "jacfwd", "vjp", "jvp"))
 # Methods of a network that hand its output to somebody.
 _ASKED = frozenset(
     ("register_forward_hook", "register_full_backward_hook", "to_onnx", "to_torchscript", "register_forward_pre_hook")
@@ -258,56 +264,54 @@ class Reach:
         return names - {"<module>", "<lambda>"}
 
     def _speakers(self, wanted: set[str]) -> list[ParsedModule]:
-        """The files that mention a name, or a function that calls something by it; a namesake of their own aside."""
+        """The files that can get hold of something by name or import, and those that they take from in turn."""
         project = self.ev.project
         if len(project.display) > _MOST_FILES:
             raise Unfixable("the project is too large to be sure of everybody who reads the output")
-        origins = {f.module.path for f in (*self.sites, *self.peeled, self.fact.frame.function)}
-        origins |= {module.path for module, _ in self.elements.values()}
-        names, found = set(wanted), dict.fromkeys(sorted(origins))
-        for _ in range(3):
-            spoken_in = self._mentions(names, found)
-            grown = True
-            while grown:  # a package passes names on
-                grown = False
-                for path, spoken in spoken_in:
-                    module = project.load(path) if path not in found else None
-                    if module is not None and any(self._is_spoken(module, name, found) for name in spoken):
-                        found[path] = None
-                        grown = True
-            for path in list(found):
-                found.update(dict.fromkeys(self._imported(self._module(path))))
-            more = {
-                f.name
-                for path in found
-                for f in self._module(path).functions
-                if f.cls is None and f.parent is f.module.body and any(last(c.func) in names for c in f.calls)
-            }
-            if more <= names:
-                break
-            names |= more
+        holders = {f.module.path for f in (*self.sites, *self.peeled, self.fact.frame.function)}
+        holders |= {module.path for module, _ in self.elements.values()}
+        names, size = set(wanted), 0
+        while size < len(holders) + len(names):
+            size = len(holders) + len(names)
+            for path in holders:
+                for function in self._module(path).functions:
+                    if function.cls is None and function.parent is function.module.body:
+                        if any(last(call.func) in names for call in function.calls):
+                            names.add(function.name)
+            words = _speaks_of(names, holders)
+            for path in project.display:
+                if path not in holders and project.mentions(path, words):
+                    module = project.load(path)
+                    if module is not None and self._takes(module, names, holders):
+                        holders.add(path)
+        found = dict.fromkeys(path for path in project.display if path in holders)
+        for path in list(found):
+            found.update(dict.fromkeys(self._imported(self._module(path))))
         self._modules = [self._module(path) for path in found]
         return self._modules
 
-    def _is_spoken(self, module: ParsedModule, name: str, found: Collection[str]) -> bool:
-        """Whether a file that mentions a name may mean ours: not a namesake of its own, or from another file."""
-        if name in module.imports:
-            target, attr, level = module.imports[name]
-            path = self.ev.project.find(module.path, target, level) if target or level else None
-            return path is None or path in found or attr is None
-        return name not in module.top
-
-    def _mentions(self, names: set[str], found: Collection[str]) -> list[tuple[str, list[str]]]:
-        """Files with the names that they speak of."""
+    def _takes(self, module: ParsedModule, names: set[str], holders: Collection[str]) -> bool:
+        """Whether a file may get one of some names, or a variable, from a file that has them."""
         project = self.ev.project
-        if self.contexts.indexed:
-            by_path: dict[str, list[str]] = {}
-            for name in sorted(names):
-                for module in self.contexts.speakers(name, self.fact.module):
-                    by_path.setdefault(module.path, []).append(name)
-            return [(path, spoken) for path, spoken in by_path.items() if path not in found]
-        spoken_in = {path: [n for n in names if project.may_define(path, n)] for path in project.display}
-        return [(path, spoken) for path, spoken in spoken_in.items() if spoken and path not in found]
+        for name, (target, attr, level) in module.imports.items():
+            path = project.find(module.path, target, level) if target or level else None
+            within = f"{target}.{attr}" if target else attr
+            if attr is not None and within and project.find(module.path, within, level) in holders:
+                return True
+            if path is not None and path in holders:
+                known = self._module(path).top if attr is not None else {}
+                if attr is None or attr in names or attr not in known:
+                    return True
+            elif path is None and name in names:
+                return True
+        for target, level in module.star_imports:
+            if project.find(module.path, target, level) in holders:
+                return True
+        return any(
+            name not in module.top and name not in module.imports
+            for name in names
+            if name in module.source and name in module.call_index
+        )
 
     def _imported(self, module: ParsedModule) -> Iterator[str]:
         """The files that a file takes something from: what it hands them may be the network."""
@@ -341,8 +345,11 @@ class Reach:
     def _handed_over(self, function: Function, call: Any) -> None:
         given = [*call.args, *(k.value for k in call.keywords)]
         asked = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr in _ASKED else None
-        if asked is None and (last(call.func) in _INNOCENT or not any(isinstance(a, _HOLDERS) for a in given)):
+        name = last(call.func)
+        if asked is None and (name in _INNOCENT or not any(isinstance(a, _HOLDERS) for a in given)):
             return
+        if asked is None and name[:1].islower() and name not in _RUNS and not _may_be_own(function.module, call):
+            return  # a function of PyTorch on tensors
         for frame in self.frames(function):
             node = frame.ir.by_call.get(id(call))
             if node is None:
@@ -366,6 +373,8 @@ class Reach:
     def _is_innocent(self, frame: Frame, call: Any, node: Node) -> bool:
         """Whether a call that is given the network is followed, or gives it back, or is known to leave it alone."""
         values = self._callee(frame, call)
+        if _INNOCENT_NAME.search(last(call.func)):
+            return True
         if any(isinstance(v, (Func, Cls)) or (isinstance(v, Inst) and self.ev.forward_of(v)) for v in values):
             return True
         if any(isinstance(v, Ref) and v.name in EXPORT for v in values):
@@ -395,6 +404,18 @@ class Reach:
                             f"`{function.qualname}` looks at single layers of `{written(base)}`, of which the last "
                             "would go"
                         )
+
+
+def _speaks_of(names: Collection[str], holders: Collection[str]) -> re.Pattern[str]:
+    """A text with one of the names, or with an import of one of the files."""
+    stems = set()
+    for path in holders:
+        folder, _, file = path.replace(os.sep, "/").rpartition("/")
+        stem = file.rpartition(".")[0]
+        stems.add(re.escape(folder.rpartition("/")[2] if stem == "__init__" else stem))
+    words = "|".join(sorted(map(re.escape, names))) or "(?!)"
+    files = "|".join(sorted(stems)) or "(?!)"
+    return re.compile(rf"\b(?:{words})\b|\b(?:from|import)\b[^\n]*\b(?:{files})\b")
 
 
 def _is_from_the_front(index: Any) -> bool:

@@ -7,7 +7,6 @@ Every step must be one that edits can follow; the first that is not ends the att
 from __future__ import annotations
 
 import ast
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lossproof.source.carried import EVERY, JOINS, WHOLE, Key, Leaf, is_none, last, parted, passed_on
@@ -61,24 +60,28 @@ class Upstream(Reach):
 
     def _criterion(self, function: Function, call: Any) -> None:
         """Notes a criterion object that has to change, with all the other places where it is applied."""
+        new = False
         for frame in self.frames(function):
             for value in self._callee(frame, call):
                 if isinstance(value, Lib) and value.name in self.form and id(value.at) not in self.criteria:
                     if not isinstance(value.at, ast.Call) or value.module is None:
                         raise Unfixable("the loss is not built at one place")
                     self.criteria[id(value.at)] = value
-                    for other, there in self._calls_of(partial(_is_built_at, value.at)):
-                        try:
-                            self._loss(other, there)
-                        except Unfixable:
-                            raise Unfixable(
-                                f"`{written(input_of(there))}` in `{other.qualname}` also reaches the loss, and no "
-                                "activation is seen in it that could be taken out"
-                            ) from None
+                    new = True
                 elif isinstance(value, Inst):
                     raise Unfixable("the loss is a class of its own")
                 elif not (isinstance(value, Ref) and value.name in self.form) and not isinstance(value, (Lib, T)):
                     raise Unfixable("which loss it is, is chosen elsewhere")
+        if not new:
+            return
+        for other, there in self._calls_of(lambda v: isinstance(v, Lib) and id(v.at) in self.criteria):
+            try:
+                self._loss(other, there)
+            except Unfixable:
+                raise Unfixable(
+                    f"`{written(input_of(there))}` in `{other.qualname}` also reaches the loss, and no activation is "
+                    "seen in it that could be taken out"
+                ) from None
 
     def _back(self, function: Function, node: Node, key: Key, depth: int) -> None:
         """Follows a value of a function to the activation that made it, or into whoever returned it."""
@@ -292,10 +295,6 @@ class Upstream(Reach):
         if self.dim and text != self.dim:
             raise Unfixable("the softmaxes are over different axes")
         self.dim = text
-
-
-def _is_built_at(at: Any, value: Value) -> bool:
-    return isinstance(value, Lib) and value.at is at
 
 
 def _aliases(module: ParsedModule, names: tuple[str, ...]) -> list[str]:

@@ -100,6 +100,9 @@ def train(loader):
 - Apply the sigmoid where a probability is wanted: at inference, in metrics, at export. Callers that read
   probabilities from the model need it too, so change them in the same commit.
 - Thresholds on the output move with it: probability 0.5 is logit 0.
+- `--fix` is safe: the sigmoid leaves what the loss is given, across functions and files, the loss takes its form for
+  logits, and whoever else reads the output (metrics, inference, export) gets a sigmoid of their own, so that their
+  numbers stay. Where a reader cannot be followed, nothing is changed and the finding says which.
 
 ## When to ignore it
 - When a published result is reproduced to the digit. Say so: `# lossproof: ignore[LP101] reproduces paper X`.

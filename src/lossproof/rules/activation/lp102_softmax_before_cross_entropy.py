@@ -101,6 +101,9 @@ def train(loader):
 - Return logits from the model. `argmax` needs no softmax; apply one only where a probability is shown or thresholded.
 - If the model must return probabilities, return the logits beside them and give those to the loss.
 - After mending a trained model, look at the learning rate again: gradients are several times larger now.
+- `--fix` is unsafe, for the objective changes: the loss is given the logits, across functions and files; whoever else
+  reads probabilities gets a softmax of their own, but not who applied one a second time. Where a reader cannot be
+  followed, nothing is changed and the finding says which.
 
 ## When to ignore it
 - When a published result is reproduced to the digit.

@@ -83,6 +83,9 @@ def train(loader):
 ## Remedies
 - Remove the sigmoid from what the loss reads; keep it for inference.
 - Do not swap the loss for `BCELoss` instead: that is LP101.
+- `--fix` is unsafe, for the objective changes: the loss is given the logits, across functions and files; whoever else
+  reads probabilities gets a sigmoid of their own, but not who applied one a second time. Where a reader cannot be
+  followed, nothing is changed and the finding says which.
 
 ## When to ignore it
 - When the model's output is bounded on purpose and the loss is meant to see the bounded value. A scaled form such as

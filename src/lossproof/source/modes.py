@@ -51,7 +51,7 @@ _PLAIN = Pattern(
     r"|LeakyReLU|PReLU|Softmax|LogSoftmax|Softplus|Flatten|Unflatten|Identity|MaxPool\w*|AvgPool\w*|Adaptive\w+Pool\w*"
     r"|Upsample\w*|Sequential|ModuleList|ModuleDict|Parameter|ParameterList|LSTM|GRU|RNN|LSTMCell|GRUCell|MultiheadAttention"
     r"|PixelShuffle|ZeroPad\w*|ReflectionPad\w*|Bilinear|super|Normal|Categorical|Mish|Hardtanh|Module|range|len|zip"
-    r"|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
+    r"|\w*Tensor|Bernoulli|Independent|Uniform|ValueError|NotImplementedError|RuntimeError|OrderedDict)$"
 )
 _NETWORK_NAME = Pattern(r"model|net(?:work)?(?:_|$|[A-Z0-9])|^net|encoder|backbone|classifier$", re.I)
 # What is called by such a name computes a loss, prepares data or makes something.
@@ -77,6 +77,18 @@ _LOADS = Pattern(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?
 _HINTS = NO_GRADIENT | {"set_grad_enabled"}
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
+_LAYERLESS = (
+    "builtins.",
+    "torch.",
+    "functools.",
+    "itertools.",
+    "math.",
+    "numpy.",
+    "copy.",
+    "collections.",
+    "os.",
+    "re.",
+)
 _BUILTINS = frozenset(dir(builtins))
 MAX_THINGS = 16
 State = frozenset[tuple[str, "Event | None"]]
@@ -512,23 +524,24 @@ class Modes:
         if isinstance(info, ClassInfo):
             # Layers that stand in the class body, by name: ``norm = nn.BatchNorm2d``
             lower_class(info)
+            called = {id(call.func) for function in functions for call in function.calls}
             for part in ast.walk(info.node):
                 if isinstance(part, ast.Attribute) and _DEPENDENT.match(part.attr) and part.attr[:1].isupper():
-                    return True
+                    if id(part) not in called:
+                        return True
         return found
 
     def _call_depends(self, function: Function, call: ast.Call, depth: int) -> bool | None:
         word = dotted(call.func).rpartition(".")[2]
         if _DEPENDENT.match(word):
-            rate = (
-                call.args[0] if call.args else next((k.value for k in call.keywords if k.arg in ("p", "dropout")), None)
-            )
-            if isinstance(rate, ast.Name) and _default(function, rate.id) == 0:
-                return None
-            return not (isinstance(rate, ast.Constant) and rate.value == 0)
+            owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+            if isinstance(owner, ast.Name) and function.cls is not None and owner.id == function.first_param:
+                return False  # the layer is looked at where it is made
+            given = (k.value for k in call.keywords if k.arg in ("p", "dropout", "drop_prob"))
+            return _is_on(function, call.args[0] if call.args else next(given, None))
         if word in _SWITCHED_OFF:
             rate = next((k.value for k in call.keywords if k.arg == "dropout"), None)
-            return rate is not None and not (isinstance(rate, ast.Constant) and rate.value == 0)
+            return False if rate is None else _is_on(function, rate)
         if not word:
             # ``super().__init__()``, ``self.blocks[i](x)``; but ``getattr(nn, kind)(…)`` may make anything.
             return None if isinstance(call.func, ast.Call) and function.name == "__init__" else False
@@ -545,9 +558,14 @@ class Modes:
             if isinstance(v, Func):
                 return self._class_depends(v.function, depth + 1)
             if isinstance(v, Ref):
-                if v.name.startswith("builtins.") or v.name.startswith("torch."):
+                if v.name.startswith(_LAYERLESS):
                     return False
                 return True if v.name.startswith("torchvision.models") else None
+        module = function.module
+        if isinstance(call.func, ast.Name) and not (
+            word in module.top or word in module.imports or module.star_imports or word in _defined_inside(function)
+        ):
+            return False  # a variable: what it holds is made elsewhere
         return None if word[:1].isupper() else False
 
 
@@ -619,6 +637,18 @@ def _defined_inside(function: Function) -> set[str]:
 
 def _builds(cls: ClassInfo, name: str) -> bool:
     return any(dotted(c.func).rpartition(".")[2] == name for m in cls.methods.values() for c in m.calls)
+
+
+def _is_on(function: Function, rate: ast.expr | None) -> bool | None:
+    """Whether a rate of dropout is one; None where it is 0 until somebody says otherwise."""
+    if isinstance(rate, ast.Constant):
+        return rate.value != 0
+    if isinstance(rate, ast.Name):
+        return None if _default(function, rate.id) == 0 else True
+    if isinstance(rate, ast.Attribute) and function.cls is not None:
+        init = function.cls.methods.get("__init__")
+        return None if init is not None and _default(init, rate.attr.lstrip("_")) == 0 else True
+    return True
 
 
 def _default(function: Function, name: str) -> Any:

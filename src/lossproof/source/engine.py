@@ -51,7 +51,7 @@ _ASKING = rb"def[ \t]+(?:\w*_)?(?:val|valid\w*|eval|evaluate|test|infer|inferenc
 _SCRIPT = rb"(?m)__main__|def main\(|sys\.argv|argparse|^(?:for|with|print)\b"
 _ASKED = rb"\b(?:model|net|network|module|classifier|encoder)\("
 _IMPORTS = (
-    rb"import[ \t]+\*|\b(?:import|from)[ \t][^\n]*"
+    rb"import[ \t]+\*|(?:\b|\\n)(?:import|from)[ \t][^\n]*"  # in a notebook a line ends in \\n
     rb"\b(?:torch|torchvision|torchaudio|torchtext|pytorch_lightning|lightning)\b"
 )
 RECURSION = 12_000

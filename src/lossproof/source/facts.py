@@ -323,9 +323,12 @@ class Setting:
 
 
 class BalancedTwice(Fact):
-    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out."""
+    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out.
 
-    __slots__ = ("built", "sampler", "setting", "sure")
+    ``reason``: what the weights are, inverse ``counts``, ``damped`` ones, a ``number`` somebody wrote, or ``unseen``.
+    """
+
+    __slots__ = ("built", "reason", "sampler", "setting", "sure")
     sort = "balanced_twice"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
@@ -334,6 +337,7 @@ class BalancedTwice(Fact):
         self.built: Hop | None = None
         self.sampler: Hop | None = None
         self.setting = ""
+        self.reason = "unseen"
         self.sure = True
 
 

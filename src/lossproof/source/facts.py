@@ -278,10 +278,10 @@ class FocalLoss(Fact):
     ``settings`` are what ``gamma`` is, with where that was written; ``alone``: no other exponent stands in the loss.
     ``guarded``: ``1 - p`` cannot become zero, or no gradient comes through it. ``scales`` multiply every term alike.
     ``spoiled`` says why ``p`` is not the probability of the class (``reduced``, ``weighted``, ``smoothed``), where, and
-    whether only if somebody asks for it.
+    whether only if somebody asks for it. ``balances``: what one class is weighed with, and the other with one minus it.
     """
 
-    __slots__ = ("alone", "guarded", "scales", "settings", "spoiled")
+    __slots__ = ("alone", "balances", "guarded", "scales", "settings", "spoiled")
     sort = "focal"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
@@ -290,6 +290,7 @@ class FocalLoss(Fact):
         self.alone = True
         self.guarded = False
         self.scales: list[Setting] = []
+        self.balances: list[Setting] = []
         self.spoiled: list[tuple[str, Place, bool]] = []
 
 

@@ -307,6 +307,7 @@ class Focals:
 
     def _fact(self, variant: Variant, focal: list[tuple[Term, Factor]]) -> Iterator[FocalLoss]:
         scales = self._blind(variant, focal)
+        balances = self._balancing(focal)
         many = len({self._exponent_word(f) for _, f in focal}) > 1
         told: set[int] = set()
         for _, factor in focal:
@@ -322,9 +323,11 @@ class Focals:
                 for setting in self._settings("alpha", place.frame, place.node):
                     setting.used = (place.frame, place.node)
                     fact.scales.append(setting)
+            for place in balances:
+                fact.balances.extend(self._settings("alpha", place.frame, place.node))
             if source is not None:
                 fact.spoiled = self._spoiled(*source, False, 0)
-            scales = []
+            scales, balances = [], []
             yield fact
 
     @staticmethod
@@ -849,13 +852,35 @@ class Focals:
                 return []
         return list((common or {}).values())
 
+    def _balancing(self, focal: list[tuple[Term, Factor]]) -> list[Place]:
+        """The ``alpha`` of ``alpha * y + (1 - alpha) * (1 - y)``, or of a ``where``: each class has its term."""
+        found: dict[tuple[object, ...], Place] = {}
+        for term, power in focal:
+            for factor in term:
+                if factor.power is not None:
+                    continue
+                frame, node, _ = self._peel(factor.frame, factor.node)
+                rest = self._complement(frame, node)
+                if rest is None or rest[1].op not in ("attr", "param", "name", "free"):
+                    continue
+                key = self._identity(Factor(*self._peel(*rest)[:2]))
+                if key in found or number(self.ev.value(*rest)) is None:
+                    continue
+                for other, raised in focal:
+                    if other is term or raised.frame is not power.frame:
+                        continue
+                    apart = [self._peel(f.frame, f.node)[:2] for f in other if f.power is None]
+                    if any(self._identity(Factor(*f)) == key for f in apart):
+                        found[key] = Place(*rest)
+        return list(found.values())
+
     def _identity(self, factor: Factor) -> tuple[object, ...]:
         node = factor.node
         if node.op == "attr":
             return ("attr", node.args[1])
         if node.op in ("param", "name", "free"):
             return ("name", node.args[0])
-        if node.op == "const":
+        if node.op == "const" and isinstance(node.args[0], (int, float)):
             return ("const", abs(node.args[0]))
         return ("node", id(node))
 

@@ -125,7 +125,7 @@ class Resampling:
     # ---- what a weight was computed from
 
     def _reason(self, call: LossCall) -> str | None:
-        """Why the loss weighs the classes: ``counts``, ``damped`` counts, a ``number`` that was written, not ``seen``."""
+        """Why the loss weighs the classes: ``counts``, ``damped`` ones, a written ``number``, or ``unseen``."""
         name = "pos_weight" if call.kind == "bce_logits" else "weight"
         reasons: list[str | None] = []
         for frame, node in self._losses(call):

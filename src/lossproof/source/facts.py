@@ -311,9 +311,12 @@ class FocalCall(Fact):
 
 
 class Setting:
-    """A number that somebody chose: its value where it is known, where it was written, and who uses it."""
+    """A number that somebody chose: its value where it is known, where it was written, and who uses it.
 
-    __slots__ = ("name", "place", "used", "value")
+    ``default``: a configuration may say otherwise.
+    """
+
+    __slots__ = ("default", "name", "place", "used", "value")
 
     def __init__(self, name: str, value: float | None, place: Place) -> None:
         self.name = name
@@ -321,6 +324,7 @@ class Setting:
         self.place = place
         # Where it is a factor, or an exponent.
         self.used: tuple[Frame, Node] | None = None
+        self.default = False
 
 
 class BalancedTwice(Fact):

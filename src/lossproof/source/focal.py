@@ -356,7 +356,48 @@ class Focals:
             holder, at = default
             written_there = Place(self.ev.open_frame(holder), Node("const", (at.value,), at, None))
             return [Setting(word, number(Const(at.value)), written_there)]
+        configured = self._configured(frame, node) if name == "alpha" else None
+        if configured is not None:
+            setting = Setting(word, configured[1], configured[2])
+            setting.default = True
+            return [setting]
         return [Setting(word, None, places[0])]
+
+    def _configured(self, frame: Frame, node: Node) -> tuple[str, float, Place] | None:
+        """A number that a configuration may hold, else the one that is written there: its key, the number, the place.
+
+        ``cfg.get("alpha", 0.25)``, ``cfg["alpha"] if "alpha" in cfg else 0.25``, ``getattr(cfg, "alpha", 0.25)``
+        """
+        if node.op not in ("attr", "param", "name", "free", "call", "phi"):
+            return None
+        key = ""
+        found: float | None = None
+        place_of: Place | None = None
+        for place in self.origins.of(frame, node, outward=False):
+            if place.value is not None:
+                return None
+            inner = place.node
+            if inner.op == "call":
+                word, operands = self._word(place.frame, inner)
+                if word not in ("get", "pop", "getattr") or len(operands) != 3:
+                    return None
+                name, default = constant(self.ev.value(place.frame, operands[1])), operands[2]
+                amount = number(self.ev.value(place.frame, default))
+                if not isinstance(name, str) or amount is None:
+                    return None
+                key, found, place_of = name, amount, Place(place.frame, default)
+            elif inner.op == "sub":
+                name = constant(self.ev.value(place.frame, inner.args[1]))
+                if not isinstance(name, str):
+                    return None
+                key = key or name
+            elif inner.op == "attr":
+                key = key or str(inner.args[1])
+            elif inner.op == "const" and number(Const(inner.args[0])) is not None and found is None:
+                found, place_of = number(Const(inner.args[0])), place
+            else:
+                return None
+        return (key, found, place_of) if key and found is not None and place_of is not None else None
 
     def _changes(self, frame: Frame, node: Node) -> bool:
         """Whether a setting is an attribute that is set again during training."""
@@ -843,7 +884,10 @@ class Focals:
                     continue
                 word = _word_of(factor.node)
                 if _SCALE.search(word) and not _ALPHA.search(word):
-                    continue
+                    configured = self._configured(factor.frame, factor.node)
+                    if configured is None or not _ALPHA.search(configured[0]):
+                        continue
+                    word = configured[0]
                 if reduced and not factor.inner and not _ALPHA.search(word):
                     continue  # a weight on the whole
                 here[self._identity(factor)] = Place(factor.frame, factor.node)
@@ -923,8 +967,13 @@ class Focals:
             return "mask"
         if node.op == "cmp" or MASK_NAME.search(word):
             return "mask"
-        annotated = self._annotated_number(frame, node)
-        if annotated:
+        if self._annotated_number(frame, node):
+            return "setting"
+        configured = self._configured(frame, node)
+        if configured is not None:
+            return "setting" if 0 < configured[1] < 1 else "mask"
+        option = value.get("option") if isinstance(value, T) else None
+        if isinstance(option, str) and self.contexts.number_of(frame.function.module, option) is not None:
             return "setting"
         if node.op == "param" and _LABEL.search(word):
             return "mask"

@@ -349,6 +349,8 @@ class BalancedTwice(Fact):
 class ClassWeight(Fact):
     """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts.
 
+    ``elements``: a weight for each element, one for positives and one for negatives; its share is their quotient.
+
     ``given`` is the node of the weight, at the call.
     """
 

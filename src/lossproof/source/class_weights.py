@@ -20,7 +20,7 @@ from lossproof.source.values import Cls, Func, Lib, Ref, alternatives
 _TAKERS = {
     "CrossEntropyLoss", "NLLLoss", "cross_entropy", "nll_loss", "BCEWithLogitsLoss", "binary_cross_entropy_with_logits",
     "MultiMarginLoss", "multi_margin_loss", "MultiLabelSoftMarginLoss", "multilabel_soft_margin_loss", "NLLLoss2d",
-    "WeightedRandomSampler",
+    "WeightedRandomSampler", "BCELoss", "binary_cross_entropy",
 }  # fmt: skip
 _OF_CLASSES = {"ce", "nll", "multi_margin", "multilabel_soft_margin"}
 _OWN = ("class_weights", "class_weight", "cls_weights", "weights", "weight", "alpha", "pos_weight")
@@ -59,7 +59,8 @@ class ClassWeights:
         yield from self._multiplied(function)
 
     def _fact(self, frame: Frame, node: Node, kind: str, at: Node) -> Iterator[ClassWeight]:
-        for share in self.counts.shares(frame, at, _written(at)):
+        shares = self.counts.elements(frame, at) if kind == "elements" else self.counts.shares(frame, at, _written(at))
+        for share in shares:
             yield ClassWeight(self.ev, frame, node, kind, share, at)
 
     def _stored(self, function: Function) -> Iterator[ClassWeight]:
@@ -131,6 +132,8 @@ class ClassWeights:
         kind = loss_kind(name)
         if kind == "bce_logits" and "pos_weight" in given:
             yield "pos_weight", given["pos_weight"]
+        if kind in ("bce", "bce_logits") and "weight" in given:
+            yield "elements", given["weight"]
         if kind in _OF_CLASSES:
             layer = name.rpartition(".")[2][:1].isupper()
             place = (0 if layer else 2) if kind in ("ce", "nll") else 99

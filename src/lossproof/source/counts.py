@@ -12,7 +12,7 @@ import ast
 import re
 from typing import Any
 
-from lossproof.source.evaluate import Evaluator
+from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node
 from lossproof.source.origins import Origins, called
@@ -93,7 +93,7 @@ class Share:
     def towards(self, sort: str) -> float:
         """Above zero where the weight grows with the frequency of what it weighs."""
         get = self.powers.get
-        if sort == "pos_weight":
+        if sort in ("pos_weight", "elements"):
             return get("pos", 0) - get("neg", 0) + get("class", 0)
         return get("class", 0) + (get("pos", 0) if self.vector else 0)
 
@@ -285,11 +285,22 @@ class Counts:
         return None
 
     def _comp(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
-        share = self._share(frame, node.args[1], "", depth)
-        if share is not None and "class" in share.powers:
-            share.vector = True
-            return share
-        return None
+        return self._each(frame, node.args[1], depth)
+
+    def _each(self, frame: Frame, item: Node, depth: int) -> Share | None:
+        """What is made of every class, or of every column, in turn."""
+        share = self._share(frame, item, "", depth)
+        if share is None:
+            return None
+        if share.powers == {"total": 1} and item.op == "call" and called(self.ev, frame, item)[0] == "len":
+            if not _repeats(item):
+                return None
+            share = share.but({"class": 1})  # the length of each
+            share.named = True
+        if not set(share.powers) & {"class", "pos", "neg"}:
+            return None
+        share.vector = True
+        return share
 
     def _list(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
         items = [
@@ -341,6 +352,10 @@ class Counts:
             if part.op == "setitem":
                 share = self._setitem(frame, part, word, depth)
                 if share is not None and share.powers == {"class": 1}:
+                    return share
+            elif part.op == "append":
+                share = self._each(frame, part.args[1], depth)
+                if share is not None:
                     return share
         return None
 
@@ -423,6 +438,57 @@ class Counts:
             return first.but(first.powers, name != "normalize")
         return first if name in _CASTS else None
 
+    # ---- a weight for each element
+
+    def elements(self, frame: Frame, node: Node) -> list[Share]:
+        """How positives weigh against negatives: ``where(y == 1, a, b)``, ``a * y + b * (1 - y)``."""
+        self.ev.begin()
+        found: list[Share] = []
+        for place in self.origins.of(frame, node):
+            if place.value is not None:
+                continue
+            self._steps = 0
+            sides = self._two_sides(place.frame, place.node)
+            if sides is None:
+                continue
+            one, other = (self._share(place.frame, side, "", 0) for side in sides)
+            if one is None or other is None or (one.pure and other.pure):
+                continue
+            share = one.times(other, -1)
+            share.at = (place.frame, place.node)
+            found.append(share)
+        return found
+
+    def _two_sides(self, frame: Frame, node: Node) -> tuple[Node, Node] | None:
+        if node.op == "call":
+            word, operands = called(self.ev, frame, node)
+            if word in _CASTS and operands:
+                return self._two_sides(frame, operands[0])
+            if word != "where" or len(operands) != 3:
+                return None
+            test = self._counted(frame, operands[0], "", 0)
+            if test is None or test.powers not in ({"pos": 1}, {"neg": 1}):
+                return None
+            return (operands[1], operands[2]) if "pos" in test.powers else (operands[2], operands[1])
+        if node.op != "bin" or node.args[0] != "+":
+            return None
+        parts = [self._class_term(frame, n) for n in node.args[1:]]
+        known = {sort: weight for part in parts if part is not None for sort, weight in [part]}
+        return (known["pos"], known["neg"]) if len(known) == 2 else None
+
+    def _class_term(self, frame: Frame, node: Node) -> tuple[str, Node] | None:
+        """The class that ``a * y`` or ``b * (1 - y)`` is the weight of, and the weight."""
+        if node.op != "bin" or node.args[0] != "*":
+            return None
+        names = _sides(node.at)
+        for one, other, word in ((node.args[2], node.args[1], names[1]), (node.args[1], node.args[2], names[0])):
+            counted = self._counted(frame, one, "", 0)
+            if counted is not None and counted.powers in ({"pos": 1}, {"neg": 1}):
+                return ("pos" if "pos" in counted.powers else "neg"), other
+            if one.op in ("param", "name", "attr", "call") and _LABELS.search(word):
+                return "pos", other
+        return None
+
     # ---- what is counted
 
     def _counted(self, frame: Frame, node: Node, word: str, depth: int) -> Share | None:
@@ -502,6 +568,8 @@ class Counts:
                     else Share({})
                 )
             return Share({})
+        if share is None and name != "mean" and inner.op == "sub" and _repeats(inner.args[1]):
+            return Share({"pos": 1}, named=True)  # ``df[column].sum()``, a column in turn
         labels = _LABELS.search(words[0]) is not None
         one_hot = inner.op == "call" and called(self.ev, frame, inner)[0] == "one_hot"
         if share is None and (labels or one_hot):
@@ -509,6 +577,18 @@ class Counts:
             divisor = {"total": -1} if name == "mean" else {}
             return Share({"class" if one_hot else "pos": 1, **divisor}, vector=axis)
         return None
+
+
+def _repeats(node: Node) -> bool:
+    """Whether an expression changes from one turn of a loop to the next."""
+    stack, seen = [node], 0
+    while stack and seen < 60:
+        one = stack.pop()
+        seen += 1
+        if one.op == "iter":
+            return True
+        stack.extend(children(one))
+    return False
 
 
 def _sides(at: Any) -> tuple[str, str]:

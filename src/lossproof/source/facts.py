@@ -278,10 +278,10 @@ class FocalLoss(Fact):
     ``settings`` are what ``gamma`` is, with where that was written; ``alone``: no other exponent stands in the loss.
     ``guarded``: ``1 - p`` cannot become zero, or no gradient comes through it. ``scales`` multiply every term alike.
     ``spoiled`` says why ``p`` is not the probability of the class (``reduced``, ``weighted``, ``smoothed``), where, and
-    whether only if somebody asks for it.
+    whether only if somebody asks for it. ``balances``: what one class is weighed with, and the other with one minus it.
     """
 
-    __slots__ = ("alone", "guarded", "scales", "settings", "spoiled")
+    __slots__ = ("alone", "balances", "guarded", "scales", "settings", "spoiled")
     sort = "focal"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
@@ -290,6 +290,7 @@ class FocalLoss(Fact):
         self.alone = True
         self.guarded = False
         self.scales: list[Setting] = []
+        self.balances: list[Setting] = []
         self.spoiled: list[tuple[str, Place, bool]] = []
 
 
@@ -310,9 +311,12 @@ class FocalCall(Fact):
 
 
 class Setting:
-    """A number that somebody chose: its value where it is known, where it was written, and who uses it."""
+    """A number that somebody chose: its value where it is known, where it was written, and who uses it.
 
-    __slots__ = ("name", "place", "used", "value")
+    ``default``: a configuration may say otherwise.
+    """
+
+    __slots__ = ("default", "name", "place", "used", "value")
 
     def __init__(self, name: str, value: float | None, place: Place) -> None:
         self.name = name
@@ -320,12 +324,16 @@ class Setting:
         self.place = place
         # Where it is a factor, or an exponent.
         self.used: tuple[Frame, Node] | None = None
+        self.default = False
 
 
 class BalancedTwice(Fact):
-    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out."""
+    """A loss that weighs the classes (``setting``) of batches in which ``sampler`` has already evened them out.
 
-    __slots__ = ("built", "sampler", "setting", "sure")
+    ``reason``: what the weights are, inverse ``counts``, ``damped`` ones, a ``number`` somebody wrote, or ``unseen``.
+    """
+
+    __slots__ = ("built", "reason", "sampler", "setting", "sure")
     sort = "balanced_twice"
 
     def __init__(self, ev: Evaluator, frame: Frame, node: Node, atoms: Atoms) -> None:
@@ -334,11 +342,14 @@ class BalancedTwice(Fact):
         self.built: Hop | None = None
         self.sampler: Hop | None = None
         self.setting = ""
+        self.reason = "unseen"
         self.sure = True
 
 
 class ClassWeight(Fact):
     """What a loss (``weight``, ``pos_weight``) or a ``sampler`` weighs classes with, and how that depends on counts.
+
+    ``elements``: a weight for each element, one for positives and one for negatives; its share is their quotient.
 
     ``given`` is the node of the weight, at the call.
     """

@@ -307,6 +307,7 @@ class Focals:
 
     def _fact(self, variant: Variant, focal: list[tuple[Term, Factor]]) -> Iterator[FocalLoss]:
         scales = self._blind(variant, focal)
+        balances = self._balancing(focal)
         many = len({self._exponent_word(f) for _, f in focal}) > 1
         told: set[int] = set()
         for _, factor in focal:
@@ -322,9 +323,11 @@ class Focals:
                 for setting in self._settings("alpha", place.frame, place.node):
                     setting.used = (place.frame, place.node)
                     fact.scales.append(setting)
+            for place in balances:
+                fact.balances.extend(self._settings("alpha", place.frame, place.node))
             if source is not None:
                 fact.spoiled = self._spoiled(*source, False, 0)
-            scales = []
+            scales, balances = [], []
             yield fact
 
     @staticmethod
@@ -353,7 +356,48 @@ class Focals:
             holder, at = default
             written_there = Place(self.ev.open_frame(holder), Node("const", (at.value,), at, None))
             return [Setting(word, number(Const(at.value)), written_there)]
+        configured = self._configured(frame, node) if name == "alpha" else None
+        if configured is not None:
+            setting = Setting(word, configured[1], configured[2])
+            setting.default = True
+            return [setting]
         return [Setting(word, None, places[0])]
+
+    def _configured(self, frame: Frame, node: Node) -> tuple[str, float, Place] | None:
+        """A number that a configuration may hold, else the one that is written there: its key, the number, the place.
+
+        ``cfg.get("alpha", 0.25)``, ``cfg["alpha"] if "alpha" in cfg else 0.25``, ``getattr(cfg, "alpha", 0.25)``
+        """
+        if node.op not in ("attr", "param", "name", "free", "call", "phi"):
+            return None
+        key = ""
+        found: float | None = None
+        place_of: Place | None = None
+        for place in self.origins.of(frame, node, outward=False):
+            if place.value is not None:
+                return None
+            inner = place.node
+            if inner.op == "call":
+                word, operands = self._word(place.frame, inner)
+                if word not in ("get", "pop", "getattr") or len(operands) != 3:
+                    return None
+                name, default = constant(self.ev.value(place.frame, operands[1])), operands[2]
+                amount = number(self.ev.value(place.frame, default))
+                if not isinstance(name, str) or amount is None:
+                    return None
+                key, found, place_of = name, amount, Place(place.frame, default)
+            elif inner.op == "sub":
+                name = constant(self.ev.value(place.frame, inner.args[1]))
+                if not isinstance(name, str):
+                    return None
+                key = key or name
+            elif inner.op == "attr":
+                key = key or str(inner.args[1])
+            elif inner.op == "const" and number(Const(inner.args[0])) is not None and found is None:
+                found, place_of = number(Const(inner.args[0])), place
+            else:
+                return None
+        return (key, found, place_of) if key and found is not None and place_of is not None else None
 
     def _changes(self, frame: Frame, node: Node) -> bool:
         """Whether a setting is an attribute that is set again during training."""
@@ -840,7 +884,10 @@ class Focals:
                     continue
                 word = _word_of(factor.node)
                 if _SCALE.search(word) and not _ALPHA.search(word):
-                    continue
+                    configured = self._configured(factor.frame, factor.node)
+                    if configured is None or not _ALPHA.search(configured[0]):
+                        continue
+                    word = configured[0]
                 if reduced and not factor.inner and not _ALPHA.search(word):
                     continue  # a weight on the whole
                 here[self._identity(factor)] = Place(factor.frame, factor.node)
@@ -849,13 +896,35 @@ class Focals:
                 return []
         return list((common or {}).values())
 
+    def _balancing(self, focal: list[tuple[Term, Factor]]) -> list[Place]:
+        """The ``alpha`` of ``alpha * y + (1 - alpha) * (1 - y)``, or of a ``where``: each class has its term."""
+        found: dict[tuple[object, ...], Place] = {}
+        for term, power in focal:
+            for factor in term:
+                if factor.power is not None:
+                    continue
+                frame, node, _ = self._peel(factor.frame, factor.node)
+                rest = self._complement(frame, node)
+                if rest is None or rest[1].op not in ("attr", "param", "name", "free"):
+                    continue
+                key = self._identity(Factor(*self._peel(*rest)[:2]))
+                if key in found or number(self.ev.value(*rest)) is None:
+                    continue
+                for other, raised in focal:
+                    if other is term or raised.frame is not power.frame:
+                        continue
+                    apart = [self._peel(f.frame, f.node)[:2] for f in other if f.power is None]
+                    if any(self._identity(Factor(*f)) == key for f in apart):
+                        found[key] = Place(*rest)
+        return list(found.values())
+
     def _identity(self, factor: Factor) -> tuple[object, ...]:
         node = factor.node
         if node.op == "attr":
             return ("attr", node.args[1])
         if node.op in ("param", "name", "free"):
             return ("name", node.args[0])
-        if node.op == "const":
+        if node.op == "const" and isinstance(node.args[0], (int, float)):
             return ("const", abs(node.args[0]))
         return ("node", id(node))
 
@@ -898,8 +967,13 @@ class Focals:
             return "mask"
         if node.op == "cmp" or MASK_NAME.search(word):
             return "mask"
-        annotated = self._annotated_number(frame, node)
-        if annotated:
+        if self._annotated_number(frame, node):
+            return "setting"
+        configured = self._configured(frame, node)
+        if configured is not None:
+            return "setting" if 0 < configured[1] < 1 else "mask"
+        option = value.get("option") if isinstance(value, T) else None
+        if isinstance(option, str) and self.contexts.number_of(frame.function.module, option) is not None:
             return "setting"
         if node.op == "param" and _LABEL.search(word):
             return "mask"

@@ -2,6 +2,10 @@
 
 Both have to belong to one training. So it starts from a weighted loss and looks at what the loops around it run over,
 in the contexts of their callers: a data loader whose sampler balances, or data that was oversampled before.
+
+Both have to make up for the same thing, the counts of the classes. A sampler may draw hard examples more often, or as
+much of each source; a weight may be what a mistake costs. So what either was computed from is looked at: quotients of
+counts make the case, numbers that somebody wrote leave it open, anything else that is drawn evenly is not one.
 """
 
 from __future__ import annotations
@@ -12,11 +16,11 @@ from collections.abc import Iterator
 
 from lossproof.source.contexts import Contexts
 from lossproof.source.counts import Counts
-from lossproof.source.evaluate import Evaluator
+from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.facts import BalancedTwice, LossCall
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
-from lossproof.source.origins import Origins
+from lossproof.source.origins import Origins, called
 from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import ParsedModule, dotted
 from lossproof.source.tensor_ops import as_tensor
@@ -45,6 +49,24 @@ _OWN = Pattern(r"balanc|oversampl|equal", re.I)
 _OVERSAMPLING = Pattern(r"Over[Ss]ampl|SMOTE|ADASYN|UnderSampl|NearMiss|TomekLinks|ClusterCentroids")
 _LOADERS = ("train_dataloader", "get_train_dataloader", "_get_train_sampler", "get_train_sampler")
 MAX_LEVELS = 3
+MAX_WORDS = 200
+# What tells that something is counted by class, that it is counted by something else, and that a weight is a price.
+_LABELS = Pattern(
+    r"label|target|^ys?$|^y_|_y$|^t$|^gts?$|^n_?[01]$|truth|annot|class|cls|categ|diagnos|lbl|tgt|outcome|sentiment|grade"
+    r"|(?:^|_)(?:pos|neg)(?:itives?|atives?)?(?:$|_)|minority|majority|imbalanc",
+    re.I,
+)
+_OTHERWISE = Pattern(
+    r"domain|difficult|uncert|hospital|seq_len|recency|confiden|environment|priorit|datasets$|^lengths$|clusters?_?id"
+    r"|(?<!data)(?<!data_)source|(?:^|_)(?:dom|doms|groups?(?!_?by)|sites?|subjects?|patients?|speakers?|users?|cameras?"
+    r"|hard|hardness|scores?|errors?|loss|losses|tasks?|buckets?|quality|language|languages)(?=$|_|(?-i:[A-Z0-9]))",
+    re.I,
+)
+_PRICE = Pattern(r"cost|penal|price|importan|prefer|reliab|trust|risk|severity|utility", re.I)
+_BARE = {
+    "tensor", "as_tensor", "FloatTensor", "Tensor", "from_numpy", "array", "asarray", "float", "to", "cuda", "cpu",
+    "double", "clone", "detach", "list", "tuple", "view", "reshape", "squeeze", "unsqueeze", "half", "type", "full",
+}  # fmt: skip
 
 
 class Resampling:
@@ -61,12 +83,14 @@ class Resampling:
         self.ev.refill()
         for frame in self._contexts(call.frame):
             for hop, sure in self._balanced(frame, call.node, combine(call.atoms, weighted)):
-                yield self._fact(call, hop, sure)
+                reason = self._reason(call)
+                if reason is not None:
+                    yield self._fact(call, hop, sure, reason)
                 return
 
-    def _fact(self, call: LossCall, hop: Hop, sure: bool) -> BalancedTwice:
+    def _fact(self, call: LossCall, hop: Hop, sure: bool, reason: str) -> BalancedTwice:
         fact = BalancedTwice(self.ev, call.frame, call.node, call.atoms)
-        fact.sampler, fact.sure = hop, sure
+        fact.sampler, fact.sure, fact.reason = hop, sure, reason
         fact.setting = "pos_weight" if call.kind == "bce_logits" else "weight"
         for _, v in alternatives(self.ev.value(call.frame, call.node.args[0])):
             if isinstance(v, Lib) and v.module is not None and v.at is not None:
@@ -97,6 +121,97 @@ class Resampling:
                 continue
             return atoms
         return None
+
+    # ---- what a weight was computed from
+
+    def _reason(self, call: LossCall) -> str | None:
+        """Why the loss weighs the classes: ``counts``, ``damped`` ones, a written ``number``, or ``unseen``."""
+        name = "pos_weight" if call.kind == "bce_logits" else "weight"
+        reasons: list[str | None] = []
+        for frame, node in self._losses(call):
+            given = {k: v for k, v in node.args[2] if k is not None}
+            place = 2 if node is call.node else 0
+            at = given.get(name)
+            if at is None and name == "weight" and place < len(node.args[1]):
+                at = node.args[1][place]
+            if at is None:
+                continue
+            reasons.append(self._reason_of(frame, at, name, _given(node.at, name, place)))
+        if not reasons:
+            return "unseen"
+        return next((r for r in ("counts", "damped", "number", "unseen") if r in reasons), None)
+
+    def _losses(self, call: LossCall) -> Iterator[tuple[Frame, Node]]:
+        """Where the weight is handed over: the call itself, or where its criterion was built."""
+        built = False
+        for _, v in alternatives(self.ev.value(call.frame, call.node.args[0])):
+            if isinstance(v, Lib) and v.module is not None and v.at is not None:
+                found = self._node_of(v.module, v.at)
+                if found is not None:
+                    built = True
+                    yield found
+        if not built:
+            yield call.frame, call.node
+
+    def _reason_of(self, frame: Frame, at: Node, name: str, written: str) -> str | None:
+        shares = self.counts.shares(frame, at, name)
+        if shares:
+            falling = [s for s in shares if s.towards(name) < 0]
+            if not falling:
+                return None  # they grow with the counts: another fault
+            return "damped" if any(s.soft for s in falling) else "unseen" if any(s.named for s in falling) else "counts"
+        self.ev.refill()
+        places = [p for p in self.origins.of(frame, at) if p.value is None]
+        words = {written} | {w for p in places for w in self._words(p.node)}
+        if any(_PRICE.search(w) for w in words):
+            return None
+        known = [self._literal(p.frame, p.node, 0) for p in places]
+        return "number" if known and all(known) else "unseen"
+
+    def _literal(self, frame: Frame, node: Node, depth: int) -> bool:
+        """Whether a number, or a list of them, stands there as it was written."""
+        if depth > 8:
+            return False
+        if node.op == "const":
+            return isinstance(node.args[0], (int, float))
+        if node.op in ("list", "tuple"):
+            return bool(node.args) and all(self._literal(frame, n, depth + 1) for n in node.args)
+        if node.op == "un":
+            return self._literal(frame, node.args[1], depth + 1)
+        if node.op == "bin":
+            return all(self._literal(frame, n, depth + 1) for n in node.args[1:])
+        if node.op == "call":
+            word, operands = called(self.ev, frame, node)
+            return word in _BARE and bool(operands) and self._literal(frame, operands[0], depth + 1)
+        if node.op in ("param", "attr", "name", "free", "phi", "sub"):
+            places = [p for p in self.origins.of(frame, node) if p.node is not node or p.value is not None]
+            return bool(places) and all(
+                p.value is None and self._literal(p.frame, p.node, depth + 1)
+                if p.value is None
+                else isinstance(p.value, Const)
+                for p in places
+            )
+        return False
+
+    def _words(self, node: Node) -> set[str]:
+        """The names that an expression was computed from."""
+        found: set[str] = set()
+        stack, seen = [node], set[int]()
+        while stack and len(seen) < MAX_WORDS:
+            one = stack.pop()
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            if one.op == "attr":
+                found.add(str(one.args[1]))
+            elif one.op in ("param", "name", "free"):
+                found.add(str(one.args[0]))
+            elif one.op == "const" and isinstance(one.args[0], str):
+                found.add(one.args[0])
+            if isinstance(one.at, ast.AST) and isinstance(one.at, ast.expr) and len(found) < MAX_WORDS:
+                found |= _names(one.at)
+            stack.extend(children(one))
+        return found
 
     def _contexts(self, frame: Frame) -> list[Frame]:
         """The frame, and again with its callers known."""
@@ -174,21 +289,34 @@ class Resampling:
                         yield from self._of_sampler(inner, depth + 1)
         elif isinstance(v, Inst) and _OWN.search(v.cls.info.name) and v.ctor is not None and v.ctor.site is not None:
             frame, node = v.ctor.site
+            words = {v.cls.info.name, *self._words(node)}
+            if any(_OTHERWISE.search(w) for w in words):
+                return
+            words |= _names(v.cls.info.node)
+            if not any(_LABELS.search(w) for w in words):
+                return
             yield Hop(frame.function.module, node.at, "the batches are drawn in balance here"), False
 
     def _balance(self, sampler: Lib) -> bool | None:
         """Whether a sampler's weights make up for the counts: surely, perhaps, or not (``None``)."""
         found = self._node_of(sampler.module, sampler.at)
         if found is None:
-            return False
+            return None
         frame, node = found
         given = dict(node.args[2])
         at = given.get("weights") or (node.args[1][0] if node.args[1] else None)
         if at is None:
             return None
         shares = self.counts.shares(frame, at, "")
+        self.ev.refill()
+        words = self._words(at)
+        for place in self.origins.of(frame, at):
+            if place.value is None:
+                words |= self._words(place.node)
+        if any(_OTHERWISE.search(w) for w in words) or not any(_LABELS.search(w) for w in words):
+            return None
         if not shares:
-            return False
+            return False  # computed by somebody else, of the labels as it seems
         directions = [s.powers.get("class", 0) + s.powers.get("pos", 0) + s.powers.get("neg", 0) for s in shares]
         if any(s.soft for s in shares) or all(d >= 0 for d in directions):
             return None  # damped: the rest may be the loss's share
@@ -250,6 +378,30 @@ class Resampling:
                     yield from self._of_loader(v, atoms, 0)
                     if "sampler" in name:
                         yield from self._of_sampler(v, 0)
+
+
+def _given(at: object, name: str, place: int) -> str:
+    """What the weight is called where it is handed over."""
+    if not isinstance(at, ast.Call):
+        return ""
+    for keyword in at.keywords:
+        if keyword.arg == name:
+            return " ".join(sorted(_names(keyword.value)))
+    return " ".join(sorted(_names(at.args[place]))) if place < len(at.args) else ""
+
+
+def _names(at: object) -> set[str]:
+    if not isinstance(at, ast.AST):
+        return set()
+    found = set()
+    for part in ast.walk(at):
+        if isinstance(part, ast.Name):
+            found.add(part.id)
+        elif isinstance(part, ast.Attribute):
+            found.add(part.attr)
+        elif isinstance(part, ast.arg):
+            found.add(part.arg)
+    return found
 
 
 def _sources(node: Node) -> list[Node]:

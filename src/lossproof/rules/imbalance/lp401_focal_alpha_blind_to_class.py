@@ -127,7 +127,7 @@ def check(fact: FocalLoss) -> Iterator[Finding]:
             f"{name} ({amount}) multiplies every element of the focal loss, whatever its class: it only rescales the "
             "loss and balances nothing",
             hops=(hop_of(scale.place, "chosen here"),),
-            confidence="proven" if scale.value is not None else "likely",
+            confidence="proven" if scale.value is not None and not scale.default else "likely",
             fix=partial(_fix, fact, scale),
         )
         return

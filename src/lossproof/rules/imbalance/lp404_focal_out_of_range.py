@@ -99,6 +99,20 @@ def check(fact: FocalLoss | FocalCall) -> Iterator[Finding]:
             said = _gamma(setting.value, guarded)
         if said is not None:
             yield _finding(fact, setting, *said)
+    if isinstance(fact, FocalLoss):
+        yield from _balance(fact)
+
+
+def _balance(fact: FocalLoss) -> Iterator[Finding]:
+    for setting in fact.balances:
+        if setting.value is None or 0 < setting.value < 1 or setting.value == -1:
+            continue
+        value, other = shown(setting.value), shown(1 - setting.value)
+        if setting.value in (0, 1):
+            said = f"alpha is {value}: one class gets the weight 0 and is not trained on at all"
+        else:
+            said = f"alpha is {value}: the classes get the weights {value} and {other}, and one is pushed the wrong way"
+        yield _finding(fact, setting, said, Severity.ERROR)
 
 
 def _gamma(gamma: float, guarded: bool) -> tuple[str, Severity] | None:

@@ -5,6 +5,9 @@ Finds a training that evens out its classes twice: the batches are drawn in bala
 balanced
 batch sampler, oversampling), and the loss weighs the classes on top (`weight`, `pos_weight`).
 
+Both have to make up for the counts of the classes. A sampler that evens out something else (sources, difficulty) is not
+reported. Weights that are written as numbers may be costs: then it is a note only.
+
 ## Why is this bad
 Each of them makes up for the whole imbalance. Together they overshoot by as much: after a balanced draw with 5 %
 positives
@@ -99,13 +102,25 @@ def check(fact: BalancedTwice) -> Iterator[Finding]:
     built = fact.built
     place = location(built.module, built.at) if built is not None else None
     applied = (Hop(fact.module, fact.node.at, "applied to those batches here"),) if built is not None else ()
+    if fact.reason == "number":
+        yield fact.finding(
+            RULE,
+            f"`{fact.setting}` weighs classes that the batches already hold in balance: unless these numbers are the "
+            "cost of a mistake, the imbalance is corrected twice",
+            hops=(fact.sampler, *applied),
+            place=place,
+            severity=Severity.INFO,
+            confidence="possible",
+        )
+        return
+    proven = fact.sure and fact.reason == "counts"
     yield fact.finding(
         RULE,
         f"`{fact.setting}` weighs classes that the batches already hold in balance: the imbalance is corrected twice, "
         "and the rare class is favoured by as much as it was rare",
         hops=(fact.sampler, *applied),
         place=place,
-        confidence="proven" if fact.sure else "likely",
+        confidence="proven" if proven else "likely",
     )
 
 

@@ -19,7 +19,7 @@ from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import Function, dotted
-from lossproof.source.training import Branch, Event, Item, Loop, Path, Trainings, flat
+from lossproof.source.training import Branch, Event, Item, Loop, Path, Thing, Trainings, flat
 from lossproof.source.values import Const, Hop, Inst, Lib, Thunk, alternatives
 
 _HINTS = {"backward", "manual_backward"}
@@ -84,7 +84,12 @@ class TrainingLoops:
             if any(e.kind in ("graded", "scaled") for e, _ in inside) or self._rebound(step, loop):
                 return
         covering = [(e, p) for e, p in clears if not self._elsewhere(e, step)]
-        if self._partly(step, covering):
+        if covering and self._partly(step, path, loop, covering):
+            mine = self._own_pass(step, path, inside)
+            if mine is not None and mine.node is not None and not self._engine_of(mine, step):
+                fact = Uncleared(self.ev, mine, step, covering[0][0], "other")
+                self._turn(fact, path, loop, inside)
+                yield fact
             return
         if not covering:
             if any(e.kind == "fresh" for e, _ in inside) or any(e.kind == "graded" for e, _ in inside):
@@ -128,8 +133,49 @@ class TrainingLoops:
                 other = e.thing
                 fact.others = fact.others or not (mine is not None and other is not None and mine.same(other))
 
-    def _partly(self, step: Event, covering: list[Placed]) -> bool:
+    def _partly(self, step: Event, path: Path, loop: Loop, covering: list[Placed]) -> bool:
+        """Whether several optimizers are stepped one by one, and what is cleared is surely none of one of them."""
+        below = path[next(i for i, (part, _) in enumerate(path) if part is loop) + 1 :]
+        each = [part for part, _ in below if isinstance(part, Loop)]
+        if len(each) != 1 or step.thing is None or not _lists(each[0]):
+            return False
+        if len(step.thing.values) < 2 or not all(isinstance(v, Lib) for v in step.thing.values):
+            return False
+        for v in step.thing.values:
+            one = Thing(step.thing.text, frozenset(self.trainings.tokens([v])), (v,))
+            one.models = self.trainings.models_of(one)
+            if not one.models or not one.tokens:
+                return False
+            if all(self._surely_elsewhere(e, one) for e, _ in covering):
+                return True
         return False
+
+    def _surely_elsewhere(self, clear: Event, optimizer: Thing) -> bool:
+        """Whether a clearing is of networks that an optimizer is known not to hold."""
+        if clear.thing is None or not clear.thing.tokens or clear.thing.same(optimizer):
+            return False
+        mine = optimizer.models
+        its = self.trainings.models_of(clear.thing) or clear.thing.tokens
+        if its & mine:
+            return False
+        if all(t[0] == "param" for t in its | mine):
+            return len({t[1] for t in its | mine}) == 1
+        # Networks that are made side by side, none of them out of the other.
+        if not all(t[0] in ("inst", "lib") for t in its | mine):
+            return False
+        made = {id(call): call for call in self._maker_calls(optimizer)}
+        if not all(t[-1] in made for t in its | mine):
+            return False
+        parts = [part for t in its for part in ast.walk(made[t[-1]])]
+        if {id(part) for part in parts} & {t[-1] for t in mine}:
+            return False
+        its_parts = {part.id for part in parts if isinstance(part, ast.Name)}
+        call = next(iter(optimizer.values)).at
+        return not any(isinstance(p, ast.Name) and p.id in its_parts for a in call.args for p in ast.walk(a))
+
+    def _maker_calls(self, optimizer: Thing) -> list[ast.Call]:
+        holder = next((self.trainings.holder(v) for v in optimizer.values if isinstance(v, Lib)), None)
+        return holder.calls if holder is not None else []
 
     def _elsewhere(self, clear: Event, step: Event) -> bool:
         """Whether a clearing is surely of other parameters than those that are stepped."""
@@ -519,6 +565,15 @@ class TrainingLoops:
                     here = frame if method is frame.function else Frame(method, None, frame.base().me, None, None, 1)
                     found.append((here, store.value))
         return found[:4]
+
+
+def _lists(loop: Loop) -> bool:
+    """``for o in (one, two)``: a turn for each of what is written there."""
+    generators = getattr(loop.at, "generators", None)
+    source: Any = generators[0].iter if generators else getattr(loop.at, "iter", None)
+    if isinstance(source, ast.Name):
+        source = _assigned(loop.frame.function, source.id)
+    return isinstance(source, (ast.Tuple, ast.List)) and len(source.elts) > 1
 
 
 def _optimizer_like(text: str) -> bool:

@@ -20,7 +20,7 @@ from lossproof.source.lower import Node, lower
 from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.training import Branch, Event, Item, Loop, Path, Thing, Trainings, flat
-from lossproof.source.values import Const, Hop, Inst, Lib, Thunk, alternatives
+from lossproof.source.values import Const, Hop, Inst, Lib, Ref, Thunk, alternatives
 
 _HINTS = {"backward", "manual_backward"}
 _COUNT_NAME = Pattern(r"accum|steps?$|micro|every|iters?$|interval|freq|grad", re.I)
@@ -272,7 +272,7 @@ class TrainingLoops:
             if found is None:
                 return
             where, count = found
-            loose = not (isinstance(count, (ast.Name, ast.Attribute, ast.Constant)))
+            loose = not (isinstance(count, (ast.Name, ast.Attribute, ast.Constant))) or where is not step.frame
         known = self._constant(where, count)
         if known is not None and known <= 1:
             return
@@ -282,7 +282,9 @@ class TrainingLoops:
             if any(isinstance(q, Branch) and q.test is not None and self.period(q.frame, q.test) for q, _ in p):
                 continue
             if loose and any(
-                isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div) for c in ast.walk(e.frame.function.node)
+                isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div)
+                for function in {e.frame.function, step.frame.function}
+                for c in ast.walk(function.node)
             ):
                 continue  # divided by something that may be their number
             if not self._scaled(e.frame, e.loss, where, count, known):
@@ -312,12 +314,58 @@ class TrainingLoops:
                 )
                 if fetches or re.search(r"accum|micro", ast.unparse(source), re.I):
                     return inner[-1].frame, source.args[0]
-            for part in ast.walk(source):
-                if isinstance(part, ast.Call) and getattr(part.func, "attr", "") in ("chunk", "tensor_split"):
-                    numbers = part.args[1:] if dotted(part.func).startswith("torch.") else part.args
-                    if numbers:
-                        return inner[-1].frame, numbers[0]
+            found = self._pieces(inner[-1].frame, source, source)
+            if found is not None:
+                return found
         return None
+
+    def _pieces(self, frame: Frame, source: Any, turned: Any, depth: int = 0) -> tuple[Frame, Any] | None:
+        """How many pieces of a batch are gone through: ``xs.chunk(k)``; of ``xs.split(size)``, as many as there are."""
+        for part in ast.walk(source):
+            if not isinstance(part, ast.Call) or not isinstance(part.func, ast.Attribute):
+                continue
+            name = part.func.attr
+            if name not in ("chunk", "tensor_split", "split"):
+                continue
+            numbers = part.args[1:] if dotted(part.func).startswith("torch.") else part.args
+            axis = [*numbers[1:], *(k.value for k in part.keywords if k.arg == "dim")]
+            if not numbers or any(not isinstance(a, ast.Constant) or a.value != 0 for a in axis):
+                continue
+            if name != "split":
+                return frame, numbers[0]
+            if not self._of_a_batch(frame, part):
+                continue
+            text = f"len({turned.id if isinstance(turned, ast.Name) else ast.unparse(part)})"
+            count = ast.copy_location(ast.parse(text, mode="eval").body, part)
+            return frame, ast.fix_missing_locations(count)
+        if depth > 2:
+            return None
+        for part in ast.walk(source):
+            if isinstance(part, ast.Name):
+                given = frame.base().args.get(part.id)
+                if isinstance(given, Thunk) and isinstance(given.node.at, ast.expr):
+                    found = self._pieces(given.frame, given.node.at, turned, depth + 1)
+                else:
+                    made = _assigned(frame.function, part.id)
+                    found = self._pieces(frame, made, turned, depth + 1) if made is not None else None
+                if found is not None:
+                    return found
+        return None
+
+    def _of_a_batch(self, frame: Frame, call: ast.Call) -> bool:
+        """Whether ``….split(size)`` is that of a tensor: not a text's, a folder's, a library's."""
+        size = call.args[-1] if call.args else None
+        if isinstance(size, (ast.List, ast.Tuple, ast.JoinedStr)) or (
+            isinstance(size, ast.Constant) and not isinstance(size.value, int)
+        ):
+            return False
+        if dotted(call.func).startswith("torch."):
+            return True
+        node = frame.ir.by_call.get(id(call))
+        if node is None or node.args[0].op != "attr":
+            return False
+        values = self.trainings.values(frame, node.args[0].args[0])
+        return not any(isinstance(v, (Lib, Ref, Inst, Const)) for v in values)
 
     def period(self, frame: Frame, test: Any, depth: int = 0) -> tuple[Frame, Any] | None:
         """The ``k`` of a test that holds every k-th turn."""

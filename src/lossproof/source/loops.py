@@ -170,8 +170,9 @@ class TrainingLoops:
         if {id(part) for part in parts} & {t[-1] for t in mine}:
             return False
         its_parts = {part.id for part in parts if isinstance(part, ast.Name)}
-        call = next(iter(optimizer.values)).at
-        return not any(isinstance(p, ast.Name) and p.id in its_parts for a in call.args for p in ast.walk(a))
+        calls = [v.at for v in optimizer.values if isinstance(v, Lib) and isinstance(v.at, ast.Call)]
+        given = [part for call in calls for a in call.args for part in ast.walk(a)]
+        return not any(isinstance(part, ast.Name) and part.id in its_parts for part in given)
 
     def _maker_calls(self, optimizer: Thing) -> list[ast.Call]:
         holder = next((self.trainings.holder(v) for v in optimizer.values if isinstance(v, Lib)), None)

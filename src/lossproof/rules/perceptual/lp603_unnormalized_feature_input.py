@@ -109,8 +109,8 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
     if fact.partly:
         which = f"`{fact.plain}`" if fact.plain else "one of the two images"
         what = (
-            f"{which} enters {fact.called} without ImageNet's normalization and the other image with it: their features "
-            "are of two ranges, and differ where the images are the same"
+            f"{which} enters {fact.called} without ImageNet's normalization and the other image with it: their "
+            "features are of two ranges, and differ where the images are the same"
         )
     else:
         what = (

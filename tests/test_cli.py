@@ -68,6 +68,7 @@ def test_any_finding_is_1(project, run, source):
     [
         (["check", "gone.py"], "gone.py: no such file or folder"),
         (["check", "--select", "LP777"], "unknown rule 'LP777'"),
+        (["check", "--select", "LP9"], "The families are LP1, LP2"),
         (["check", "--select", "sigmoid-befor-bce"], "Did you mean sigmoid-before-bce"),
         (["check", "--baseline", "gone.json"], "gone.json: no such baseline"),
         (["check", "--update-baseline"], "--update-baseline needs --baseline"),

@@ -36,6 +36,24 @@ SAFE_MENDED = SAFE.replace("F.log_softmax(net(x), dim=1)", "net(x)")
 UNSAFE = SAFE.replace("F.cross_entropy(F.log_softmax", "F.nll_loss(F.softmax")
 UNSAFE_MENDED = UNSAFE.replace("F.softmax", "F.log_softmax")
 
+HALF_NORMALIZED = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision import models
+
+
+class PerceptualLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = models.vgg16(weights="DEFAULT").features[:16].eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def forward(self, output, target):
+        return F.mse_loss(self.net((output - self.mean) / self.std), self.net(target))
+"""
+
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Any:
@@ -193,6 +211,40 @@ def test_exit_codes(here: Path, run: Any) -> None:
     assert run("--fix", *select, ".")[0] == 1, "what is left is a finding"
     assert run("--fix", "--exit-zero", *select, ".")[0] == 0
     assert run("--fix", *select, "nowhere.py")[0] == 2
+
+
+def test_a_diff_with_nothing_to_mend_still_tells_of_the_finding(here: Path, run: Any) -> None:
+    (here / "train.py").write_text(UNSAFE)
+    code, out, err = run("--diff", "--select", "LP104", ".")
+    assert (code, out) == (1, "")
+    assert "Nothing to mend. 1 finding would be left: --show-fixes says why." in err
+
+
+@pytest.mark.parametrize("option", ["--diff", "--fix"])
+def test_what_is_left_is_listed_with_the_reason(here: Path, run: Any, option: str) -> None:
+    (here / "train.py").write_text(UNSAFE)
+    _, _, err = run(option, "--show-fixes", "--select", "LP104", ".")
+    assert "LP104 nll-without-log-softmax not mended: its fix is unsafe: --unsafe-fixes makes it" in err
+    (here / "train.py").write_text(HALF_NORMALIZED)
+    _, _, err = run(option, "--unsafe-fixes", "--show-fixes", "--select", "LP603", ".")
+    assert "not mended: one of the two images is normalized already" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--unsafe-fixes"],
+        ["--show-fixes"],
+        ["--diff", "--format", "json"],
+        ["--diff", "--output", "patch.txt"],
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(here: Path, run: Any, arguments: list[str]) -> None:
+    (here / "train.py").write_text(UNSAFE)
+    code, out, err = run(*arguments, ".")
+    assert (code, out) == (2, "")
+    assert "--diff" in err
+    assert not (here / "patch.txt").exists()
 
 
 def test_unsafe_fixes_are_made_when_asked_for(here: Path, run: Any) -> None:
@@ -428,3 +480,15 @@ def test_any_formatting_is_kept_and_what_comes_out_runs(tmp_path: Path, program:
     assert not [f for f in unsafe.report.findings if f.remedy.fixable != "no"]
     again = mend([tmp_path], options, unsafe=True)
     assert again.fixed == []
+
+
+def test_a_named_file_that_is_no_python_is_told(here: Path, run: Any) -> None:
+    (here / "a.py").write_text("def f(:\n")
+    (here / "b.py").write_text("import torch\ndef f(:\n    loss.backward()\n")
+    (here / "c.py").write_text("x = 1\n")
+    code, _, err = run("a.py", "b.py", "c.py")
+    assert code == 0
+    assert err.count("a.py: not Python that this interpreter can read") == 1
+    assert err.count("b.py: not Python that this interpreter can read") == 1
+    assert "c.py" not in err
+    assert "a.py" not in run("--quiet", "a.py")[2]

@@ -72,7 +72,12 @@ def resolve(selector: str, rules: Mapping[str, Rule]) -> tuple[int, frozenset[st
         if meant:
             return len(word), meant
     known = [*rules, *(rule.name for rule in rules.values())]
-    raise CannotRun(f"unknown rule {selector.strip()!r}.{did_you_mean(selector.strip(), known)}")
+    offer = did_you_mean(selector.strip(), known)
+    if word.startswith("LP") and (not offer or len(word) < len("LP101")):
+        offer = (
+            f" The families are {', '.join(sorted({code[:3] for code in rules}))}; lossproof explain --all lists them."
+        )
+    raise CannotRun(f"unknown rule {selector.strip()!r}.{offer}")
 
 
 def _note(exactness: dict[str, int], selector: str, rules: Mapping[str, Rule]) -> None:

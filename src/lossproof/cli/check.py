@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 
 from lossproof import config
-from lossproof.check import Options, check_paths, find_files
+from lossproof.check import Options, Report, check_paths, find_files
 from lossproof.cli import output
 from lossproof.cli.progress import Bar
 from lossproof.problem import CannotRun
+
+# Of so many named files it is looked whether they can be read at all.
+MOST_NAMED = 200
+ONLY_PARSED = 0x400  # ``ast.PyCF_ONLY_AST``, without importing it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--verify", action="store_true", help="run what --fix changes, before and after: EXECUTES the project's code"
     )
-    group.add_argument("--show-fixes", action="store_true", help="list each fix that was made")
+    group.add_argument(
+        "--show-fixes", action="store_true", help="with --fix or --diff: list each fix, and why the rest has none"
+    )
 
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=config.FORMATS, help="how to report (default: text)")
@@ -112,6 +119,9 @@ def run(args: argparse.Namespace) -> int:
     name = output.format_name(args, settings)
     if args.verify and not (args.fix or args.diff):
         raise CannotRun("--verify goes with --fix or --diff: it runs what they change")
+    for given, option in ((args.unsafe_fixes, "--unsafe-fixes"), (args.show_fixes, "--show-fixes")):
+        if given and not (args.fix or args.diff):
+            raise CannotRun(f"{option} goes with --fix or --diff: without them nothing is mended")
     if args.fix or args.diff:
         return _mend(args, paths, options, name, bar)
     try:
@@ -119,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if bar is not None:
             bar.close()
+    if not args.quiet:
+        _unread(args.paths, report)
     output.show(report, name, args, settings)
     return 1 if report.findings and not args.exit_zero else 0
 
@@ -128,6 +140,9 @@ def _mend(args: argparse.Namespace, paths: list[str], options: Options, name: st
     from lossproof.cli import fixes
     from lossproof.mend import mend
 
+    for said in (args.format not in (None, "text"), "--format"), (args.output is not None, "--output"):
+        if args.diff and said[0]:
+            raise CannotRun(f"{said[1]} does not go with --diff, which prints a patch: check without it for a report")
     if options.update_baseline:
         raise CannotRun("--update-baseline does not go with --fix or --diff: mend first, then accept what is left")
     try:
@@ -138,6 +153,26 @@ def _mend(args: argparse.Namespace, paths: list[str], options: Options, name: st
     piped = (os.path.abspath(options.stdin[0]), options.stdin[1]) if options.stdin is not None else None
     left = fixes.show(mended, name, args, options.config, piped)
     return 1 if left and not args.exit_zero else 0
+
+
+def _unread(paths: list[str], report: Report) -> None:
+    """A warning for each file that is named and is no Python: what has nothing to do with training is not parsed."""
+    if len(paths) > MOST_NAMED:
+        return
+    named = {os.path.abspath(path) for path in paths if path.endswith(".py") and os.path.isfile(path)}
+    targets = [file for file in report.files if file.path in named]
+    for file in targets:
+        if any(warning.startswith(f"{file.display}: ") for warning in report.warnings):
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(file.read(), file.display, "exec", ONLY_PARSED, dont_inherit=True)
+        except SyntaxError as error:
+            where = f" (line {error.lineno})" if error.lineno else ""
+            report.warnings.append(f"{file.display}: not Python that this interpreter can read: {error.msg}{where}")
+        except (OSError, ValueError, RecursionError, MemoryError):
+            continue  # told elsewhere, or too odd to say something about
 
 
 def _listed(values: list[str] | None) -> list[str] | None:

@@ -28,10 +28,13 @@ def show(
         _failures(mended, args)
         _proofs(mended)
         _list(mended.fixed, args)
+        _left(mended, args)
         if not args.quiet:
             mends = f"{plural(len(mended.fixed), 'finding')} in {plural(len(mended.changes), 'file')}"
-            output.say(f"Would mend {mends}." if mended.fixed else "Nothing to mend.")
-        return bool(mended.changes)
+            left = len(mended.report.findings)
+            rest = f" {plural(left, 'finding')} would be left{_how(args)}." if left else ""
+            output.say((f"Would mend {mends}." if mended.fixed else "Nothing to mend.") + rest)
+        return bool(mended.changes or mended.report.findings or mended.failed)
     files = plural(len(mended.changes), "file")
     if piped is not None:
         # What came in by a pipe goes out by it; a report would spoil it.
@@ -48,6 +51,7 @@ def show(
     _failures(mended, args)
     _proofs(mended)
     _list(mended.fixed, args)
+    _left(mended, args)
     if not args.quiet:
         output.say(f"Mended {plural(len(mended.fixed), 'finding')} in {files}." if mended.fixed else "Nothing mended.")
     return bool(mended.report.findings or mended.failed)
@@ -76,3 +80,20 @@ def _list(fixed: list[Finding], args: argparse.Namespace) -> None:
         note = f": {finding.remedy.note}" if finding.remedy.note else ""
         text = f"{place(finding.location)}: {finding.rule} {finding.name} mended ({finding.remedy.fixable}){note}"
         output.say(printable(text))
+
+
+def _left(mended: Mended, args: argparse.Namespace) -> None:
+    """What is not mended, and why not."""
+    for finding in mended.report.findings if args.show_fixes else ():
+        remedy = finding.remedy
+        if remedy.fixable == "unsafe" and remedy.edits and not args.unsafe_fixes:
+            why = "its fix is unsafe: --unsafe-fixes makes it"
+        elif remedy.edits:
+            why = "its fix did not do what it promised"
+        else:
+            why = remedy.note.removeprefix("not mended by a command: ") or "there is no fix for it"
+        output.say(printable(f"{place(finding.location)}: {finding.rule} {finding.name} not mended: {why}"))
+
+
+def _how(args: argparse.Namespace) -> str:
+    return "" if args.show_fixes else ": --show-fixes says why"

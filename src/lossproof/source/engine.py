@@ -119,7 +119,7 @@ def _only_infers(data: bytes) -> bool:
     if b".eval()" in data or b".train(False)" in data:
         return False
     if b"torch.load(" in data and b".load_state_dict(" in data and b"optim" not in data:
-        return b"def forward(" not in data or re.search(_SCRIPT, data) is not None
+        return b"def forward(" not in data or re.search(_SCRIPT, data) is not None or _loads_at_the_top(data)
     if (b"no_grad" not in data and b"inference_mode" not in data) or b"def forward(" in data:
         return False
     if b"pretrained=True" in data or re.search(rb"\bweights=[\"'\w]", data) is not None:
@@ -127,6 +127,10 @@ def _only_infers(data: bytes) -> bool:
     return re.search(_ASKED, data) is not None and (
         re.search(_ASKING, data) is not None or re.search(_SCRIPT, data) is not None
     )
+
+
+def _loads_at_the_top(data: bytes) -> bool:
+    return re.search(rb"(?m)^\w+\.load_state_dict\(", data) is not None
 
 
 def analyse(

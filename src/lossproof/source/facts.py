@@ -406,6 +406,7 @@ class FeatureNetwork(Fact):
         "normalized",
         "optimized",
         "partly",
+        "plain",
         "pretrained",
         "undone",
         "useless_freeze",
@@ -428,6 +429,8 @@ class FeatureNetwork(Fact):
         self.normalized = True
         # Whether one of the two images is.
         self.partly = False
+        # The image that is not, as it is written where the network is applied, if one alone is not.
+        self.plain = ""
         self.mode = ""
         self.mode_hop: Hop | None = None
         self.undone = False

@@ -19,8 +19,8 @@ from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower
 from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import Function, dotted
-from lossproof.source.training import Branch, Event, Item, Loop, Path, Trainings, flat
-from lossproof.source.values import Const, Hop, Inst, Lib, Thunk, alternatives
+from lossproof.source.training import Branch, Event, Item, Loop, Path, Thing, Trainings, flat
+from lossproof.source.values import Const, Hop, Inst, Lib, Ref, Thunk, alternatives
 
 _HINTS = {"backward", "manual_backward"}
 _COUNT_NAME = Pattern(r"accum|steps?$|micro|every|iters?$|interval|freq|grad", re.I)
@@ -84,7 +84,12 @@ class TrainingLoops:
             if any(e.kind in ("graded", "scaled") for e, _ in inside) or self._rebound(step, loop):
                 return
         covering = [(e, p) for e, p in clears if not self._elsewhere(e, step)]
-        if self._partly(step, covering):
+        if covering and self._partly(step, path, loop, covering):
+            mine = self._own_pass(step, path, inside)
+            if mine is not None and mine.node is not None and not self._engine_of(mine, step):
+                fact = Uncleared(self.ev, mine, step, covering[0][0], "other")
+                self._turn(fact, path, loop, inside)
+                yield fact
             return
         if not covering:
             if any(e.kind == "fresh" for e, _ in inside) or any(e.kind == "graded" for e, _ in inside):
@@ -128,8 +133,50 @@ class TrainingLoops:
                 other = e.thing
                 fact.others = fact.others or not (mine is not None and other is not None and mine.same(other))
 
-    def _partly(self, step: Event, covering: list[Placed]) -> bool:
+    def _partly(self, step: Event, path: Path, loop: Loop, covering: list[Placed]) -> bool:
+        """Whether several optimizers are stepped one by one, and what is cleared is surely none of one of them."""
+        below = path[next(i for i, (part, _) in enumerate(path) if part is loop) + 1 :]
+        each = [part for part, _ in below if isinstance(part, Loop)]
+        if len(each) != 1 or step.thing is None or not _lists(each[0]):
+            return False
+        if len(step.thing.values) < 2 or not all(isinstance(v, Lib) for v in step.thing.values):
+            return False
+        for v in step.thing.values:
+            one = Thing(step.thing.text, frozenset(self.trainings.tokens([v])), (v,))
+            one.models = self.trainings.models_of(one)
+            if not one.models or not one.tokens:
+                return False
+            if all(self._surely_elsewhere(e, one) for e, _ in covering):
+                return True
         return False
+
+    def _surely_elsewhere(self, clear: Event, optimizer: Thing) -> bool:
+        """Whether a clearing is of networks that an optimizer is known not to hold."""
+        if clear.thing is None or not clear.thing.tokens or clear.thing.same(optimizer):
+            return False
+        mine = optimizer.models
+        its = self.trainings.models_of(clear.thing) or clear.thing.tokens
+        if its & mine:
+            return False
+        if all(t[0] == "param" for t in its | mine):
+            return len({t[1] for t in its | mine}) == 1
+        # Networks that are made side by side, none of them out of the other.
+        if not all(t[0] in ("inst", "lib") for t in its | mine):
+            return False
+        made = {id(call): call for call in self._maker_calls(optimizer)}
+        if not all(t[-1] in made for t in its | mine):
+            return False
+        parts = [part for t in its for part in ast.walk(made[t[-1]])]
+        if {id(part) for part in parts} & {t[-1] for t in mine}:
+            return False
+        its_parts = {part.id for part in parts if isinstance(part, ast.Name)}
+        calls = [v.at for v in optimizer.values if isinstance(v, Lib) and isinstance(v.at, ast.Call)]
+        given = [part for call in calls for a in call.args for part in ast.walk(a)]
+        return not any(isinstance(part, ast.Name) and part.id in its_parts for part in given)
+
+    def _maker_calls(self, optimizer: Thing) -> list[ast.Call]:
+        holder = next((self.trainings.holder(v) for v in optimizer.values if isinstance(v, Lib)), None)
+        return holder.calls if holder is not None else []
 
     def _elsewhere(self, clear: Event, step: Event) -> bool:
         """Whether a clearing is surely of other parameters than those that are stepped."""
@@ -226,7 +273,7 @@ class TrainingLoops:
             if found is None:
                 return
             where, count = found
-            loose = not (isinstance(count, (ast.Name, ast.Attribute, ast.Constant)))
+            loose = not (isinstance(count, (ast.Name, ast.Attribute, ast.Constant))) or where is not step.frame
         known = self._constant(where, count)
         if known is not None and known <= 1:
             return
@@ -236,7 +283,9 @@ class TrainingLoops:
             if any(isinstance(q, Branch) and q.test is not None and self.period(q.frame, q.test) for q, _ in p):
                 continue
             if loose and any(
-                isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div) for c in ast.walk(e.frame.function.node)
+                isinstance(c, ast.BinOp) and isinstance(c.op, ast.Div)
+                for function in {e.frame.function, step.frame.function}
+                for c in ast.walk(function.node)
             ):
                 continue  # divided by something that may be their number
             if not self._scaled(e.frame, e.loss, where, count, known):
@@ -266,12 +315,58 @@ class TrainingLoops:
                 )
                 if fetches or re.search(r"accum|micro", ast.unparse(source), re.I):
                     return inner[-1].frame, source.args[0]
-            for part in ast.walk(source):
-                if isinstance(part, ast.Call) and getattr(part.func, "attr", "") in ("chunk", "tensor_split"):
-                    numbers = part.args[1:] if dotted(part.func).startswith("torch.") else part.args
-                    if numbers:
-                        return inner[-1].frame, numbers[0]
+            found = self._pieces(inner[-1].frame, source, source)
+            if found is not None:
+                return found
         return None
+
+    def _pieces(self, frame: Frame, source: Any, turned: Any, depth: int = 0) -> tuple[Frame, Any] | None:
+        """How many pieces of a batch are gone through: ``xs.chunk(k)``; of ``xs.split(size)``, as many as there are."""
+        for part in ast.walk(source):
+            if not isinstance(part, ast.Call) or not isinstance(part.func, ast.Attribute):
+                continue
+            name = part.func.attr
+            if name not in ("chunk", "tensor_split", "split"):
+                continue
+            numbers = part.args[1:] if dotted(part.func).startswith("torch.") else part.args
+            axis = [*numbers[1:], *(k.value for k in part.keywords if k.arg == "dim")]
+            if not numbers or any(not isinstance(a, ast.Constant) or a.value != 0 for a in axis):
+                continue
+            if name != "split":
+                return frame, numbers[0]
+            if not self._of_a_batch(frame, part):
+                continue
+            text = f"len({turned.id if isinstance(turned, ast.Name) else ast.unparse(part)})"
+            count = ast.copy_location(ast.parse(text, mode="eval").body, part)
+            return frame, ast.fix_missing_locations(count)
+        if depth > 2:
+            return None
+        for part in ast.walk(source):
+            if isinstance(part, ast.Name):
+                given = frame.base().args.get(part.id)
+                if isinstance(given, Thunk) and isinstance(given.node.at, ast.expr):
+                    found = self._pieces(given.frame, given.node.at, turned, depth + 1)
+                else:
+                    made = _assigned(frame.function, part.id)
+                    found = self._pieces(frame, made, turned, depth + 1) if made is not None else None
+                if found is not None:
+                    return found
+        return None
+
+    def _of_a_batch(self, frame: Frame, call: ast.Call) -> bool:
+        """Whether ``….split(size)`` is that of a tensor: not a text's, a folder's, a library's."""
+        size = call.args[-1] if call.args else None
+        if isinstance(size, (ast.List, ast.Tuple, ast.JoinedStr)) or (
+            isinstance(size, ast.Constant) and not isinstance(size.value, int)
+        ):
+            return False
+        if dotted(call.func).startswith("torch."):
+            return True
+        node = frame.ir.by_call.get(id(call))
+        if node is None or node.args[0].op != "attr":
+            return False
+        values = self.trainings.values(frame, node.args[0].args[0])
+        return not any(isinstance(v, (Lib, Ref, Inst, Const)) for v in values)
 
     def period(self, frame: Frame, test: Any, depth: int = 0) -> tuple[Frame, Any] | None:
         """The ``k`` of a test that holds every k-th turn."""
@@ -519,6 +614,15 @@ class TrainingLoops:
                     here = frame if method is frame.function else Frame(method, None, frame.base().me, None, None, 1)
                     found.append((here, store.value))
         return found[:4]
+
+
+def _lists(loop: Loop) -> bool:
+    """``for o in (one, two)``: a turn for each of what is written there."""
+    generators = getattr(loop.at, "generators", None)
+    source: Any = generators[0].iter if generators else getattr(loop.at, "iter", None)
+    if isinstance(source, ast.Name):
+        source = _assigned(loop.frame.function, source.id)
+    return isinstance(source, (ast.Tuple, ast.List)) and len(source.elts) > 1
 
 
 def _optimizer_like(text: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lossproof.source.facts import WrongMode
+from lossproof.source.frames import Frame
 from lossproof.source.lower import lower, lower_class
 from lossproof.source.patterns import Pattern
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule, dotted
@@ -30,7 +31,7 @@ from lossproof.source.training import (
     flat,
     is_library,
 )
-from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Value, alternatives
+from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, Thunk, Value, alternatives
 
 _ASKS = Pattern(
     r"(?:^|_)(?:val|valid\w*|eval\w*|test\w*|infer\w*|inference|predict\w*|dev|holdout|score|benchmark|deploy|serve)(?:_|$|\d)",
@@ -74,6 +75,7 @@ _HANDED = Pattern(
 MAX_HELPERS = 3
 _SWITCHED_OFF = {"MultiheadAttention", "LSTM", "GRU", "RNN"}
 _LOADS = Pattern(r"torch\.load\(|pretrained=True|weights=[\"']\w|weights=\w+\.(?:DEFAULT|IMAGENET)")
+_SWITCHES = Pattern(r"\.eval\b|\.train\b|\btraining\b|backward\(")
 _HINTS = NO_GRADIENT | {"set_grad_enabled"}
 _HARMLESS = {"prepare", "unwrap_model", "DataParallel", "DistributedDataParallel", "watch", "summary", "compile", "to"}
 _FRAMEWORKS = ("pytorch_lightning.", "lightning.", "transformers.", "fastai.", "ignite.", "skorch.", "torchmetrics.")
@@ -351,6 +353,9 @@ class Modes:
         sure = dependent is True
         modes = {mode for state in states for mode, _ in state}
         if trains_here and not e.quiet:
+            if modes <= {"new", "train"} and self._phased(e, path, loops) and self._is_trained(thing, events):
+                cause = next((c for state in states for m, c in state if m == "train"), None)
+                return WrongMode(self.ev, e, "train" if cause is not None else "never", cause, sure)
             return self._resumed(e, states, loops, thing, sure)
         asked = _ASKS.search(e.frame.function.name) is not None or any(_ASKS.search(n) for n in chain[:2])
         asked = asked or any(_ASKS.search(w) for loop in loops[-1:] for w in _source_words(loop))
@@ -387,12 +392,63 @@ class Modes:
         causes = [c for m, c in last if m == "eval" and c is not None]
         if not causes or any(m == "open" for m, _ in last):
             return None
-        if any(m == "train" and c is not None and _within(c, loops[0]) for m, c in last):
-            return None
+        undone = [c for m, c in last if m == "train" and c is not None and _within(c, loops[0])]
         for cause in causes:
-            if any(_within(cause, loop) for loop in loops):
+            # The innermost loop that goes from the one to the other.
+            loop = next((loop for loop in reversed(loops) if _within(cause, loop)), None)
+            if loop is None or any(_within(c, loop) for c in undone):
+                continue
+            if not undone or _every_so_often(cause, loop):
                 return WrongMode(self.ev, e, "resumed", cause, sure)
         return None
+
+    def _phased(self, e: Event, path: Path, loops: list[Loop]) -> bool:
+        """Whether what a loop trains and validates by turns, ``for phase in ("train", "val")``, goes through here."""
+        phases = {name for loop in loops for name in self._phase_names(loop)}
+        if not phases:
+            return False
+        tests = [(part.frame, part.test) for part, _ in path if isinstance(part, Branch) and part.test is not None]
+        if any(self._reads(frame, test, phases) for frame, test in tests):
+            return False  # what happens in one of the phases
+        for inner, around in flat(loops[-1].body):
+            if inner.kind == "backward":
+                tests = [(q.frame, q.test) for q, _ in around if isinstance(q, Branch) and q.test is not None]
+                if any(self._reads(frame, test, phases) for frame, test in tests):
+                    return True
+        return False
+
+    def _phase_names(self, loop: Loop) -> Iterator[tuple[Function, str]]:
+        at = loop.at
+        if not isinstance(at, ast.For):
+            return
+        source: Any = at.iter
+        if isinstance(source, ast.Name):
+            source = _only_assignment(loop.frame.function, source.id)
+        words = (
+            [p.value for p in ast.walk(source) if isinstance(p, ast.Constant) and isinstance(p.value, str)]
+            if source
+            else []
+        )
+        if any(_ASKS.search(w) for w in words) and any(re.search("train", w, re.I) for w in words):
+            for part in ast.walk(at.target):
+                if isinstance(part, ast.Name):
+                    yield loop.frame.function, part.id
+
+    def _reads(self, frame: Frame, test: Any, phases: set[tuple[Function, str]], depth: int = 0) -> bool:
+        """Whether a test asks which phase it is, if need be by a name or a parameter that stands for it."""
+        for part in ast.walk(test):
+            if not isinstance(part, ast.Name):
+                continue
+            if (frame.function, part.id) in phases:
+                return True
+            given = frame.base().args.get(part.id)
+            if depth < 4 and isinstance(given, Thunk) and isinstance(given.node.at, ast.expr):
+                if self._reads(given.frame, given.node.at, phases, depth + 1):
+                    return True
+            source = _only_assignment(frame.function, part.id) if depth < 4 else None
+            if source is not None and self._reads(frame, source, phases, depth + 1):
+                return True
+        return False
 
     def _is_trained(self, thing: Thing, events: Sequence[tuple[Event, Path]]) -> bool:
         """Whether the network is one that the run trains (and not a frozen one beside it)."""
@@ -417,7 +473,29 @@ class Modes:
                     given = v.kwargs.get(key)
                     if given is not None and not (isinstance(given, Const) and not given.v):
                         return True
+        return self._loaded_at_the_top(thing)
+
+    def _loaded_at_the_top(self, thing: Thing) -> Event | None:
+        """Where a global network gets its weights beside the line that makes it, and nobody switches it by its name."""
+        for maker in self._makers(thing.values):
+            if maker is None or maker is not maker.module.body:
+                continue
+            self.ev.ledger.mask |= maker.rests
+            if _SWITCHES.search(maker.module.source):
+                return None
+            for tree in self.trainings.alone(maker):
+                for e, _ in flat(tree):
+                    if e.kind == "load" and e.thing is not None and e.thing.same(thing):
+                        return None if self._switched_by_importers(maker.module, thing.text) else e
         return None
+
+    def _switched_by_importers(self, module: ParsedModule, name: str) -> bool:
+        """Whether a file that imports a global network, or the file it is in, switches something's mode."""
+        return any(
+            there is not module and (name in there.imports or module.name.rpartition(".")[2] in there.imports)
+            for word in ("eval", "train")
+            for there, _, _ in self.contexts.sites(word, module)
+        )
 
     def _left_to_callers(self, e: Event, thing: Thing) -> bool:
         """A validation function that nobody is seen to call, in a file that trains: nobody switches the mode."""
@@ -680,6 +758,44 @@ def _backward_beside(event: Event, loop: Loop | None) -> bool:
     return loop is not None and any(
         e.kind == "backward" and e.frame.function is event.frame.function for e, _ in flat(loop.body)
     )
+
+
+def _every_so_often(event: Event, loop: Loop) -> bool:
+    """Whether something happens in some turns of a loop and the loop then goes on: ``if i % 500 == 0``."""
+    path = next(p for e, p in flat(loop.body) if e is event)
+    tests = [part for part, _ in path if isinstance(part, Branch)]
+    if len(tests) != 1 or not isinstance(tests[0].test, ast.expr):
+        return not tests
+    test = tests[0].test
+    if any(isinstance(p, ast.Call) or re.search("len|num|last|per", _name_of(p), re.I) for p in ast.walk(test)):
+        return False  # may be the last turn
+    if not any(isinstance(p, ast.BinOp) and isinstance(p.op, ast.Mod) for p in ast.walk(test)):
+        return False
+    return not any(
+        isinstance(part, ast.If)
+        and part.test is test
+        and any(isinstance(p, (ast.Break, ast.Return, ast.Raise)) for s in part.body for p in ast.walk(s))
+        for part in ast.walk(tests[0].frame.function.node)
+    )
+
+
+def _name_of(part: Any) -> str:
+    return part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else ""
+
+
+def _only_assignment(function: Function, name: str) -> Any:
+    """What a name is given where that is one place: in the function, else at the top of its file."""
+    for where in (function, function.module.body):
+        found = [
+            part.value
+            for part in ast.walk(where.node)
+            if isinstance(part, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in part.targets)
+        ]
+        if found or where is function.module.body:
+            return found[0] if len(found) == 1 else None
+        if any(isinstance(p, ast.Name) and p.id == name and isinstance(p.ctx, ast.Store) for p in ast.walk(where.node)):
+            return None
+    return None
 
 
 def _within(event: Event, loop: Loop) -> bool:

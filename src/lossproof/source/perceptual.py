@@ -25,7 +25,7 @@ from lossproof.source.library import forgets_input
 from lossproof.source.lower import Guard, Node, lower
 from lossproof.source.networks import PARAMETERS, Net, Networks, Origin
 from lossproof.source.patterns import Pattern
-from lossproof.source.slices import METRIC_CLASS, Slices, is_loss_class
+from lossproof.source.slices import METRIC_CLASS, Slices, is_loss_class, sums_up_numbers
 from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.torch_names import RETURNS_SELF
 from lossproof.source.values import (
@@ -163,7 +163,9 @@ class FeatureLosses:
             return  # the network is what is trained, or a part of it
         # The first call of it through which a gradient comes.
         off = self.investigation.without_gradient
+        by_use = uses
         uses = sorted(uses, key=lambda u: (off(u.frame, u.node.guard), u.frame.function.module.path, u.node.at.lineno))
+        plain = [u for u, r in zip(by_use, roots, strict=True) if not r.normalized]
         fact = FeatureNetwork(self.ev, uses[0].frame, uses[0].node, (), origin.module, origin.at)
         fact.arch, fact.pretrained = origin.arch, origin.pretrained is not False or self._loaded(scope)
         fact.applied = [(u.frame.function.module, u.node.at) for u in uses]
@@ -176,6 +178,8 @@ class FeatureLosses:
         fact.whole = bool(at) and self._whole(scope, uses)
         fact.normalized = self._normalized(scope, uses, roots)
         fact.partly = any(r.normalized for r in roots)
+        if fact.partly and len({_written(u) for u in plain}) == 1:
+            fact.plain = _written(plain[0])
         fact.mode, fact.mode_hop, undone = self._mode(scope, nets, fact.whole)
         fact.undone = undone is not None
         yield fact
@@ -375,7 +379,9 @@ class FeatureLosses:
         nets = [n for u in uses for n in u.nets]
         if self._frozen(scope, nets) is True:
             return True
-        if frame.function.name not in ("forward", "__call__") or not self.slices.is_loss_function(frame.function):
+        if frame.function.name not in ("forward", "__call__"):
+            return False
+        if not self.slices.is_loss_function(frame.function) and not sums_up_numbers(frame.function):
             return False
         names = [frame.function.cls.name] if frame.function.cls is not None else []
         return not any(_TRAINS_IT.search(n) for n in names) and self._optimized(scope) is None
@@ -1257,6 +1263,14 @@ def _distinct_uses(uses: list[_Use]) -> list[_Use]:
 
 def _off(function: Function) -> bool:
     return function.name.startswith("__") and function.name not in ("__call__", "__init__")
+
+
+def _written(use: _Use) -> str:
+    """The image that a network is applied to, as it is written there."""
+    call = use.node.at
+    given = call.args[0] if isinstance(call, ast.Call) and call.args else None
+    text = ast.unparse(given) if isinstance(given, (ast.Name, ast.Attribute, ast.Call, ast.Subscript)) else ""
+    return text if len(text) <= 40 else ""
 
 
 def _may_build(call: ast.Call, module: ParsedModule) -> bool:

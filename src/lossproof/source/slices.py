@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
@@ -83,6 +84,34 @@ def returns_one_number(function: Function) -> bool:
         elif isinstance(statement, (ast.If, ast.With, ast.For)):
             stack.extend([*reversed(getattr(statement, "orelse", [])), *reversed(statement.body)])
     return bool(returned) and _reduced(returned[-1], assigned, 6)
+
+
+def sums_up_numbers(function: Function) -> bool:
+    """Whether a function adds up such numbers, layer by layer: ``sum(x.mean() for x in xs)``, ``total += x.mean()``."""
+    if any((getattr(c.func, "attr", None) or getattr(c.func, "id", "")) in _MEASURES for c in function.calls):
+        return False
+    returned = [s.value for s in ast.walk(function.node) if isinstance(s, ast.Return) and s.value is not None]
+    value: Any = returned[-1] if returned else None
+    if isinstance(value, ast.Name):
+        pieces = [
+            (s.target if isinstance(s, ast.AugAssign) else s.targets[0], s.value)
+            for s in ast.walk(function.node)
+            if isinstance(s, (ast.Assign, ast.AugAssign))
+        ]
+        mine = [given for target, given in pieces if isinstance(target, ast.Name) and target.id == value.id]
+        added = any(
+            isinstance(s, ast.AugAssign) and isinstance(s.target, ast.Name) and s.target.id == value.id
+            for s in ast.walk(function.node)
+        )
+        if added:
+            return any(_reduced(given, {}, 6) for given in mine)
+        value = mine[-1] if mine else None
+    while isinstance(value, ast.BinOp):
+        value = value.left if isinstance(value.left, ast.Call) else value.right
+    if not isinstance(value, ast.Call) or not value.args or not isinstance(value.func, ast.Name):
+        return False
+    each = value.args[0]
+    return value.func.id == "sum" and isinstance(each, (ast.GeneratorExp, ast.ListComp)) and _reduced(each.elt, {}, 6)
 
 
 def returns_complement(function: Function) -> bool:

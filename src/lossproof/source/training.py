@@ -409,6 +409,9 @@ class Trainings:
                 )
                 kind = "clear" if empty else "graded" if isinstance(s, ast.Assign) else "scaled"
                 out.append(Event(kind, frame, s, quiet=quiet))
+            if isinstance(target, ast.Attribute) and target.attr == "training":
+                # ``for m in net.modules(): m.training = False``; of which network it is a part is not asked.
+                out.append(Event("mode", frame, s, Thing("", frozenset(), ()), "open", quiet=quiet))
         if isinstance(s, ast.AugAssign) and isinstance(s.op, (ast.Sub, ast.Add)):
             target = _bare(s.target)
             if target is not None and _reads_gradient(s.value, target):
@@ -461,6 +464,8 @@ class Trainings:
     def _call(self, frame: Frame, call: ast.Call, quiet: bool, depth: int) -> list[Item]:
         callee = call.func
         name = callee.attr if isinstance(callee, ast.Attribute) else callee.id if isinstance(callee, ast.Name) else ""
+        if name == "setattr" and len(call.args) > 1 and _is_word(call.args[1], "training"):
+            return [Event("mode", frame, call, Thing("", frozenset(), ()), "open", quiet=quiet)]
         node = frame.ir.by_call.get(id(call))
         if node is None:
             return []
@@ -526,6 +531,10 @@ class Trainings:
             return self._on_gradient(frame, call, name, owner, quiet)
         if name in ("eval", "train") and owner is not None:
             return self._mode(frame, call, node, name, owner, quiet, depth)
+        if name == "apply" and owner is not None and self._switched(frame, call, node, quiet, depth):
+            return [Event("mode", frame, call, self.named(frame, owner), "open", node, quiet)]
+        if name == "map" and owner is None and self._switched(frame, call, node, quiet, depth):
+            return [Event("mode", frame, call, Thing("", frozenset(), ()), "open", node, quiet)]
         if name == "load_state_dict" and owner is not None:
             return [Event("load", frame, call, self.named(frame, owner), None, node, quiet)]
         if name.startswith("_foreach_zero"):
@@ -637,6 +646,8 @@ class Trainings:
             inner = self._inlined(frame, node, quiet, depth)
             return inner if inner is not None else []
         if any(isinstance(v, (Ref, Const)) for v in values):
+            if dotted(owner).endswith("Module"):  # ``nn.Module.eval(net)``
+                return [Event("mode", frame, call, Thing("", frozenset(), ()), "open", node, quiet)]
             return []
         arguments = [*call.args, *(k.value for k in call.keywords)]
         if len(arguments) > 1:
@@ -651,6 +662,16 @@ class Trainings:
                 if inner is not None:
                     return inner
         return [Event("mode", frame, call, self.named(frame, owner), mode, node, quiet)]
+
+    def _switched(self, frame: Frame, call: ast.Call, node: Node, quiet: bool, depth: int) -> bool:
+        """Whether ``net.apply(f)`` switches the mode of what ``net`` is made of: ``lambda m: m.eval()``."""
+        for given in call.args:
+            if isinstance(given, ast.Attribute) and given.attr in ("eval", "train"):
+                return True  # ``nn.Module.eval``
+            items = self._closure(frame, call, given, node, quiet, depth)
+            if items and any(e.kind == "mode" for e, _ in flat(items)):
+                return True
+        return False
 
     def _other(
         self, frame: Frame, call: ast.Call, node: Node, name: str, owner: Any, quiet: bool, depth: int
@@ -926,6 +947,10 @@ def _optimizes(name: str) -> bool:
 
 def _leaves(body: Sequence[ast.stmt]) -> bool:
     return bool(body) and isinstance(body[-1], (ast.Return, ast.Raise, ast.Continue, ast.Break))
+
+
+def _is_word(e: Any, word: str) -> bool:
+    return isinstance(e, ast.Constant) and e.value == word
 
 
 def _last(e: Any) -> str:

@@ -138,7 +138,7 @@ def check(fact: WrongMode) -> Iterator[Finding]:
             hops=(hop(cause, "switched to evaluation mode here"),),
             confidence="likely",
             severity=Severity.WARNING if fact.sure else Severity.INFO,
-            hint=f"call {name}.train() at the start of every epoch",
+            hint=f"call {name}.train() again before training goes on",
         )
         return
     hops: tuple[Hop, ...] = ()

@@ -106,10 +106,20 @@ from lossproof.source.syntax import Function, dotted
 def check(fact: FeatureNetwork) -> Iterator[Finding]:
     if fact.normalized or not fact.pretrained:
         return
+    if fact.partly:
+        which = f"`{fact.plain}`" if fact.plain else "one of the two images"
+        what = (
+            f"{which} enters {fact.called} without ImageNet's normalization and the other image with it: their "
+            "features are of two ranges, and differ where the images are the same"
+        )
+    else:
+        what = (
+            f"the images enter {fact.called} without ImageNet's normalization: its features are those of a range that "
+            "it never saw in training"
+        )
     yield fact.finding(
         RULE,
-        f"the images enter {fact.called} without ImageNet's normalization: its features are those of a range that it "
-        "never saw in training",
+        what,
         confidence="likely",
         hops=fact.hops(),
         fix=partial(_fix, fact),

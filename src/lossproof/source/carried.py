@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from lossproof.source.evaluate import children
 from lossproof.source.expressions import Uses
 from lossproof.source.lower import Node
 from lossproof.source.syntax import Function
@@ -26,6 +27,10 @@ _SHAPE = frozenset((
     "masked_select", "type_as",
     "flip", "rearrange",
 ))  # fmt: skip
+# Of these, those that leave the axes as they are.
+_KEEPS_AXES = frozenset((
+    "contiguous", "float", "double", "to", "cuda", "cpu", "clone", "type_as", "index_select", "flip",
+))  # fmt: skip
 JOINS = frozenset(("cat", "concat", "stack", "hstack", "vstack"))
 # What a bound of the probabilities was for is gone with the logits form.
 _BOUNDS = frozenset(("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_max", "nan_to_num"))
@@ -34,11 +39,12 @@ _BOUNDS = frozenset(("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_max
 class Leaf:
     """An expression in a function that gave activated values and now gives logits."""
 
-    __slots__ = ("at", "inner", "keys")
+    __slots__ = ("at", "inner", "keys", "turned")
 
-    def __init__(self, at: Any, keys: frozenset[Key], inner: Any = None) -> None:
+    def __init__(self, at: Any, keys: frozenset[Key], inner: Any = None, turned: bool = False) -> None:
         self.at = at
         self.keys = keys
+        self.turned = turned  # whether its axes may be others than where the activation was applied
         self.inner = inner  # what the activation is applied to, where it is the activation itself
 
 
@@ -54,6 +60,7 @@ class Flow:
         bounds: frozenset[int] | None,
         records: dict[int, list[str]],
         joined: set[int],
+        turned: frozenset[str],
     ) -> None:
         self._joined = joined
         self._records = records
@@ -66,6 +73,9 @@ class Flow:
         self._known: dict[int, frozenset[Key]] = {}
         # Why readers cannot be told apart one by one, if they cannot.
         self.problem = ""
+        # Parameters whose axes may be others than where the activation was applied.
+        self.turned = turned
+        self._turned: dict[int, bool] = {}
         # Whether somebody applies the activation a second time.
         self.expecting = False
         # Names that are bound to the value.
@@ -209,24 +219,36 @@ class Flow:
         for at in ast.walk(self.function.node):
             if isinstance(at, (ast.Global, ast.Nonlocal)) and self.names.intersection(at.names):
                 return next(iter(self.names.intersection(at.names)))
-        own: set[int] = set()
-        for inner in reversed(self.function.module.functions[1:]):
-            if inner is self.function or not self._encloses(inner):
-                continue
-            bound = {_bound_name(n) for n in ast.walk(inner.node)}
-            for at in ast.walk(inner.node):
-                if isinstance(at, ast.Name) and at.id in self.names and id(at) not in own:
-                    if at.id in bound:
-                        own.add(id(at))
-                    elif isinstance(at.ctx, ast.Load):
-                        return at.id
-        return ""
+        return _read_within(self.function.node, self.names, inside=False)
 
-    def _encloses(self, inner: Function) -> bool:
-        holder: Function | None = inner.parent
-        while holder is not None and holder is not self.function:
-            holder = holder.parent
-        return holder is not None
+    def is_turned(self, node: Node) -> bool:
+        """Whether the axes of the value may be others than where the activation was applied to it."""
+        known = self._turned.get(id(node))
+        if known is None:
+            self._turned[id(node)] = False  # a loop that only carries itself
+            known = self._turned[id(node)] = self._turns(node)
+        return known
+
+    def _turns(self, node: Node) -> bool:
+        op, args = node.op, node.args
+        if op == "param":
+            return args[0] in self.turned
+        if op == "call":
+            leaf = self.leaves.get(id(node.at))
+            if leaf is not None:
+                return leaf.turned
+            if id(node.at) in self._joined:
+                if last(node.at.func) in JOINS and (last(node.at.func) == "stack" or _has_axis(node.at)):
+                    return True
+            elif id(node.at) not in self._records:
+                inner = passed_on(node.at, node)
+                return inner is None or last(node.at.func) not in _KEEPS_AXES | _BOUNDS or self.is_turned(inner)
+        if op in ("sub", "unpack", "iter") and () in self._keys(args[0]):
+            if op != "sub" or args[1].op != "slice":
+                return True  # a row, or columns
+        if op == "sub" and args[1].op not in ("const", "slice"):
+            return True
+        return any(self.is_turned(part) for part in children(node) if self._keys(part))
 
     def goes_through(self, outer: Any, inner: Any) -> bool:
         """Whether an expression only passes on one inside it."""
@@ -285,11 +307,39 @@ def parts(at: Any, carried: dict[int, frozenset[Key]]) -> list[Any]:
     return [part for element in inner if id(element) in carried for part in parts(element, carried)]
 
 
-def _bound_name(at: Any) -> str:
-    """The name that a node binds, if it does."""
-    if isinstance(at, ast.arg):
-        return at.arg
-    return at.id if isinstance(at, ast.Name) and not isinstance(at.ctx, ast.Load) else ""
+def _read_within(scope: Any, names: set[str], *, inside: bool) -> str:
+    """A name that a function within a scope reads from it, or nothing."""
+    for child in ast.iter_child_nodes(scope):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            found = _read_within(child, names - _own_names(child), inside=True)
+        elif inside and isinstance(child, ast.Name) and child.id in names and isinstance(child.ctx, ast.Load):
+            found = child.id
+        else:
+            found = _read_within(child, names, inside=inside)
+        if found:
+            return found
+    return ""
+
+
+def _own_names(scope: Any) -> set[str]:
+    """The names that a function binds itself."""
+    names: set[str] = set()
+    stack = list(ast.iter_child_nodes(scope))
+    while stack:
+        at = stack.pop()
+        if isinstance(at, ast.arg):
+            names.add(at.arg)
+        elif isinstance(at, ast.Name) and not isinstance(at.ctx, ast.Load):
+            names.add(at.id)
+        if not isinstance(at, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            stack.extend(ast.iter_child_nodes(at))
+    return names
+
+
+def _has_axis(call: Any) -> bool:
+    """Whether a ``cat`` is over another axis than the first."""
+    given = [*call.args[1:2], *(k.value for k in call.keywords if k.arg in ("dim", "axis"))]
+    return any(not (isinstance(at, ast.Constant) and at.value == 0) for at in given)
 
 
 def covered(keys: frozenset[Key], wanted: frozenset[Key]) -> bool:

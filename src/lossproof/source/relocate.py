@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lossproof.finding import Shift
 from lossproof.source.carried import EVERY, WHOLE, Flow, Key, Leaf, covered, last, parts
 from lossproof.source.edits import Patch, Unfixable
-from lossproof.source.reach import EXPORT
+from lossproof.source.reach import EXPORT, written
 from lossproof.source.syntax import Function, ParsedModule
 from lossproof.source.upstream import Upstream, argument, input_of
 from lossproof.source.values import Lib, Ref, Seq, alternatives
@@ -77,7 +77,7 @@ class _Move(Upstream):
     def _size(self) -> tuple[int, ...]:
         return (
             len(self.sites), sum(map(len, self.sites.values())), len(self.elements), len(self.peeled),
-            len(self.losses), len(self.params), len(self.criteria),
+            len(self.losses), len(self.params), len(self.criteria), len(self.turned),
         )  # fmt: skip
 
     # ---- who else reads
@@ -92,30 +92,24 @@ class _Move(Upstream):
             found[function] = None
         return list(found)
 
-    # ---- where the network goes without being called
-
     # ---- what one function does with it
 
     def _classify(self, function: Function, *, edit: bool) -> None:
         """Sorts the uses of the value in a function: losses, what is returned, and everybody else."""
-        uses, tree = self.uses(function), self.patch.tree(function.module)
+        tree = self.patch.tree(function.module)
         leaves = self._leaves(function)
-        flows = Flow(uses, leaves, self.params, function, None, self.records, self.joined)
+        flows = self._flow(function, leaves, None)
         sinks, others = self._sorted(function, flows, tree)
         bounds = flows.bounds_before(sinks)
         if len(bounds) < len(flows.bounds):
-            flows = Flow(
-                uses,
-                leaves,
-                self.params,
-                function,
-                frozenset(map(id, bounds)),
-                self.records,
-                self.joined,
-            )
+            flows = self._flow(function, leaves, frozenset(map(id, bounds)))
             sinks, others = self._sorted(function, flows, tree)
         if edit:
             self._edit(function, leaves, flows, sinks, others)
+
+    def _flow(self, function: Function, leaves: dict[int, Leaf], bounds: frozenset[int] | None) -> Flow:
+        turned = frozenset(name for _, name in self.params if (function, name) in self.turned)
+        return Flow(self.uses(function), leaves, self.params, function, bounds, self.records, self.joined, turned)
 
     def _sorted(self, function: Function, flows: Flow, tree: Any) -> tuple[list[Any], list[tuple[Any, frozenset[Key]]]]:
         seen = flows.uses.seen
@@ -138,8 +132,11 @@ class _Move(Upstream):
             if id(call) in found:
                 continue
             keys: frozenset[Key] = frozenset()
+            turned = False
             if id(call) in self._unknown:
-                keys = frozenset[Key]().union(*(k for f, k in self.peeled.items() if f.name in ("forward", "__call__")))
+                forwards = [f for f in self.peeled if f.name in ("forward", "__call__")]
+                keys = keys.union(*(self.peeled[f] for f in forwards))
+                turned = any(f in self.turned for f in forwards)
             for frame in self.frames(function):
                 for value in self._callee(frame, call):
                     if isinstance(value, Seq) and self._gives_logits(value):
@@ -147,15 +144,16 @@ class _Move(Upstream):
                     for peeled, where in self.peeled.items():
                         if self._runs(value, peeled):
                             keys |= where
+                            turned = turned or peeled in self.turned
             if keys:
-                found[id(call)] = Leaf(call, keys)
+                found[id(call)] = Leaf(call, keys, None, turned)
         return found
 
     def _role(self, function: Function, at: Any, carried: dict[int, frozenset[Key]], tree: Any, flows: Flow) -> str:
         """What stands around an expression that holds the value: ``pass``, ``sink`` or ``other``."""
-        parent, child = tree.parent(at), at
+        parent = tree.parent(at)
         if isinstance(parent, ast.keyword):
-            child, parent = parent, tree.parent(parent)
+            parent = tree.parent(parent)
         keys = carried[id(at)]
         if id(parent) in carried and flows.goes_through(parent, at):
             return "pass"
@@ -188,6 +186,8 @@ class _Move(Upstream):
             if function not in self.peeled:
                 return "other"
             self.peeled[function] |= keys - self.peeled[function]  # the same value in another place of the result
+            if flows.is_turned(flows.uses.node_of[id(at)]):
+                self.turned.add(function)
             return "sink"
         if () in keys and not self.form and self._expects_logits(function, at, tree):
             flows.expecting = True
@@ -199,25 +199,28 @@ class _Move(Upstream):
                 return "pass"
             if called and id(outer) in carried and flows.goes_through(outer, at):
                 return "pass"
-            indifferent = _INDIFFERENT_METHOD if called else _INDIFFERENT_ATTRIBUTE
             if () not in keys and not called and not any(key[0] == parent.attr for key in keys):
                 return "pass"
-            if parent.attr in indifferent and () in keys:
+            if () in keys and called and self._is_indifferent(outer, _INDIFFERENT_METHOD, 0):
+                return "pass"
+            if () in keys and not called and parent.attr in _INDIFFERENT_ATTRIBUTE:
                 return "pass"
             return "other"
         if isinstance(parent, ast.Call) and at is not parent.func:
-            return self._given_to(function, parent, child, at, keys)
+            return self._given_to(function, parent, at, keys, flows)
         return "other"
 
-    def _given_to(self, function: Function, call: Any, child: Any, at: Any, keys: frozenset[Key]) -> str:
+    def _given_to(self, function: Function, call: Any, at: Any, keys: frozenset[Key], flows: Flow) -> str:
         """An argument: of a loss that takes logits, of a function that hands it to one, or of anything else."""
         if id(call) in self.losses:
             return "sink" if input_of(call) is at else "other"
-        if last(call.func) in _INDIFFERENT_FUNCTION or id(call) in self.joined:
+        if self._is_indifferent(call, _INDIFFERENT_FUNCTION, 1) or id(call) in self.joined:
             return "pass"
         for target in {t for frame in self.frames(function) for t in self._targets(frame, call)}:
             for (wanted, name), where in self.params.items():
                 if target is wanted and argument(call, target, name) is at and covered(keys, where):
+                    if flows.is_turned(flows.uses.node_of[id(at)]):
+                        self.turned.add((target, name))
                     return "sink"
         if () in keys and input_of(call) is at:
             for frame in self.frames(function):
@@ -230,6 +233,14 @@ class _Move(Upstream):
                     self._loss(function, call)
                     return "sink"
         return "other"
+
+    def _is_indifferent(self, call: Any, names: frozenset[str], place: int) -> bool:
+        """Whether a call makes the same of logits as of probabilities: of a softmax the highest along its axis."""
+        name = last(call.func)
+        if name != "argmax" or self.act == "sigmoid":
+            return name in names
+        given = [*call.args[place : place + 1], *(k.value for k in call.keywords if k.arg in ("dim", "axis"))]
+        return any(ast.unparse(at) in (self.dim, "-1") for at in given)
 
     def _expects_logits(self, function: Function, at: Any, tree: Any) -> bool:
         """Whether a reader applies the activation itself, be it after a temperature: it was given too much."""
@@ -265,11 +276,11 @@ class _Move(Upstream):
         if not sinks and all(leaf.inner is None and leaf.keys == WHOLE for leaf in leaves.values()):
             if flows.expecting and not (hidden or flows.problem) and all(keys == WHOLE for _, keys in others):
                 for at, _ in others:
-                    self._activate(function, at)
+                    self._activate(function, at, flows)
             elif others or hidden or flows.problem:
                 for leaf in leaves.values():
                     if not isinstance(self.patch.tree(module).parent(leaf.at), ast.Expr):
-                        self._activate(function, leaf.at)
+                        self._activate(function, leaf.at, flows)
             return
         if not sinks and any(leaf.inner is not None for leaf in leaves.values()):
             raise Unfixable(f"what becomes of the activated value in `{function.qualname}` is not understood")
@@ -295,7 +306,7 @@ class _Move(Upstream):
         for bound in flows.bounds:
             patch.unwrap(module, bound, flows.passed[id(bound)])
         for at, _ in others:
-            self._activate(function, at)
+            self._activate(function, at, flows)
 
     def _targets_of(self, module: ParsedModule, at: Any) -> list[Any]:
         """What an expression is assigned to."""
@@ -310,10 +321,29 @@ class _Move(Upstream):
         else:
             self.patch.unwrap(module, leaf.at, leaf.inner)
 
-    def _activate(self, function: Function, at: Any) -> None:
-        """The activation around one expression."""
+    def _activate(self, function: Function, at: Any, flows: Flow) -> None:
+        """The activation around one expression; a softmax goes where the axes still are what they were."""
+        inner = at
+        while self.act == "softmax" and flows.is_turned(flows.uses.node_of[id(inner)]):
+            inner = getattr(getattr(inner, "func", inner), "value", None)
+            if inner is None or flows.keys_of(inner) != WHOLE:
+                raise Unfixable(f"the output has other axes where `{function.qualname}` reads `{written(at)}`")
         before, after = self._call_around(function)
-        self.patch.wrap(function.module, at, before, after)
+        module, tree = function.module, self.patch.tree(function.module)
+        outer = tree.parent(inner)
+        if isinstance(outer, ast.Attribute):
+            outer = tree.parent(outer)
+        if isinstance(outer, ast.Call) and ast.unparse(outer) in (
+            f"torch.log({(it := ast.unparse(inner))})",
+            f"{it}.log()",
+        ):
+            # The logarithm of the activation has a form of its own.
+            log = "logsigmoid" if self.act == "sigmoid" else "log_softmax"
+            before = f"{self.patch.name(function, f'torch.nn.functional.{log}')}("
+            self.patch.put(module, tree.span(outer)[0], tree.span(inner)[0], before)
+            self.patch.put(module, tree.span(inner)[1], tree.span(outer)[1], after)
+            return
+        self.patch.wrap(module, inner, before, after)
 
     def _call_around(self, function: Function) -> tuple[str, str]:
         name = self.patch.name(function, f"torch.{self.act}")
@@ -346,6 +376,8 @@ class _Move(Upstream):
         if not isinstance(target, (ast.Name, ast.Attribute)) or flows.times_bound(target) != 1:
             return False
         held = ast.unparse(target)
+        if self.act == "softmax" and leaf.inner is None and flows.is_turned(flows.uses.node_of[id(whole)]):
+            return False
         bases = [_base(at, held) for at in sinks]
         if any(base is None for base in bases):
             return False
@@ -421,6 +453,8 @@ class _Move(Upstream):
             for _, value in alternatives(self.ev.value(frame, node.args[1][0])):
                 if not self._gives_logits(value):
                     continue
+                if self.act == "softmax" and any(f in self.turned for f in self.peeled):
+                    raise Unfixable(f"`{holder.qualname}` exports the network, whose output has other axes")
                 if any(keys != WHOLE for keys in self.peeled.values()):
                     raise Unfixable(f"`{holder.qualname}` exports the network, which returns several things")
                 layer = "Sigmoid()" if self.act == "sigmoid" else f"Softmax(dim={self.dim or 1})"

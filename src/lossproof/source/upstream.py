@@ -42,6 +42,8 @@ class Upstream(Reach):
         # Calls that join a list on the way to the loss, or walk over it, and those that add to it.
         self.joined: set[int] = set()
         self._open_loops: set[int] = set()
+        # Functions, and parameters, whose value may have other axes than where a softmax was applied to it.
+        self.turned: set[Function | tuple[Function, str]] = set()
         # What takes logits from now on, beside parameters of functions: losses by their call.
         self.losses: dict[int, tuple[Function, Any]] = {}
         self.criteria: dict[int, Lib] = {}

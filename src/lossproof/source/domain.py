@@ -172,7 +172,9 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
         return f"{name_of(t)} can hold zeros" if is_data(t) else None
     op = via[0]
     first = via[1] if len(via) > 1 and isinstance(via[1], T) else None
-    if op in ("norm", "std", "var", "vector_norm", "cdist", "logsumexp", "matmul", "loss", "linear", "total"):
+    if op in ("norm", "vector_norm", "std"):
+        return _flat_reason(op, first, depth - 1) if first is not None else None
+    if op in ("var", "cdist", "logsumexp", "matmul", "loss", "linear", "total"):
         return None
     if op == "where":
         return None
@@ -268,6 +270,74 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
     if t.lo == 0.0 and not t.lo_open and is_data(t):
         return "it can be exactly 0"
     return None
+
+
+# Reasons that hold for some data only: a row of zeros, two equal points, a box without an area.
+NORM_OF_ZEROS = "a row of zeros has the norm 0"
+NO_SPREAD = "equal values have the standard deviation 0"
+EMPTY_BOXES = "the union is empty where both boxes have no area"
+RARE = frozenset({NORM_OF_ZEROS, NO_SPREAD, EMPTY_BOXES})
+
+
+def _flat_reason(op: str, t: T, depth: int) -> str | None:
+    """Why a norm or a spread can be exactly 0. The raw output of a layer with weights is not."""
+    if op == "std":
+        if _rectified(t):
+            return "a feature that a ReLU cuts off in the whole batch has the standard deviation 0"
+        return NO_SPREAD if _handed_in(t) else None
+    if _rectified(t):
+        return "a ReLU can give a row of zeros, and its norm is 0"
+    if "numpy" in t.tags or zero_reason(t, depth) is None:
+        return None
+    return NORM_OF_ZEROS if _handed_in(t) else None
+
+
+def _rectified(t: T, depth: int = 3) -> bool:
+    via = t.get("via")
+    if t.act == "relu" or depth == 0 or via is None:
+        return t.act == "relu"
+    return via[0] in ("relu", "part") and isinstance(via[1], T) and (via[0] == "relu" or _rectified(via[1], depth - 1))
+
+
+def _handed_in(t: T, depth: int = 4) -> bool:
+    """What a loss is given and nothing else is known of, or the difference of two such; not what a network made."""
+    if t.act or t.tags & {"pred", "output", "num", "guarded", "filled", "parameter", "fresh"}:
+        return False
+    via = t.get("via")
+    if via is None:
+        return is_data(t)
+    parts = [p for p in via[1:] if isinstance(p, T)]
+    if depth == 0 or via[0] not in ("sub", "part", "abs", "neg", "mul", "stack"):
+        return False
+    return bool(parts) and all(_handed_in(p, depth - 1) for p in parts)
+
+
+def shared_area(union: T, shared: T) -> bool:
+    """``inter / (a + b - inter)``: 0 / 0 where neither of two boxes has an area."""
+    via = union.get("via")
+    if via is None or via[0] != "sub" or not isinstance(via[1], T) or not same(via[2], shared):
+        return False
+    areas = via[1].get("via")
+    return areas is not None and areas[0] == "add" and all(isinstance(p, T) and _area(p) for p in areas[1:])
+
+
+def _area(t: T) -> bool:
+    via = t.get("via")
+    if via is None:
+        return not t.positive and not t.tags & {"pred", "output", "num", "size", "const", "numpy"}
+    if via[0] != "mul":
+        return False
+    return all(isinstance(p, T) and _extent(p) for p in via[1:])
+
+
+def _extent(t: T) -> bool:
+    """``x2 - x1``, cut off at 0 or not, without a pixel or an epsilon added."""
+    via = t.get("via")
+    if t.positive or via is None:
+        return False
+    if via[0] == "sub":
+        return not any("const" in p.tags or "num" in p.tags for p in via[1:] if isinstance(p, T))
+    return via[0] in ("clamp", "maximum") and any(isinstance(p, T) and _is_reduction(p, "sub") for p in via[1:])
 
 
 def _product(t: T, depth: int = 10) -> bool:

@@ -38,6 +38,8 @@ def hazard(fact: Operation) -> tuple[T, str] | None:
         if guarded and t.get("via") is None:
             continue  # a flag chooses between the bare value and its guarded self, and may choose the loss too
         reason = check(t) if not t.get("lost") else None  # an epsilon that vanished is LP205's
+        if reason is None and fact.op == "div" and fact.others and domain.shared_area(t, as_tensor(fact.others[0])):
+            reason = domain.EMPTY_BOXES
         if reason is None:
             continue
         if _chosen_elsewhere(t):

@@ -107,7 +107,7 @@ from functools import partial
 from lossproof.finding import Finding, Severity
 from lossproof.rules.guards import guarded_divisor
 from lossproof.rules.registry import Rule
-from lossproof.source.domain import is_target
+from lossproof.source.domain import RARE, is_target
 from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import hazard, mask_in
@@ -131,7 +131,8 @@ def check(fact: Operation) -> Iterator[Finding]:
     yield fact.finding(
         RULE,
         f"division by {divisor}, which data can make zero ({reason}): one such element makes the loss infinite or NaN",
-        confidence="proven" if t.lo == 0.0 else "likely",
+        confidence="proven" if t.lo == 0.0 and reason not in RARE else "likely",
+        severity=Severity.WARNING if reason in RARE else None,
         at=fact.node.at,
         fix=partial(_fix, fact, t, reason),
     )

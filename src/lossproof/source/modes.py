@@ -481,7 +481,7 @@ class Modes:
             if maker is None or maker is not maker.module.body:
                 continue
             self.ev.ledger.mask |= maker.rests
-            if _SWITCHES.search(maker.module.source):
+            if _SWITCHES.search(maker.module.source) or _handed_on(maker.module, thing.text):
                 return None
             for tree in self.trainings.alone(maker):
                 for e, _ in flat(tree):
@@ -747,6 +747,17 @@ def _is_handed(event: Event, thing: Thing) -> bool:
         return False
     given = [*call.args, *(k.value for k in call.keywords)]
     return any(isinstance(a, (ast.Name, ast.Attribute)) and dotted(a) == thing.text for a in given)
+
+
+def _handed_on(module: ParsedModule, name: str) -> bool:
+    """Whether a global network is given to something that may switch it."""
+    for function in module.functions:
+        for call in function.calls:
+            given = [*call.args, *(k.value for k in call.keywords)]
+            if any(isinstance(a, ast.Name) and a.id == name for a in given):
+                if dotted(call.func).rpartition(".")[2] not in _HARMLESS:
+                    return True
+    return False
 
 
 def _has_backward(loop: Loop) -> bool:

@@ -475,6 +475,11 @@ class Trainings:
             name = self._word(frame, node.args[0]) or ""
             if not name:
                 return [Event("mode", frame, call, self.named(frame, owner), "open", node, quiet)]
+        if isinstance(callee, ast.IfExp):
+            # ``(net.train if training else net.eval)()``
+            for way in (callee.body, callee.orelse):
+                if isinstance(way, ast.Attribute) and way.attr in ("eval", "train"):
+                    return [Event("mode", frame, call, Thing("", frozenset(), ()), "open", node, quiet)]
         spliced = self._spliced
         if spliced is not None and owner is None and name == spliced[1] and frame.function is spliced[0]:
             return spliced[2]

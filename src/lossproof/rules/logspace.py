@@ -78,6 +78,8 @@ class Form:
                 t.act in ("log_softmax", "logsigmoid") for t in reading.tensors(call.operand)
             ):
                 return self._exponent(call)
+            if call.name == "where":
+                return self._by_class(call)
             inner = self._through(w, call)
             if inner is not None:
                 return self._within(w, inner, self._log(inner))
@@ -103,6 +105,40 @@ class Form:
                 self._names(denominator)
                 return self._written_out(w, *found)
         raise Unfixable("the logarithm is not taken of the activation alone")
+
+    def _by_class(self, call: Call) -> str:
+        """``where(y == 1, p, 1 - p)``: the logit or its opposite."""
+        reading = self.reading
+        yes, no = call.argument(0, "input", "self"), call.argument(1, "other")
+        if yes is None or no is None or not self.inside(call.at) and not repeatable(call.operand.at):
+            raise Unfixable("the logarithm is not taken of the activation alone")
+        self.taken.append(call.operand.at)
+        for p, rest, positive in ((yes, no, True), (no, yes, False)):
+            below = rest.behind() if rest.named else rest
+            sides = below.sides() if below is not None else None
+            found, other = self._sigmoid(p), self._sigmoid(sides[1]) if sides is not None else None
+            if found is None or other is None or sides is None or below is None or below.node.args[0] != "-":
+                continue
+            if found.operand.node is not other.operand.node or reading.number(sides[0]) != 1.0:
+                continue
+            if not repeatable(found.operand.at):
+                raise Unfixable("what the activation was applied to has no name")
+            self._end(found.at, found.operand.at)
+            text, opposite = reading.text(self.source), reading.negated(self.source)
+            pair = f"{text}, {opposite}" if positive else f"{opposite}, {text}"
+            name = reading.patch.name(reading.function, "torch.nn.functional.logsigmoid")
+            where = reading.patch.name(reading.function, "torch.where")
+            return f"{name}({where}({reading.text(call.operand.at)}, {pair}))"
+        raise Unfixable("the logarithm is not taken of the activation alone")
+
+    def _sigmoid(self, w: Written) -> Call | None:
+        inner = w.behind() if w.named else w
+        call = self.reading.call(inner) if inner is not None else None
+        if call is None or inner is None or call.name != "sigmoid":
+            return None
+        if w.named:
+            self.passed.append((w.at, inner.at))
+        return call
 
     def _complement(self, w: Written) -> str:
         """``log(1 - p)``"""

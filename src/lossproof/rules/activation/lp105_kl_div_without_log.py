@@ -71,7 +71,8 @@ def train(loader):
 ## Remedies
 - `log_softmax` for the first argument. The target stays a probability unless `log_target=True`.
 - `--fix` is unsafe, for the objective changes: `log_softmax` for the softmax (for the loss alone, where others read the
-  probabilities), or the logarithm of probabilities that come from elsewhere, plus 1e-7.
+  probabilities), or the logarithm of probabilities that come from elsewhere, plus 1e-7. Where the target holds
+  log-probabilities too it sets `log_target=True`.
 - Use `reduction="batchmean"`: the default mean also divides by the number of classes.
 - A divergence below zero is impossible. Assert on it in a test.
 
@@ -86,6 +87,7 @@ def train(loader):
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from functools import partial
 
@@ -94,7 +96,7 @@ from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
 from lossproof.source.siblings import Activation, given_input
-from lossproof.source.values import T
+from lossproof.source.values import Ref, T, constant
 
 # What keeps a probability off 0: float16 holds it, and unlike a clamp it leaves a gradient.
 _LEAST = "1e-7"
@@ -102,8 +104,11 @@ _RAW = ("affine", "relu", "gelu", "tanh")
 
 
 def check(fact: LossCall) -> Iterator[Finding]:
-    if fact.kind != "kl" or all(t.act == "log_softmax" for _, t in fact.targets()):
-        # With the logarithm on the other side the arguments are exchanged: LP108.
+    if fact.kind != "kl":
+        return
+    if all(t.act == "log_softmax" for _, t in fact.targets()):
+        # With the logarithm on the other side alone the arguments are exchanged: LP108.
+        yield from _logarithms_as_target(fact)
         return
     found = fact.bad("softmax", "sigmoid", "probability", *_RAW)
     if found is None:
@@ -118,6 +123,30 @@ def check(fact: LossCall) -> Iterator[Finding]:
         confidence=confidence,
         fix=partial(_fix, fact, t),
     )
+
+
+def _logarithms_as_target(fact: LossCall) -> Iterator[Finding]:
+    inputs = [t for _, t in fact.inputs()]
+    told = fact.settings.get("log_target")
+    if not inputs or any(t.act != "log_softmax" for t in inputs) or (told is not None and constant(told) is not False):
+        return
+    yield fact.finding(
+        RULE,
+        f"log-probabilities are the target of `{fact.word}`, which takes probabilities there unless log_target=True: "
+        "it takes their logarithm, and the loss is NaN",
+        because=fact.targets()[0][1],
+        fix=partial(_fix_target, fact),
+    )
+
+
+def _fix_target(fact: LossCall, patch: Patch) -> tuple[str, str]:
+    if not isinstance(fact.callee, Ref) or not isinstance(fact.node.at, ast.Call):
+        raise Unfixable("log_target is to be set where the criterion is built")
+    call = fact.node.at
+    if any(k.arg is None for k in call.keywords) or any(isinstance(a, ast.Starred) for a in call.args):
+        raise Unfixable("what the call is given is not written here")
+    patch.set_argument(fact.module, call, "log_target", "True")
+    return "unsafe", "the target is taken for the log-probabilities that it is: a divergence and not NaN"
 
 
 def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:

@@ -96,12 +96,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.logspace import fuse_logs
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
+from lossproof.source.tensor_ops import same
 from lossproof.source.values import T
 from lossproof.source.written import Reading
 
@@ -144,10 +146,46 @@ def _form(t: T, op: str) -> str | None:
     if t.act in ("softmax", "sigmoid"):
         return f"log({t.act})" if _bare_activation(_bare(t)) else None
     base = _bare(t)
+    if _of_the_class(base):
+        return "log(sigmoid)"
     via = base.get("via")
     if via is not None and via[0] == "sub" and via[1].lo == via[1].hi and via[2].act in ("sigmoid", "softmax"):
         if via[1].lo is not None and abs(via[1].lo - 1.0) < 1e-2:
             return f"log(1 - {via[2].act})"
+    return None
+
+
+def _of_the_class(t: T) -> bool:
+    """``where(y == 1, p, 1 - p)``, ``p * y + (1 - p) * (1 - y)``: the probability of the class that is true."""
+    via = t.get("via")
+    if via is None:
+        return False
+    if via[0] == "where":
+        pair = via[2:4]
+    elif via[0] == "add":
+        pair = [_weighed(p) for p in via[1:3]]
+    else:
+        return False
+    for p, rest in (pair, pair[::-1]):
+        if not isinstance(p, T) or p.act != "sigmoid" or not isinstance(rest, T):
+            continue
+        less = rest.get("via")
+        if less is not None and less[0] == "sub" and less[1].lo == less[1].hi == 1.0 and same(less[2], p):
+            return _bare_activation(p)
+    return False
+
+
+def _weighed(t: Any) -> T | None:
+    """The probability in ``p * y`` and the complement in ``(1 - p) * (1 - y)``."""
+    via = t.get("via") if isinstance(t, T) else None
+    if via is None or via[0] != "mul":
+        return None
+    for side in via[1:3]:
+        if side.act == "sigmoid":
+            return side  # type: ignore[no-any-return]
+        inner = side.get("via")
+        if inner is not None and inner[0] == "sub" and inner[2].act == "sigmoid":
+            return side  # type: ignore[no-any-return]
     return None
 
 

@@ -332,6 +332,29 @@ def train(x, y):
             + "\ndef export(x):\n    torch.onnx.export(Net(), x, 'net.onnx')\n"
         },
     ),
+    "a softmax whose axes are turned": (
+        "LP102",
+        "other axes",
+        {
+            "main.py": HEAD
+            + """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return F.softmax(self.fc(x), dim=2).permute(0, 2, 1)
+
+def train(x, y):
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    loss = F.cross_entropy(net(x), y)
+"""
+            + STEPS
+            + "\ndef predict(x):\n    return Net()(x).max(1).values\n"
+        },
+    ),
     "an axis that is a setting": (
         "LP102",
         "axis",

@@ -110,7 +110,7 @@ class Form:
         """``where(y == 1, p, 1 - p)``: the logit or its opposite."""
         reading = self.reading
         yes, no = call.argument(0, "input", "self"), call.argument(1, "other")
-        if yes is None or no is None or not self.inside(call.at) and not repeatable(call.operand.at):
+        if yes is None or no is None or (not self.inside(call.at) and not repeatable(call.operand.at)):
             raise Unfixable("the logarithm is not taken of the activation alone")
         self.taken.append(call.operand.at)
         for p, rest, positive in ((yes, no, True), (no, yes, False)):

@@ -379,6 +379,8 @@ class Focals:
             inner = place.node
             if inner.op == "call":
                 word, operands = self._word(place.frame, inner)
+                if word == "float" and len(operands) == 1 and operands[0] is not node:
+                    return self._configured(place.frame, operands[0])
                 if word not in ("get", "pop", "getattr") or len(operands) != 3:
                     return None
                 name, default = constant(self.ev.value(place.frame, operands[1])), operands[2]
@@ -913,10 +915,23 @@ class Focals:
                 for other, raised in focal:
                     if other is term or raised.frame is not power.frame:
                         continue
+                    if raised is not power and not self._of_two_classes((term, power), (other, raised)):
+                        continue  # two losses that are mixed
                     apart = [self._peel(f.frame, f.node)[:2] for f in other if f.power is None]
                     if any(self._identity(Factor(*f)) == key for f in apart):
                         found[key] = Place(*rest)
         return list(found.values())
+
+    def _of_two_classes(self, one: tuple[Term, Factor], other: tuple[Term, Factor]) -> bool:
+        """Whether two terms are one for each class: labels choose them, or what is raised is ``1 - p`` and ``p``."""
+        if all(any(f.node.op != "const" and self._sort(f) == "mask" for f in term) for term, _ in (one, other)):
+            return True
+        bases = [self._peel(*power.power[0])[:2] for _, power in (one, other) if power.power is not None]
+        for base, rest in (bases, bases[::-1]):
+            complement = self._complement(*base)
+            if complement is not None and self._peel(*complement)[1] is rest[1]:
+                return True
+        return False
 
     def _identity(self, factor: Factor) -> tuple[object, ...]:
         node = factor.node

@@ -4,7 +4,8 @@
 Finds weights that favour the class which is already frequent: `pos_weight = positives / negatives`, class weights
 that are
 counts or frequencies (`weight=counts / counts.sum()`), weights for each element that do the same
-(`torch.where(y == 1, positives / total, negatives / total)`), a sampler that draws each class in proportion to its count.
+(`torch.where(y == 1, positives / total, negatives / total)`), a sampler that draws each class
+in proportion to its count.
 
 ## Why is this bad
 A weight is there to make up for rarity, so it has to fall as the count grows. Turned over, it multiplies the
@@ -99,8 +100,8 @@ _SAYS = {
     "they are, the less they count",
     "weight": "the class weights grow with the counts of the classes: the frequent ones count most, the rare ones are "
     "silenced",
-    "elements": "a positive weighs the more the more positives there are, and a negative likewise: the rarer a class is, "
-    "the less it counts",
+    "elements": "a positive weighs the more the more positives there are, and a negative likewise: the rarer a class "
+    "is, the less it counts",
     "sampler": "the sampler draws a class the more often the more frequent it is: rare classes all but vanish from the "
     "batches",
 }

@@ -20,6 +20,26 @@ def train(loader, optimizer):
         optimizer.step()
 """
 CASES: dict[str, tuple[str, str, str]] = {
+    # ---- LP301
+    "a caller that squeezes": (
+        "LP301",
+        "a caller squeezes",
+        """
+import torch
+from torch import nn
+
+net = nn.Conv2d(1, 1, 3, padding=1)
+
+def dice_loss(pred, target):
+    pred = pred.view(-1)
+    target = target.view(-1)
+    overlap = (pred * target).sum()
+    return 1 - (2 * overlap + 1) / (pred.sum() + target.sum() + 1)
+
+def step(x, y):
+    return dice_loss(net(x).squeeze().sigmoid(), y.squeeze())
+""",
+    ),
     # ---- LP111
     "label smoothing in another function": (
         "LP111",

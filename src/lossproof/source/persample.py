@@ -67,6 +67,7 @@ class PerSample:
         if len(set(self.axes)) > 1:
             raise Unfixable("the sums of the ratio run over different axes")
         self._check_readers()
+        self._check_callers()
         self._average(at)
 
     # ---- above the sums
@@ -288,6 +289,18 @@ class PerSample:
                 raise Unfixable("what is summed was flattened before it came here")
             if t.get("pooled") or t.get("moved") or t.get("masked") is not None:
                 raise Unfixable("the batch is not the first axis of what is summed")
+
+    def _check_callers(self) -> None:
+        """A caller that squeezes may have dropped the batch itself, where it has a single sample."""
+        contexts: Any = self.fact.ev.oracle
+        sites = [(frame, node) for frame, node, _ in contexts.callers(self.home)]
+        if self.home.name == "forward":
+            sites += contexts.applications(self.home)
+        for _, node in sites:
+            _, positional, named = node.args
+            for given in (*positional, *(value for _, value in named)):
+                if any(isinstance(at, ast.Attribute) and at.attr == "squeeze" for at in ast.walk(given.at)):
+                    raise Unfixable("a caller squeezes what it hands over: the batch may not be the first axis")
 
     # ---- who else reads
 

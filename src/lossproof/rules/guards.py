@@ -371,6 +371,8 @@ def _by_its_own(fact: Operation, reading: Reading, inner: Operation, w: Written,
     if inner.op in ("log", "rsqrt"):
         if not repeatable(w.at):
             raise Unfixable("the argument is not kept under a name")
+        if any(isinstance(part, ast.Div) for part in ast.walk(w.at)):
+            raise Unfixable("the quotient inside has a NaN of its own")
         where = reading.patch.name(reading.function, "torch.where")
         text = reading.text(w.at)
         shown = f"({text})" if binds_late(w.at) else text

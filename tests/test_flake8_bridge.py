@@ -16,8 +16,6 @@ SETTINGS = """\
 extend-select = LP
 max-line-length = 120
 jobs = 1
-[flake8:local-plugins]
-extension = LP = lossproof.flake8_bridge:Plugin
 """
 MODEL = """\
 from torch import nn

@@ -134,6 +134,7 @@ def test_case(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not complaint, "\n".join([case.name, *complaint])
 
 
+@pytest.mark.slow  # who else reads an output is asked for each of a thousand networks of the same few names
 def test_a_tree_of_projects_gives_what_each_gives_alone() -> None:
     """Twenty folders have a ``model.py``: each import means the one beside it."""
     report = check_paths([SOURCE], Options(cache=False, jobs=1, respect_gitignore=False))

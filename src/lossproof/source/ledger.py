@@ -56,7 +56,7 @@ class Ledger:
 
 
 # The keys of the parts: a function (with what is nested in it), what a file holds outside of functions, the attributes
-# that a class's methods set, a file's whole text, and which files name something.
+# that a class's methods set, a file's whole text, which files name something, and which files a pattern is found in.
 
 
 def part(path: str, name: str) -> str:
@@ -77,3 +77,15 @@ def text(path: str) -> str:
 
 def naming(name: str) -> str:
     return f"n:{name}"
+
+
+def mentioning(pattern: str, paths: list[str]) -> str:
+    return "m:" + "\0".join((pattern, *paths))
+
+
+def mentions(key: str) -> tuple[str, list[str]] | None:
+    """The pattern and the files of a key that ``mentioning`` gave; nothing for another key."""
+    if not key.startswith("m:"):
+        return None
+    pattern, *paths = key[2:].split("\0")
+    return pattern, paths

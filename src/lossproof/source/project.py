@@ -52,6 +52,7 @@ class Project:
         self._classes_named: dict[str, list[ClassInfo]] = {}
         self._classes_on: dict[str, list[ClassInfo]] = {}
         self.consulted: set[str] = set()
+        self._mentioning: dict[str, list[str]] = {}
         self.size = 0
 
     def load(self, path: str) -> ParsedModule | None:
@@ -112,15 +113,22 @@ class Project:
             return False
         return name in text or "import *" in text
 
-    def mentions(self, path: str, words: re.Pattern[str]) -> bool:
-        """Whether the text of a file, parsed or not, has one of some words."""
+    def mentioning(self, pattern: str) -> list[str]:
+        """The files, parsed or not, whose text has a pattern. The answer rests on just that, not on all the texts."""
+        found = self._mentioning.get(pattern)
+        if found is None:
+            self.consulted.update(self.display)
+            search = re.compile(pattern).search
+            found = self._mentioning[pattern] = [path for path in self.display if search(self._text(path)) is not None]
+        self.ledger.mask |= self.ledger.bit(ledger.mentioning(pattern, found))
+        return found
+
+    def _text(self, path: str) -> str:
         known = self._modules.get(path)
-        self.consulted.add(path)
-        self.ledger.mask |= known.body.rests if known is not None else self.ledger.bit(ledger.text(path))
         try:
-            return words.search(known.source if known is not None else self._read(path)) is not None
+            return known.source if known is not None else self._read(path)
         except (OSError, ValueError):
-            return False
+            return ""
 
     def _index(self, module: ParsedModule) -> None:
         if not module.is_test:

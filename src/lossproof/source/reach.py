@@ -279,8 +279,8 @@ class Reach:
                         if any(last(call.func) in names for call in function.calls):
                             names.add(function.name)
             words = _speaks_of(names, holders)
-            for path in project.display:
-                if path not in holders and project.mentions(path, words):
+            for path in project.mentioning(words):
+                if path not in holders:
                     module = project.load(path)
                     if module is not None and self._takes(module, names, holders):
                         holders.add(path)
@@ -406,7 +406,7 @@ class Reach:
                         )
 
 
-def _speaks_of(names: Collection[str], holders: Collection[str]) -> re.Pattern[str]:
+def _speaks_of(names: Collection[str], holders: Collection[str]) -> str:
     """A text with one of the names, or with an import of one of the files."""
     stems = set()
     for path in holders:
@@ -415,7 +415,7 @@ def _speaks_of(names: Collection[str], holders: Collection[str]) -> re.Pattern[s
         stems.add(re.escape(folder.rpartition("/")[2] if stem == "__init__" else stem))
     words = "|".join(sorted(map(re.escape, names))) or "(?!)"
     files = "|".join(sorted(stems)) or "(?!)"
-    return re.compile(rf"\b(?:{words})\b|\b(?:from|import)\b[^\n]*\b(?:{files})\b")
+    return rf"\b(?:{words})\b|\b(?:from|import)\b[^\n]*\b(?:{files})\b"
 
 
 def _is_from_the_front(index: Any) -> bool:

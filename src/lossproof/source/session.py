@@ -293,6 +293,10 @@ class Session:
                 touched |= new.every_key(path)
             before, now = set(earlier.names.get(path, ())), set(self.named_in.get(path, ()))
             touched.update(ledger.naming(name) for name in before ^ now)
+        for key in earlier.rests():
+            mentioned = ledger.mentions(key)
+            if mentioned is not None and self._mentions_changed(*mentioned, earlier.changed):
+                touched.add(key)
         starters = {name for names in earlier.starts.values() for name in names} ^ self.trainers
         again = {path for name in starters for path in self.names.get(name, ())} | earlier.changed
         self._consulted |= earlier.consulted
@@ -300,6 +304,18 @@ class Session:
         relevant = set(self.relevant) - again
         self.units.update((p, unit) for p, unit in earlier.units(touched, self.outlines) if p in relevant)
         return [path for path in self.relevant if path not in self.units]
+
+    def _mentions_changed(self, pattern: str, paths: Collection[str], changed: Collection[str]) -> bool:
+        """Whether a changed file has a pattern that it had not, or no longer has it."""
+        search = re.compile(pattern).search
+        for path in changed:
+            try:
+                has = search(self.text(path)) is not None
+            except (OSError, ValueError):
+                has = False
+            if has != (path in paths):
+                return True
+        return False
 
     def _investigate_all(self, todo: list[str], progress: Callable[[int, int], None] | None, jobs: int) -> None:
         if self.large and self.memory is None and hasattr(os, "fork") and sum(self.sizes[path] for path in todo) > PART:

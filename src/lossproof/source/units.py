@@ -52,6 +52,10 @@ class Record:
             if touched.isdisjoint(unit.rests):
                 yield path, unit
 
+    def rests(self) -> Iterable[str]:
+        """Everything that some unit rests on."""
+        return {key for unit in self.units.values() for key in unit.rests}
+
     def entry(self) -> dict[str, Any]:
         """As JSON. Keys that many units rest on, and names that many files have, are written once."""
         keys: dict[str, int] = {}
@@ -103,6 +107,9 @@ class Stored(Record):
                 unit.unresolved = dict.fromkeys(map(location_of, unresolved))
                 yield path, unit
 
+    def rests(self) -> Iterable[str]:
+        return self._keys
+
     def whole(self) -> Record:
         """The same, with nothing left to be read."""
         return Record(self.files, self.names, self.starts, self.outlines, dict(self.untouched(set())), self.warnings)
@@ -128,6 +135,9 @@ class Earlier:
     def bytes(self, *, relevant: bool) -> int:
         """The size of the files that mattered, or of the others."""
         return sum(size for matters, size in self.files.values() if matters is relevant)
+
+    def rests(self) -> Iterable[str]:
+        return self._record.rests()
 
     def units(self, touched: set[str], outlines: Mapping[str, Outline]) -> Iterator[tuple[str, Unit]]:
         """What was found from the files that rest on none of the touched keys, as it stands now."""

@@ -103,10 +103,20 @@ class Fact:
             place,
             related + tuple(c for c in callers if c not in related),
             confidence,
-            self._remedy(hint if hint is not None else rule.hint, fix),
+            self._remedy(hint if hint is not None else rule.hint, fix if self._is_first(rule, place) else None),
             rule.evidence,
             "source",
         )
+
+    def _is_first(self, rule: Rule, place: Location) -> bool:
+        """Whether this is what will be told of the place: a loss is found again in each of its contexts."""
+        if self.sort != "loss":
+            return True
+        key = (rule.code, place.path, place.cell, place.line, place.column)
+        told = self.ev.project.told
+        first = key not in told
+        told.add(key)
+        return first
 
     def _remedy(self, hint: str, fix: Fix | None) -> Remedy:
         """What a command can do about it. Whatever goes wrong in a fix, the finding stands."""

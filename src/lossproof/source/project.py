@@ -37,6 +37,8 @@ class Project:
         self._parsed = parsed
         self.fixes = True
         """Whether it is wanted how a finding can be mended."""
+        self.told: set[tuple[object, ...]] = set()
+        """Which rules have spoken of which places, in the file at hand."""
         self.ledger = Ledger(parsed.begin() if parsed is not None else None)
         self.display = dict(paths)
         self._order = {path: place for place, path in enumerate(self.display)}

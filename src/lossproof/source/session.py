@@ -439,6 +439,7 @@ class Session:
                 self._begin()
                 gc.collect()
             self._unit = self.units[path] = Unit()
+            self.project.told.clear()
             book = self.project.ledger
             book.mask = 0
             self.load(path)

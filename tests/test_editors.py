@@ -42,7 +42,7 @@ const extension = require(process.argv[2]);
 
 @pytest.mark.parametrize("path", sorted(EDITORS.rglob("*.json")), ids=lambda path: path.parent.name + "/" + path.name)
 def test_json_is_json(path: Path) -> None:
-    json.loads(path.read_text())
+    assert json.loads(path.read_text()), "a file that says nothing"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="needs tomllib")

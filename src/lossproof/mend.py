@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lossproof.check import Options, Report, check_paths
 from lossproof.finding import Edit, Finding
@@ -336,9 +336,3 @@ def _indent(text: str) -> int | str | None:
     if match is None:
         return None
     return match[1] if "\t" in match[1] else len(match[1])
-
-
-def diffs(changes: Iterable[Change]) -> Iterator[str]:
-    """The changes as one patch."""
-    for change in changes:
-        yield change.diff()

@@ -10,9 +10,9 @@ import ast
 from typing import Any
 
 from lossproof.source.evaluate import children
-from lossproof.source.expressions import Uses
+from lossproof.source.expressions import Expressions
 from lossproof.source.lower import Node
-from lossproof.source.syntax import Function
+from lossproof.source.syntax import Function, last
 
 Key = tuple[Any, ...]
 """Where in what a function returns the value is: () is the value itself, (0,) the first of a tuple."""
@@ -53,7 +53,7 @@ class Flow:
 
     def __init__(
         self,
-        uses: Uses,
+        uses: Expressions,
         leaves: dict[int, Leaf],
         params: dict[tuple[Function, str], frozenset[Key]],
         function: Function,
@@ -361,10 +361,6 @@ def parted(call: Any, node: Node) -> list[tuple[Node, Key]] | None:
 
 def is_bound(call: Any) -> bool:
     return last(call.func) in _BOUNDS
-
-
-def last(callee: Any) -> str:
-    return getattr(callee, "attr", None) or getattr(callee, "id", None) or ""
 
 
 def is_none(node: Node) -> bool:

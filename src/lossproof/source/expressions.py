@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from lossproof.source.lower import FuncIR, Node, _Lower
+from lossproof.source.lower import FuncIR, Lowering, Node
 from lossproof.source.syntax import Function
 
 
-class Uses(_Lower):
+class Expressions(Lowering):
     """The expressions of a function and their nodes, in the order in which they are evaluated."""
 
     def __init__(self, function: Function) -> None:

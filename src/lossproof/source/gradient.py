@@ -18,7 +18,7 @@ from lossproof.source.frames import Frame
 from lossproof.source.investigate import NO_GRADIENT, Investigation
 from lossproof.source.lower import Node, lower
 from lossproof.source.slices import LOSS_CLASS_NAME, METRIC_CLASS, Slices
-from lossproof.source.syntax import Function
+from lossproof.source.syntax import Function, last
 from lossproof.source.torch_names import (
     KEEP,
     LAYER_OPERATION,
@@ -166,7 +166,7 @@ class Gradients:
             function.name != "forward"
             or function.cls is None
             or not any(
-                _last(c) in _REWRAP and any(k.arg == "requires_grad" for k in c.keywords) for c in function.calls
+                last(c.func) in _REWRAP and any(k.arg == "requires_grad" for k in c.keywords) for c in function.calls
             )
         ):
             return []
@@ -687,10 +687,6 @@ def _taken_out(root: Node) -> set[int]:
 def _word(func: Node) -> str:
     name = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
     return name if isinstance(name, str) else getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
-
-
-def _last(call: Any) -> str:
-    return getattr(call.func, "attr", None) or getattr(call.func, "id", None) or ""
 
 
 def _first(node: Node) -> Node | None:

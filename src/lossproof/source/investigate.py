@@ -16,7 +16,7 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.facts import Fact, LossCall, combine
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Guard, Node, lower
-from lossproof.source.syntax import Function, ParsedModule, dotted
+from lossproof.source.syntax import Function, ParsedModule, dotted, last
 from lossproof.source.tensor_ops import ARITHMETIC_METHOD, REDUCTIONS
 from lossproof.source.torch_names import KEEP, LOSS_FUNCTION, LOSS_LAYER, OTHER_LOSS, loss_kind
 from lossproof.source.values import (
@@ -88,12 +88,12 @@ class Investigation:
         known = self._candidates.get(function)
         if known is not None:
             return known
-        names = {_last(c.func) for c in function.calls}
+        names = {last(c.func) for c in function.calls}
         trains = bool(names & BACKWARD) or function.name in ("training_step", "compute_loss")
         lossy = LOSS_NAME.search(function.qualname) is not None
         wanted = []
         for call in function.calls:
-            name = _last(call.func)
+            name = last(call.func)
             count = len(call.args) + len(call.keywords)
             if (
                 name in KNOWN_LOSS
@@ -324,10 +324,10 @@ def _conditional(fact: LossCall) -> bool:
 def _makes_a_loss(callee: ast.AST) -> bool:
     """``nn.CrossEntropyLoss()(x, y)``, ``getattr(F, name)(x, y)``, ``losses["cls"](x, y)``."""
     if isinstance(callee, ast.Call):
-        name = _last(callee.func)
+        name = last(callee.func)
         return name in KNOWN_LOSS or name == "getattr" or LOSSISH.search(name) is not None
     if isinstance(callee, ast.Subscript):
-        return LOSSISH.search(_last(callee.value)) is not None
+        return LOSSISH.search(last(callee.value)) is not None
     return not isinstance(callee, ast.Attribute)
 
 
@@ -338,12 +338,8 @@ def _held_by(function: Function, call: ast.Call) -> bool:
         return False
     if not isinstance(callee.value, ast.Name) or callee.value.id != function.first_param:
         return False
-    builds = any(_last(c.func) in LOSS_LAYER for method in function.cls.methods.values() for c in method.calls)
+    builds = any(last(c.func) in LOSS_LAYER for method in function.cls.methods.values() for c in method.calls)
     return builds and callee.attr in function.cls.stores()
-
-
-def _last(callee: object) -> str:
-    return getattr(callee, "attr", None) or getattr(callee, "id", None) or ""
 
 
 PLAIN = KEEP | REDUCTIONS | set(ARITHMETIC_METHOD) | {

@@ -137,7 +137,7 @@ class FuncIR:
 def lower(function: Function) -> FuncIR:
     """The value graph of a function, a class body or a module body; kept on the function."""
     if function.ir is None:
-        function.ir = _Lower(function).run()
+        function.ir = Lowering(function).run()
     return function.ir
 
 
@@ -145,7 +145,7 @@ def lower_class(info: ClassInfo) -> FuncIR:
     """The class body as a function whose final names are the class attributes."""
     if info.body_ir is None:
         body = Function(info.module, info.node, info.name, info.qualname, info.owner or info.module.body, info)
-        info.body_ir = _Lower(body).run()
+        info.body_ir = Lowering(body).run()
     return info.body_ir
 
 
@@ -181,7 +181,7 @@ _GROW = {"append": "append", "add": "append", "extend": "extend", "appendleft": 
 _REGISTER = {"add_module", "register_module", "register_buffer", "register_parameter"}
 
 
-class _Lower:
+class Lowering:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.ir = FuncIR(function)
@@ -773,63 +773,63 @@ class _Lower:
         return self.node("comp", args, e)
 
 
-_STATEMENTS: dict[type, Callable[[_Lower, Any], None]] = {
-    ast.Expr: _Lower._expr_stmt,
-    ast.Assign: _Lower._assign,
-    ast.AnnAssign: _Lower._ann_assign,
-    ast.AugAssign: _Lower._aug_assign,
-    ast.If: _Lower._if,
-    ast.For: _Lower._for,
-    ast.AsyncFor: _Lower._for,
-    ast.While: _Lower._while,
-    ast.Break: _Lower._jump,
-    ast.Continue: _Lower._jump,
-    ast.Try: _Lower._try,
-    ast.With: _Lower._with,
-    ast.AsyncWith: _Lower._with,
-    ast.Return: _Lower._return,
-    ast.Raise: _Lower._raise,
-    ast.Assert: _Lower._assert,
-    ast.Delete: _Lower._delete,
-    ast.Import: _Lower._import,
-    ast.ImportFrom: _Lower._import,
-    ast.FunctionDef: _Lower._function,
-    ast.AsyncFunctionDef: _Lower._function,
-    ast.ClassDef: _Lower._class,
-    ast.Global: _Lower._global,
-    ast.Nonlocal: _Lower._global,
-    ast.Match: _Lower._match,
+_STATEMENTS: dict[type, Callable[[Lowering, Any], None]] = {
+    ast.Expr: Lowering._expr_stmt,
+    ast.Assign: Lowering._assign,
+    ast.AnnAssign: Lowering._ann_assign,
+    ast.AugAssign: Lowering._aug_assign,
+    ast.If: Lowering._if,
+    ast.For: Lowering._for,
+    ast.AsyncFor: Lowering._for,
+    ast.While: Lowering._while,
+    ast.Break: Lowering._jump,
+    ast.Continue: Lowering._jump,
+    ast.Try: Lowering._try,
+    ast.With: Lowering._with,
+    ast.AsyncWith: Lowering._with,
+    ast.Return: Lowering._return,
+    ast.Raise: Lowering._raise,
+    ast.Assert: Lowering._assert,
+    ast.Delete: Lowering._delete,
+    ast.Import: Lowering._import,
+    ast.ImportFrom: Lowering._import,
+    ast.FunctionDef: Lowering._function,
+    ast.AsyncFunctionDef: Lowering._function,
+    ast.ClassDef: Lowering._class,
+    ast.Global: Lowering._global,
+    ast.Nonlocal: Lowering._global,
+    ast.Match: Lowering._match,
 }
 if hasattr(ast, "TryStar"):
-    _STATEMENTS[ast.TryStar] = _Lower._try
+    _STATEMENTS[ast.TryStar] = Lowering._try
 
-_EXPRESSIONS: dict[type, Callable[[_Lower, Any], Node]] = {
-    ast.Constant: _Lower._constant,
-    ast.Name: _Lower._name,
-    ast.Attribute: _Lower._attribute,
-    ast.Call: _Lower._call,
-    ast.BinOp: _Lower._binop,
-    ast.UnaryOp: _Lower._unary,
-    ast.Compare: _Lower._compare,
-    ast.BoolOp: _Lower._boolop,
-    ast.IfExp: _Lower._ifexp,
-    ast.Subscript: _Lower._subscript,
-    ast.Slice: _Lower._slice,
-    ast.Tuple: _Lower._sequence,
-    ast.List: _Lower._sequence,
-    ast.Set: _Lower._sequence,
-    ast.Dict: _Lower._dict,
-    ast.Starred: _Lower._starred,
-    ast.Lambda: _Lower._lambda,
-    ast.NamedExpr: _Lower._named,
-    ast.Await: _Lower._await,
-    ast.Yield: _Lower._yield,
-    ast.YieldFrom: _Lower._yield,
-    ast.JoinedStr: _Lower._fstring,
-    ast.ListComp: _Lower._comprehension,
-    ast.SetComp: _Lower._comprehension,
-    ast.GeneratorExp: _Lower._comprehension,
-    ast.DictComp: _Lower._comprehension,
+_EXPRESSIONS: dict[type, Callable[[Lowering, Any], Node]] = {
+    ast.Constant: Lowering._constant,
+    ast.Name: Lowering._name,
+    ast.Attribute: Lowering._attribute,
+    ast.Call: Lowering._call,
+    ast.BinOp: Lowering._binop,
+    ast.UnaryOp: Lowering._unary,
+    ast.Compare: Lowering._compare,
+    ast.BoolOp: Lowering._boolop,
+    ast.IfExp: Lowering._ifexp,
+    ast.Subscript: Lowering._subscript,
+    ast.Slice: Lowering._slice,
+    ast.Tuple: Lowering._sequence,
+    ast.List: Lowering._sequence,
+    ast.Set: Lowering._sequence,
+    ast.Dict: Lowering._dict,
+    ast.Starred: Lowering._starred,
+    ast.Lambda: Lowering._lambda,
+    ast.NamedExpr: Lowering._named,
+    ast.Await: Lowering._await,
+    ast.Yield: Lowering._yield,
+    ast.YieldFrom: Lowering._yield,
+    ast.JoinedStr: Lowering._fstring,
+    ast.ListComp: Lowering._comprehension,
+    ast.SetComp: Lowering._comprehension,
+    ast.GeneratorExp: Lowering._comprehension,
+    ast.DictComp: Lowering._comprehension,
 }
 
 

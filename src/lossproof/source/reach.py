@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lossproof.source.carried import Key, Leaf, last
+from lossproof.source.carried import Key, Leaf
 from lossproof.source.edits import Unfixable
-from lossproof.source.expressions import Uses
+from lossproof.source.expressions import Expressions
 from lossproof.source.lower import Node
-from lossproof.source.syntax import Function, ParsedModule
+from lossproof.source.syntax import Function, ParsedModule, last
 from lossproof.source.values import (
     MAX_ALTERNATIVES,
     UNKNOWN,
@@ -100,7 +100,7 @@ class Reach:
         self.peeled: dict[Function, frozenset[Key]] = {}
         # What takes logits from now on.
         self.params: dict[tuple[Function, str], frozenset[Key]] = {}
-        self._uses: dict[Function, Uses] = {}
+        self._uses: dict[Function, Expressions] = {}
         self._frames: dict[Function, list[Frame]] = {}
         self._by_function: dict[Function, list[Any]] | None = None
         self._loaded: set[str] = set()
@@ -110,10 +110,10 @@ class Reach:
 
     # ---- functions and their contexts
 
-    def uses(self, function: Function) -> Uses:
+    def uses(self, function: Function) -> Expressions:
         known = self._uses.get(function)
         if known is None:
-            known = self._uses[function] = Uses(function)
+            known = self._uses[function] = Expressions(function)
             self.ev.ledger.mask |= function.rests
         return known
 

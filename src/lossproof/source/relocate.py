@@ -12,10 +12,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lossproof.finding import Shift
-from lossproof.source.carried import EVERY, WHOLE, Flow, Key, Leaf, covered, last, parts
+from lossproof.source.carried import EVERY, WHOLE, Flow, Key, Leaf, covered, parts
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.reach import EXPORT, written
-from lossproof.source.syntax import Function, ParsedModule
+from lossproof.source.syntax import Function, ParsedModule, last
 from lossproof.source.upstream import Upstream, argument, input_of
 from lossproof.source.values import Lib, Ref, Seq, alternatives
 

@@ -330,6 +330,11 @@ def dotted(node: ast.AST) -> str:
     return ".".join(reversed(parts))
 
 
+def last(callee: Any) -> str:
+    """``c`` of ``a.b.c``: the name that something is called by."""
+    return getattr(callee, "attr", None) or getattr(callee, "id", None) or ""
+
+
 _REGISTRATIONS = ("add_module", "register_module", "register_buffer", "register_parameter")
 
 

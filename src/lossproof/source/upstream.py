@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-from lossproof.source.carried import EVERY, JOINS, WHOLE, Key, Leaf, is_none, last, parted, passed_on
+from lossproof.source.carried import EVERY, JOINS, WHOLE, Key, Leaf, is_none, parted, passed_on
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.lower import Node, lower
 from lossproof.source.reach import OTHERS, Reach, last_layer, written
-from lossproof.source.syntax import Function, ParsedModule
+from lossproof.source.syntax import Function, ParsedModule, last
 from lossproof.source.values import Cls, Inst, Lib, Meth, Ref, Seq, T, Value, constant
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from lossproof.source.edits import Patch, Unfixable
-from lossproof.source.syntax import Function, ParsedModule
+from lossproof.source.syntax import Function
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -148,7 +148,3 @@ def block_of(parent: Any, statement: Any) -> Any:
         if isinstance(block, list) and any(s is statement for s in block):
             return block
     return None
-
-
-def reads_gradient(module: ParsedModule, node: Any) -> bool:
-    return any(isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(node))

@@ -154,7 +154,9 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or "cpu")
         torch.zeros(1, device=device).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = str(error).strip().splitlines()[0]
+        said = str(error).strip().splitlines()[0].lower()
+        if said.startswith("expected one of"):
+            said = "torch knows no such device (cpu, cuda, cuda:1, mps, …)"
         raise CannotRun(f"cannot measure on {name!r}: {said}") from None
     return device
 

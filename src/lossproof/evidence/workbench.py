@@ -24,7 +24,7 @@ def value_and_gradient(f: Callable[[torch.Tensor], torch.Tensor], x: torch.Tenso
     if loss.requires_grad:
         loss.backward()
     gradient = leaf.grad if leaf.grad is not None else leaf.new_zeros(leaf.shape)
-    return float(loss.detach().double()), [float(each) for each in gradient.double().flatten()]
+    return float(loss.detach()), [float(each) for each in gradient.flatten()]
 
 
 def at(
@@ -91,7 +91,7 @@ def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     import torch
 
     with torch.no_grad():
-        return float((model(x).argmax(1) == y).double().mean())
+        return float((model(x).argmax(1) == y).sum()) / len(y)
 
 
 def times_slower(slow: Callable[[], object], fast: Callable[[], object], setting: Setting, *, rounds: int = 7) -> float:

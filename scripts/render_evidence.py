@@ -1,7 +1,7 @@
 """Write docs/evidence.md from a run of every experiment.
 
-``python scripts/render_evidence.py`` measures and writes; ``--check`` measures nothing and exits 1 when the page lacks a
-claim that lossproof makes, or has one that it no longer makes. The figures are those of the machine it was run on.
+``python scripts/render_evidence.py`` measures and writes; ``--check`` measures nothing and exits 1 when the page lacks
+a claim that lossproof makes, or has one that it no longer makes. The figures are those of the machine it was run on.
 """
 
 from __future__ import annotations

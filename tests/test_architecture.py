@@ -36,11 +36,12 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from imports(node)
 
 
-def at_import(tree: ast.Module) -> Iterator[str]:
+def at_import(tree: ast.AST) -> Iterator[str]:
     """Modules that are imported as soon as the module is."""
-    inside = (ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in tree.body:
-        if not isinstance(node, inside):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from at_import(node)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield from imports(ast.Module([node], []))
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from lossproof.cli import main
-from lossproof.evidence import digits, kept, prove as proving, registry
+from lossproof.evidence import digits, kept, registry
+from lossproof.evidence import prove as proving
 from lossproof.evidence.experiment import DEPENDS, HOLDS, Experiment, Outcome, Setting, number, say
 from lossproof.evidence.prove import Proof, prove
 from lossproof.problem import CannotRun

@@ -228,7 +228,7 @@ def test_an_outcome_is_plain_and_finite() -> None:
     ("value", "text"),
     [
         (0.0, "0"), (-0.0, "0"), (1.0, "1"), (16.6355, "16.6"), (-0.69, "-0.69"), (1234.5, "1,234"), (41399, "41,399"),
-        (-1.9287e-10, "-1.9e-10"), (1e12, "1.0e12"), (100.0, "100"), ("nan", "nan"), (None, "None"), (True, "True"),
+        (-1.9287e-10, "-1.9e-10"), (1e12, "1e12"), (math.nan, "NaN"), (-math.inf, "-inf"), (100.0, "100"), ("nan", "nan"), (None, "None"), (True, "True"),
     ],
 )  # fmt: skip
 def test_numbers_as_they_are_written(value: Any, text: str) -> None:

@@ -137,18 +137,20 @@ def number(value: Any) -> float | str:
 
 
 def say(value: Figure, digits: int = 3) -> str:
-    """A number as it is written in a sentence: ``0.0312``, ``1,234``, ``4.5e-05`` as ``4.5e-5``, ``inf``."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+    """A number as it is written in a sentence: ``0.0312``, ``1,234``, ``4.5e-5``, ``inf``, ``NaN``."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return str(value)
-    if value == 0:
-        return "0"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else str(value)
     size = abs(value)
+    if size == 0:
+        return "0"
     if 1000 <= size < 1e7:
         return f"{value:,.0f}"
     if 1e-3 <= size < 1000:
         return f"{float(f'{value:.{digits}g}'):g}"
     mantissa, exponent = f"{value:.{max(digits - 2, 0)}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossproof.evidence.experiment import DEPENDS, Experiment, Outcome, Setting, say, verdict
+from lossproof.evidence.experiment import DEPENDS, Experiment, Outcome, Setting, number, say, verdict
 
 FURTHEST = 30.0
 
@@ -33,23 +33,18 @@ def measure(setting: Setting) -> Outcome:
         at = int(bad.float().argmax()) if bool(bad.any()) else None
         sound = bool((fused.isfinite() & (fused > 0.4)).all())
         figures[f"{name}_from"] = None if at is None else float(logits[at])
-        figures[f"{name}_gradient"] = None if at is None else _word(float(separate[at]))
+        figures[f"{name}_gradient"] = None if at is None else number(float(separate[at]))
         figures[f"{name}_fused_sound"] = sound
         good &= at is not None and float(logits[at]) < 10 and sound
         if at is not None:
             said.append(
-                f"in {name} the gradient at target 0 is {_word(float(separate[at]))} from logit "
-                f"{say(float(logits[at]))}"
+                f"in {name} the gradient at target 0 is {say(float(separate[at]))} from logit {say(float(logits[at]))}"
             )
     words = " and ".join(said)
     measured = f"{words[:1].upper()}{words[1:]}; with logits it is sound up to logit {say(FURTHEST)}." if said else ""
     if len(refused) == 2:
         return Outcome(DEPENDS, "This torch cannot compute them on this device.", figures, "where there is a kernel")
     return Outcome(verdict(good), measured or "The gradient is sound up to the furthest logit tried.", figures)
-
-
-def _word(slope: float) -> str:
-    return say(slope) if slope == slope else "NaN"
 
 
 EXPERIMENT = Experiment(

@@ -20,9 +20,9 @@ def measure(setting: Setting) -> Outcome:
     is_nan = broken != broken
     return Outcome(
         verdict((abs(exploding) > 100 or exploding == 0) and is_nan),
-        f"`1 / (1 + exp(-x))` before BCE: at logit {say(NEGATIVE)} with target 0 the gradient is {say(exploding)}, where "
-        f"it should be 1; at logit {say(POSITIVE)} with target 1 the loss is {say(value)} and the gradient "
-        f"{'NaN' if is_nan else say(broken)}.",
+        f"`1 / (1 + exp(-x))` before BCE: at logit {say(NEGATIVE)} with target 0 the gradient is {say(exploding)} "
+        f"instead of 1; at logit {say(POSITIVE)} with target 1 the loss is {say(value)} and the gradient "
+        f"{say(broken)}.",
         {
             "logit": NEGATIVE,
             "gradient": number(exploding),
@@ -35,7 +35,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="bce-hand-written-sigmoid",
-    claim="A sigmoid that is written out behaves differently again before BCE: its gradient is far too large, then NaN.",
+    claim="A sigmoid written out by hand behaves differently again before BCE: its gradient explodes, then is NaN.",
     rules=("LP101", "LP204"),
     measure=measure,
     seconds=1.0,

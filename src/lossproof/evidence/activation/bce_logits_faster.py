@@ -25,8 +25,8 @@ def measure(setting: Setting) -> Outcome:
     unclear = 0.9 < ratio < 1.1
     return Outcome(
         DEPENDS if unclear else verdict(ratio > 1),
-        f"Forward and backward over {say(ELEMENTS)} elements, sigmoid and BCE take {say(ratio, 2)} times the time of the "
-        f"logits form.",
+        f"Forward and backward over {say(ELEMENTS)} elements, sigmoid and BCE take {say(ratio, 2)} times the time of "
+        "the logits form.",
         {"elements": ELEMENTS, "ratio": ratio},
         "on some machines; here the two take about the same time" if unclear else "",
         timed=("ratio",),

@@ -12,7 +12,7 @@ from lossproof.evidence.workbench import at, first
 if TYPE_CHECKING:
     import torch
 
-FURTHEST = 200.0
+FURTHEST, GAP, EPSILON = 200.0, 50.0, 1e-8
 
 
 def measure(setting: Setting) -> Outcome:
@@ -30,27 +30,27 @@ def measure(setting: Setting) -> Outcome:
     figures: dict[str, float | int | str | bool | None] = {"furthest": FURTHEST}
     said, good = [], True
     for name, (two_steps, fused) in forms.items():
-        broken = first(lambda v, f=two_steps: not _finite(f, v, setting), 0, FURTHEST)
-        fused_broken = first(lambda v, f=fused: not _finite(f, v, setting), 0, FURTHEST)
+        broken = _breaks(two_steps, setting)
+        fused_broken = _breaks(fused, setting)
         good &= broken is not None and broken < 110 and fused_broken is None
         key = name.replace(" ", "").replace("(", "_").replace(")", "").replace("1-", "1_minus_")
         figures[key] = broken
         figures[f"{key}_fused"] = fused_broken
         if broken is not None:
             said.append(f"`{name}` from {say(broken)}")
-    value, slope = at(lambda x: -(losing(x).softmax(0)[0] + 1e-8).log(), 50.0, setting)
-    figures["with_epsilon_gradient"] = slope
+    value, slope = at(lambda x: -(losing(x).softmax(0)[0] + EPSILON).log(), GAP, setting)
+    figures |= {"epsilon": EPSILON, "gap": GAP, "with_epsilon_loss": value, "with_epsilon_gradient": slope}
     return Outcome(
         verdict(good and abs(slope) < 1e-3),
-        f"The first size of a logit with a loss or gradient that is infinite or NaN: {', '.join(said)}. The fused forms "
-        f"have none up to {say(FURTHEST)}. With an epsilon of 1e-8 inside, at a gap of 50, the loss is {say(value)} and "
-        f"the gradient {say(slope)}.",
+        f"The first size of a logit with a loss or gradient that is infinite or NaN: {', '.join(said)}. The fused "
+        f"forms have none up to {say(FURTHEST)}. With an epsilon of {say(EPSILON)} inside, at a gap of {say(GAP)}, the "
+        f"loss is {say(value)} and the gradient {say(slope)}.",
         figures,
     )
 
 
-def _finite(f: Callable[[torch.Tensor], torch.Tensor], x: float, setting: Setting) -> bool:
-    return all(math.isfinite(each) for each in at(f, x, setting))
+def _breaks(f: Callable[[torch.Tensor], torch.Tensor], setting: Setting) -> float | None:
+    return first(lambda x: not all(math.isfinite(each) for each in at(f, x, setting)), 0, FURTHEST)
 
 
 EXPERIMENT = Experiment(

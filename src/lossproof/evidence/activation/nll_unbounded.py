@@ -16,8 +16,8 @@ def measure(setting: Setting) -> Outcome:
 
     x = setting.normal(ROWS, 8)
     y = (x @ setting.normal(8, CLASSES, seed=1)).argmax(1)
-    losses = {
-        "logits": F.nll_loss,
+    losses: dict[str, Loss] = {
+        "logits": lambda z, y: F.nll_loss(z, y),
         "softmax": lambda z, y: F.nll_loss(z.softmax(1), y),
         "log-softmax": lambda z, y: F.nll_loss(z.log_softmax(1), y),
     }
@@ -34,7 +34,7 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(unbounded and right["logits"] < right["log-softmax"] - 0.1 and abs(fading) < 0.01 and abs(firm) > 0.99),
         f"{STEPS} SGD steps, {CLASSES} classes: on raw logits the loss is at {say(last['logits'])} with "
-        f"{percent(right['logits'])} right, on probabilities at {say(last['softmax'])} with {percent(right['softmax'])}, "
+        f"{percent(right['logits'])} right; on probabilities at {say(last['softmax'])} with {percent(right['softmax'])}; "
         f"on log-probabilities at {say(last['log-softmax'])} with {percent(right['log-softmax'])}. Wrong by a gap of "
         f"{say(GAP)}, the gradient is {say(fading)} on probabilities and {say(firm)} on log-probabilities.",
         {

@@ -31,8 +31,8 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(all(each == 0 for each in slopes) and min(log_slopes) > 0.1 and gap < 1e-5 and abs(edge) > 1e6),
         f"The mean of two sigmoids at logits {_pair(VOTES)}, target 0: the loss is {say(loss)} with gradients "
-        f"{_pair(slopes)}; in log space it is {say(log_loss)} with {_pair(log_slopes)}. At logits {_pair(MODERATE)} the "
-        f"two agree within {say(gap)}. On a bare probability of 0 with target 1 the gradient is {say(edge)}.",
+        f"{_pair(slopes)}; in log space it is {say(log_loss)} with {_pair(log_slopes)}. At logits {_pair(MODERATE)} "
+        f"the two agree within {say(gap)}. On a bare probability of 0 with target 1 the gradient is {say(edge)}.",
         {
             "logit_1": VOTES[0],
             "logit_2": VOTES[1],

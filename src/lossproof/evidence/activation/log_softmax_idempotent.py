@@ -25,10 +25,10 @@ def measure(setting: Setting) -> Outcome:
     gradient_gap = float((gradient - other).abs().max() / gradient.abs().max())
     ratio = times_slower(lambda: step(True), lambda: step(False), setting)
     return Outcome(
-        verdict(loss_gap < 1e-5 and gradient_gap < 1e-4),
-        f"Over {ROWS:,} rows of {CLASSES} classes the loss is {say(float(once), 5)} once and {say(float(twice), 5)} twice; "
-        f"gradients differ by {say(gradient_gap)} of the largest. Forward and backward take {say(ratio, 2)} times the "
-        f"time.",
+        verdict(loss_gap < 1e-5 and gradient_gap < 1e-4 and ratio > 1.05),
+        f"Over {ROWS:,} rows of {CLASSES} classes the loss is {say(float(once), 5)} once and {say(float(twice), 5)} "
+        f"twice; gradients differ by {say(gradient_gap)} of the largest. Forward and backward take {say(ratio, 2)} times "
+        f"the time.",
         {
             "loss": number(once),
             "loss_twice": number(twice),
@@ -44,7 +44,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="log-softmax-idempotent",
-    claim="A log-softmax before cross_entropy changes nothing but the time that it takes.",
+    claim="A log-softmax before cross_entropy changes neither value nor gradient, and costs time.",
     rules=("LP111",),
     measure=measure,
     seconds=2.0,

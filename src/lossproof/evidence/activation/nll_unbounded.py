@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
 from lossproof.evidence.workbench import accuracy, network, train, value_and_gradient
+
+if TYPE_CHECKING:
+    from lossproof.evidence.workbench import Loss
 
 ROWS, CLASSES, STEPS, GAP = 512, 4, 200, 10.0
 
@@ -34,9 +38,9 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(unbounded and right["logits"] < right["log-softmax"] - 0.1 and abs(fading) < 0.01 and abs(firm) > 0.99),
         f"{STEPS} SGD steps, {CLASSES} classes: on raw logits the loss is at {say(last['logits'])} with "
-        f"{percent(right['logits'])} right; on probabilities at {say(last['softmax'])} with {percent(right['softmax'])}; "
-        f"on log-probabilities at {say(last['log-softmax'])} with {percent(right['log-softmax'])}. Wrong by a gap of "
-        f"{say(GAP)}, the gradient is {say(fading)} on probabilities and {say(firm)} on log-probabilities.",
+        f"{percent(right['logits'])} right; on probabilities at {say(last['softmax'])} with "
+        f"{percent(right['softmax'])}; on log-probabilities at {say(last['log-softmax'])} with "
+        f"{percent(right['log-softmax'])}. Wrong by a gap of {say(GAP)}, the gradient is {say(fading)} on probabilities and {say(firm)} on log-probabilities.",
         {
             "loss_logits": number(last["logits"]),
             "loss_softmax": number(last["softmax"]),

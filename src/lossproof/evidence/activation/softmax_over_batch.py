@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lossproof.evidence.digits import CLASSES, PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
 from lossproof.evidence.workbench import accuracy, network, train
+
+if TYPE_CHECKING:
+    from lossproof.evidence.workbench import Loss
 
 STEPS, SEEDS = 400, 2
 
@@ -13,20 +18,20 @@ def measure(setting: Setting) -> Outcome:
     import torch
     import torch.nn.functional as F
 
-    def over(dim: int, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.nll_loss(z.log_softmax(dim), y)
+    def over(dim: int) -> Loss:
+        return lambda z, y: F.nll_loss(z.log_softmax(dim), y)
 
     rows = setting.tensor([[2.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
     favourite = [float(each) for each in rows.softmax(0)[0]]
     alone = setting.tensor([[3.0, 0.0, 1.0]], grad=True)
-    lonely = over(0, alone, setting.tensor([1]))
+    lonely = over(0)(alone, setting.tensor([1]))
     silent = float(torch.autograd.grad(lonely, alone)[0].abs().max())
     data = digits(setting)
     right: dict[int, list[float]] = {0: [], 1: []}
     for seed in range(SEEDS):
         for dim in (0, 1):
             model = network(setting, PIXELS, 64, CLASSES, seed=seed)
-            train(model, lambda z, y, dim=dim: over(dim, z, y), data.x, data.y, setting, steps=STEPS, seed=seed)
+            train(model, over(dim), data.x, data.y, setting, steps=STEPS, seed=seed)
             right[dim].append(accuracy(model, data.test_x, data.test_y))
     return Outcome(
         verdict(float(lonely) == 0 and silent == 0 and favourite[0] < favourite[1] and max(right[0]) < min(right[1])),

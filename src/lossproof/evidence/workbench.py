@@ -74,7 +74,7 @@ def train(
     import torch
 
     # the first use of torch's optimizers takes a second; plain descent does without
-    parameters = list(model.parameters())
+    parameters: list[torch.Tensor] = list(model.parameters())
     engine = None if optimizer is None else optimizer(parameters, lr=rate)
     rows = torch.randint(len(x), (steps, batch), generator=setting.generator(seed)).to(setting.device)
     history = []

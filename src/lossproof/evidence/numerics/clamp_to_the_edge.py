@@ -7,16 +7,15 @@ import math
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
 from lossproof.evidence.workbench import at
 
-VECTORS, WIDTH = 10_000, 64
+VECTORS, WIDTH, INSIDE = 10_000, 64, 1e-6
 
 
 def measure(setting: Setting) -> Outcome:
-    import torch
     import torch.nn.functional as F
 
     root, root_slope = at(lambda x: x.clamp(min=0).sqrt(), 0.0, setting)
     angle, angle_slope = at(lambda x: x.clamp(-1, 1).acos(), 1.0, setting)
-    inside, inside_slope = at(lambda x: x.clamp(-1 + 1e-6, 1 - 1e-6).acos(), 1.0, setting)
+    inside, inside_slope = at(lambda x: x.clamp(-1 + INSIDE, 1 - INSIDE).acos(), 1.0, setting)
     unit = F.normalize(setting.normal(VECTORS, WIDTH), dim=1)
     at_edge = float(((unit * unit).sum(1).clamp(-1, 1) == 1).float().mean())
     return Outcome(
@@ -27,14 +26,15 @@ def measure(setting: Setting) -> Outcome:
             and at_edge > 0.05
         ),
         f"`sqrt(clamp(x, 0))` at 0 is {say(root)} with gradient {say(root_slope)}; `acos(clamp(x, -1, 1))` at 1 is "
-        f"{say(angle)} with gradient {say(angle_slope)}. Of {VECTORS:,} normalized vectors {percent(at_edge, 0)} stand at "
-        f"that edge when compared with themselves. With a clamp 1e-6 inside the edge the gradient is "
-        f"{say(inside_slope)}.",
+        f"{say(angle)} with gradient {say(angle_slope)}. Of {VECTORS:,} normalized vectors {percent(at_edge, 0)} stand "
+        f"at that edge when compared with themselves. With a clamp {say(INSIDE)} inside the edge the gradient "
+        f"is {say(inside_slope)}.",
         {
             "root": number(root),
             "root_gradient": number(root_slope),
             "angle": number(angle),
             "angle_gradient": number(angle_slope),
+            "inside": INSIDE,
             "inside_gradient": number(inside_slope),
             "vectors": VECTORS,
             "share_at_the_edge": at_edge,

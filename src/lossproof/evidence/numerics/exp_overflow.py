@@ -62,7 +62,7 @@ def _breaks(f: Function, setting: Setting, dtype: torch.dtype | None = None) -> 
 
 EXPERIMENT = Experiment(
     id="exp-overflow",
-    claim="exp overflows near 89 in float32 and near 11 in float16, and log1p around it does not help.",
+    claim="The exponential overflows near 89 in float32 and near 11 in float16, and log1p around it does not help.",
     rules=("LP204",),
     measure=measure,
     seconds=1.0,

@@ -29,8 +29,8 @@ def measure(setting: Setting) -> Outcome:
     sound = sum(slope == slope for slope in kind) / len(kind)
     return Outcome(
         verdict(loss == loss and broken == 1 and sound == 1),
-        f"`where(d2 > 0, sqrt(d2), 0)` over {ROWS} rows has value {say(loss)}, and {percent(broken, 0)} of the gradient "
-        f"is NaN; with the guard inside the root the value is {say(right)} and {percent(1 - sound, 0)} is.",
+        f"`where(d2 > 0, sqrt(d2), 0)` over {ROWS} rows has value {say(loss)}, and {percent(broken, 0)} of the "
+        f"gradient is NaN; with the guard inside the root the value is {say(right)} and {percent(1 - sound, 0)} is.",
         {
             "rows": ROWS,
             "loss": number(loss),

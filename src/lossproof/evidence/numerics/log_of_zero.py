@@ -22,9 +22,9 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(not any(map(math.isfinite, broken)) and math.isfinite(guarded + guarded_slope)),
         f"-log(p) is {say(zero)} at 0 with gradient {say(zero_slope)}, and {say(below)} at {say(BELOW)} with gradient "
-        f"{say(below_slope)}. log(abs(a - b)) is {say(same)} at a = b with gradient {say(same_slope)}. log(1 - p) after "
-        f"clamp(p, {say(EDGE)}, 1 - {say(EDGE)}) is {say(upper)} at 1. Of a softplus it is finite: {say(guarded)}, "
-        f"gradient {say(guarded_slope)}.",
+        f"{say(below_slope)}. log(abs(a - b)) is {say(same)} at a = b with gradient {say(same_slope)}. log(1 - p) "
+        f"after clamp(p, {say(EDGE)}, 1 - {say(EDGE)}) is {say(upper)} at 1. Of a softplus it is finite: "
+        f"{say(guarded)}, gradient {say(guarded_slope)}.",
         {
             "at_zero": number(zero),
             "gradient_at_zero": number(zero_slope),
@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="log-of-zero",
-    claim="A logarithm of what can be zero or negative is infinite or NaN, and a clamp near 1 does not guard log(1 - p).",
+    claim="A logarithm of what is zero or negative is infinite or NaN, and a clamp by 1e-8 does not guard log(1 - p).",
     rules=("LP202",),
     measure=measure,
     seconds=1.0,

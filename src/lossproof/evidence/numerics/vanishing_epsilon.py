@@ -39,10 +39,10 @@ def measure(setting: Setting) -> Outcome:
             and not any(map(math.isfinite, (right, wrong, quotient)))
             and math.isfinite(beside_zero)
         ),
-        f"{say(EPSILON)} is {say(near_zero['float16'])} in float16, and 1 - {say(EPSILON)} is {say(near_one['float32'])} "
-        f"in float32. So 0 / (0 + {say(EPSILON)}) in float16 is {say(quotient)}; after clamp(p, {say(EPSILON)}, 1 - "
-        f"{say(EPSILON)}) log(1 - p) at p = 1 is {say(wrong)}, and the cross entropy of a right answer {say(right)}. "
-        f"Next to 0 float32 keeps it: log((1 - p) + {say(EPSILON)}) is {say(beside_zero)}.",
+        f"{say(EPSILON)} is {say(near_zero['float16'])} in float16, and 1 - {say(EPSILON)} is "
+        f"{say(near_one['float32'])} in float32. So 0 / (0 + {say(EPSILON)}) in float16 is {say(quotient)}; after "
+        f"clamp(p, {say(EPSILON)}, 1 - {say(EPSILON)}) log(1 - p) at p = 1 is {say(wrong)}, and the cross entropy of a "
+        f"right answer {say(right)}. Next to 0 float32 keeps it: log((1 - p) + {say(EPSILON)}) is {say(beside_zero)}.",
         figures,
     )
 

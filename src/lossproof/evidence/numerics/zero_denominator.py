@@ -28,8 +28,8 @@ def measure(setting: Setting) -> Outcome:
     broken = not math.isfinite(loss) and not math.isfinite(slope)
     return Outcome(
         verdict(broken and math.isfinite(clean + clean_slope + guarded + guarded_slope)),
-        f"A relative error over {ELEMENTS:,} elements: without a zero among the targets the loss is {say(clean)} and the "
-        f"gradient of the weight {say(clean_slope)}; with one zero {say(loss)} and {say(slope)}; with a floor of "
+        f"A relative error over {ELEMENTS:,} elements: without a zero among the targets the loss is {say(clean)} and "
+        f"the gradient of the weight {say(clean_slope)}; with one zero {say(loss)} and {say(slope)}; with a floor of "
         f"{say(FLOOR)} under the target {say(guarded)} and {say(guarded_slope)}.",
         {
             "elements": ELEMENTS,

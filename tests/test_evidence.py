@@ -17,6 +17,7 @@ import torch
 from lossproof.cli import main
 from lossproof.evidence import digits, kept, registry
 from lossproof.evidence import prove as proving
+from lossproof.evidence.descent import Descent
 from lossproof.evidence.experiment import DEPENDS, HOLDS, Experiment, Outcome, Setting, number, say
 from lossproof.evidence.prove import Proof, prove
 from lossproof.problem import CannotRun
@@ -262,6 +263,22 @@ def test_there_are_digits_either_way(monkeypatch: pytest.MonkeyPatch, name: str 
     assert data.x.min() == 0
     assert data.x.max() == 1
     assert data.y.bincount().min() > 100
+
+
+@pytest.mark.parametrize("method", ["SGD", "Adam"])
+def test_descent_is_that_of_torch(method: str) -> None:
+    source = torch.Generator().manual_seed(0)
+    start = torch.randn(7, generator=source)
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    descent, optimizer = Descent([ours], method, 0.05), getattr(torch.optim, method)([theirs], lr=0.05)
+    for _ in range(50):
+        descent.down((ours.cos() * ours).sum())
+        optimizer.zero_grad()
+        (theirs.cos() * theirs).sum().backward()
+        optimizer.step()
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    with pytest.raises(ValueError, match="should be SGD or Adam"):
+        Descent([ours], "Lion", 0.1)
 
 
 # the command

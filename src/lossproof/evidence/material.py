@@ -6,6 +6,7 @@ Torch is imported inside the functions: whoever only lists the claims needs none
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from lossproof.evidence.experiment import Setting
 
 
+def backward(loss: Any) -> None:
+    """Fill the gradients of what made this loss."""
+    loss.backward()
+
 
 def pull(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> tuple[float, torch.Tensor]:
     """The value of a loss there, and its gradient."""
@@ -21,8 +26,15 @@ def pull(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> tupl
 
     leaf = at.detach().clone().requires_grad_()
     value = loss(leaf)
-    value.backward()
+    backward(value)
     return float(value.detach()), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+def gradient(network: Any) -> torch.Tensor:
+    """The gradients of all parameters in one row."""
+    import torch
+
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
 
 
 def made(setting: Setting, build: Callable[[], Any], seed: int = 0) -> Any:
@@ -40,7 +52,7 @@ def layers(setting: Setting, *widths: int, seed: int = 0, activation: str = "ReL
 
     def build() -> Any:
         parts: list[Any] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             parts += [getattr(nn, activation)()] if parts else []
             parts.append(nn.Linear(before, after))
         return nn.Sequential(*parts)
@@ -64,7 +76,7 @@ def descend(
     for step in range(steps):
         optimizer.zero_grad()
         value = loss(step)
-        value.backward()
+        backward(value)
         optimizer.step()
     return float(value.detach())
 
@@ -82,4 +94,27 @@ def rare(setting: Setting, negatives: int, positives: int, *, distance: float = 
 
 def share(hits: torch.Tensor) -> float:
     """How many of these are true, from 0 to 1."""
-    return float(hits.float().mean()) if hits.numel() else 0.0
+    return int(hits.sum()) / hits.numel() if hits.numel() else 0.0
+
+
+def logistic(
+    setting: Setting,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    steps: int = 400,
+    method: str = "Adam",
+    lr: float = 0.05,
+) -> torch.Tensor:
+    """Logistic regression from zero with this loss of logits and labels: its weights, the bias last."""
+    import torch
+
+    weights = torch.zeros(x.shape[1] + 1, device=setting.device, requires_grad=True)
+    descend([weights], lambda _: loss(scores(weights, x), y), steps, lr=lr, method=method)
+    return weights.detach()
+
+
+def scores(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What a logistic regression with these weights says to these rows."""
+    return x @ weights[:-1] + weights[-1]

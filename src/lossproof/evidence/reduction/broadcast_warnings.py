@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 def measure(setting: Setting) -> Outcome:
     """(4, 1) against (4,) in ten losses: refused, warned about, or taken without a word."""
-    import torch
     import torch.nn.functional as F
 
     column, row = setting.uniform(4, 1, seed=1), setting.uniform(4, seed=2)
@@ -30,7 +29,9 @@ def measure(setting: Setting) -> Outcome:
         "poisson_nll_loss": F.poisson_nll_loss,
         "(a - b).square().mean()": lambda a, b: (a - b).square().mean(),
     }
-    refused, warned, silent = [], [], []
+    refused: list[str] = []
+    warned: list[str] = []
+    silent: list[str] = []
     for name, loss in losses.items():
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

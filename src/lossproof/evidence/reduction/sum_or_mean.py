@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lossproof.evidence.digits import digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, percent, say, verdict
-from lossproof.evidence.material import descend, layers, share
+from lossproof.evidence.material import backward, descend, gradient, layers, share
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,8 @@ def measure(setting: Setting) -> Outcome:
 
     def length(reduction: str, rows: int) -> float:
         network = layers(setting, 64, 64, 10)
-        F.cross_entropy(network(data.x[:rows]), data.y[:rows], reduction=reduction).backward()
-        return sum(float(p.grad.square().sum()) for p in network.parameters()) ** 0.5
+        backward(F.cross_entropy(network(data.x[:rows]), data.y[:rows], reduction=reduction))
+        return float(gradient(network).norm())
 
     def accuracy(reduction: str) -> float:
         network = layers(setting, 64, 64, 10)

@@ -5,7 +5,7 @@ Torch is imported inside the functions: whoever only lists the claims needs none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,20 @@ def gradient(network: Any) -> torch.Tensor:
     import torch
 
     return torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
+
+
+def pulls(losses: Sequence[torch.Tensor], shared: Iterable[Any]) -> list[torch.Tensor]:
+    """The gradient of each loss at the shared parameters, in one row."""
+    import torch
+
+    at = list(shared)
+    return [torch.cat([g.flatten() for g in torch.autograd.grad(loss, at, retain_graph=True)]) for loss in losses]
+
+
+def shares(sizes: Iterable[Any]) -> list[float]:
+    """Each size over their sum."""
+    plain = [float(size) for size in sizes]
+    return [size / sum(plain) for size in plain]
 
 
 def made(setting: Setting, build: Callable[[], Any], seed: int = 0) -> Any:

@@ -34,8 +34,8 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         DEPENDS if gain > 0.3 and little < 0.1 else DOES_NOT_HOLD,
         f"Where {percent(many, 0)} of the examples are easy (p > 0.9), they hold {percent(plain, 0)} of the gradient "
-        f"of a cross entropy and {percent(focused)} with gamma 2; where {percent(few, 0)} are easy, {percent(plain_few)} "
-        f"and {percent(focused_few)}.",
+        f"of a cross entropy and {percent(focused)} with gamma 2; where {percent(few, 0)} are easy, "
+        f"{percent(plain_few)} and {percent(focused_few)}.",
         {
             "many_easy": many,
             "many_easy_gradient": plain,

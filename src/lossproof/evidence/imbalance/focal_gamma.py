@@ -43,8 +43,8 @@ def measure(setting: Setting) -> Outcome:
         ),
         f"At a perfect answer (logit 20) gamma 0.5 has the gradient {say(number(slope[0.5, 20.0]))}, and "
         f"{say(number(guarded))} with (1 - pt).clamp(min=1e-6). Gamma 5 keeps {percent(kept)} of the loss of an "
-        f"element at p = 0.5 and has the gradient {say(slope[5.0, 2.0])} at logit 2, where gamma 2 has {say(slope[2.0, 2.0])}. "
-        f"Gamma 0 is the cross entropy: {say(loss[0.0, 2.0])} and {say(entropy)} at logit 2.",
+        f"element at p = 0.5 and has the gradient {say(slope[5.0, 2.0])} at logit 2, where gamma 2 has "
+        f"{say(slope[2.0, 2.0])}. Gamma 0 is the cross entropy: {say(loss[0.0, 2.0])} and {say(entropy)} at logit 2.",
         figures,
     )
 

@@ -132,3 +132,24 @@ def logistic(
 def scores(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """What a logistic regression with these weights says to these rows."""
     return x @ weights[:-1] + weights[-1]
+
+
+def pictures(setting: Setting, count: int, side: int = 16) -> torch.Tensor:
+    """Smooth images of three channels from 0 to 1, every one another."""
+    import torch.nn.functional as F
+
+    coarse = setting.uniform(count, 3, 5, 5, seed=40)
+    return F.interpolate(coarse, (side, side), mode="bilinear", align_corners=True)
+
+
+def convolutions(*widths: int, normalized: bool = False) -> Any:
+    """Convolutions of 3 x 3 of these widths, each with an activation after it."""
+    from torch import nn
+
+    parts: list[Any] = []
+    for before, after in pairwise(widths):
+        parts.append(nn.Conv2d(before, after, 3, padding=1))
+        if normalized:
+            parts.append(nn.BatchNorm2d(after))
+        parts.append(nn.ReLU())
+    return nn.Sequential(*parts)

@@ -65,9 +65,10 @@ def measure(setting: Setting) -> Outcome:
             falling and bounded and not math.isfinite(history["variance_sgd"][-1]) and rebuilt["hinge"] < 1.05 * best
         ),
         f"An autoencoder's loss at steps {', '.join(map(str, STEPS))}: {told['none']} without a term; "
-        f"{told['distance']} with minus the mean distance; {told['variance']} with minus the variance (SGD: {told['variance_sgd']}); "
-        f"{told['hinge']} with a hinge; {told['normalized']} with the distance of normalized embeddings. The "
-        f"reconstruction errors: {say(best)}, {say(rebuilt['distance'])}, {say(rebuilt['variance'])}, {say(rebuilt['hinge'])} and "
+        f"{told['distance']} with minus the mean distance; {told['variance']} with minus the variance (with SGD: "
+        f"{told['variance_sgd']}); {told['hinge']} with a hinge; {told['normalized']} with the distance of normalized "
+        f"embeddings. In the end its reconstruction error is {say(best)} without a term, then "
+        f"{say(rebuilt['distance'])}, {say(rebuilt['variance'])}, {say(rebuilt['hinge'])} and "
         f"{say(rebuilt['normalized'])}.",
         figures,
     )

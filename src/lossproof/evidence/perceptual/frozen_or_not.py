@@ -33,8 +33,8 @@ def measure(setting: Setting) -> Outcome:
 
     return Outcome(
         verdict(seen == {"attribute": (True, True), "no_grad": (False, False), "method": (False, True)}),
-        f"judge.requires_grad = False leaves {told('attribute')}; torch.no_grad() around the features {told('no_grad')}; "
-        f"judge.requires_grad_(False) {told('method')}.",
+        f"judge.requires_grad = False leaves {told('attribute')}; torch.no_grad() around the features "
+        f"{told('no_grad')}; judge.requires_grad_(False) {told('method')}.",
         {f"{who}_gradient_{way}": had[i] for way, had in seen.items() for i, who in enumerate(("judge", "image"))},
     )
 

@@ -34,16 +34,16 @@ def measure(setting: Setting) -> Outcome:
     held_loss, held_error = trained(held=True)
     return Outcome(
         verdict(held_loss < 0.2 * loss and held_error > 2 * error),
-        f"With a frozen judge the feature loss ends at {say(loss)} and the squared error of the images at {say(error)}; "
-        f"where the optimizer holds the judge too, at {say(held_loss)} and {say(held_error)}: a loss "
-        f"{loss / held_loss:.0f} times smaller, images {held_error / error:.1f} times worse.",
+        f"With a frozen judge the feature loss ends at {say(loss)} and the squared error of the images at "
+        f"{say(error)}; where the optimizer holds the judge too, at {say(held_loss)} and {say(held_error)}: a loss "
+        f"{loss / held_loss:,.0f} times smaller, images {held_error / error:.1f} times worse.",
         {"loss_frozen": loss, "error_frozen": error, "loss_trained": held_loss, "error_trained": held_error},
     )
 
 
 EXPERIMENT = Experiment(
     id="trainable-judge",
-    claim="A feature network that the optimizer holds learns to see no difference: the loss falls, the images get worse.",
+    claim="A feature network that the optimizer holds learns to see no difference: less loss, worse images.",
     rules=("LP601",),
     measure=measure,
 )

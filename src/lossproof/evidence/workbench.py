@@ -70,18 +70,24 @@ def train(
     seed: int = 0,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
 ) -> list[float]:
-    """Train on batches drawn at random; the loss of every step. Ends early once it is not finite."""
+    """Train on batches drawn at random, by plain descent or with an optimizer; the loss of every step."""
     import torch
 
-    make = torch.optim.SGD if optimizer is None else optimizer
-    engine = make(model.parameters(), lr=rate)
+    # the first use of torch's optimizers takes a second; plain descent does without
+    parameters: list[torch.Tensor] = list(model.parameters())
+    engine = None if optimizer is None else optimizer(parameters, lr=rate)
     rows = torch.randint(len(x), (steps, batch), generator=setting.generator(seed)).to(setting.device)
     history = []
     for chosen in rows:
-        engine.zero_grad()
         value = loss(model(x[chosen]), y[chosen])
-        value.backward()
-        engine.step()
+        slopes = torch.autograd.grad(value, parameters)
+        if engine is None:
+            with torch.no_grad():
+                torch._foreach_add_(parameters, slopes, alpha=-rate)
+        else:
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.grad = slope
+            engine.step()
         history.append(value.detach())
     return [float(each) for each in torch.stack(history)]
 

@@ -27,8 +27,8 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(loss_gap < 1e-5 and gradient_gap < 1e-4 and ratio > 1.05),
         f"Over {ROWS:,} rows of {CLASSES} classes the loss is {say(float(once), 5)} once and {say(float(twice), 5)} "
-        f"twice; gradients differ by {say(gradient_gap)} of the largest. Forward and backward take {say(ratio, 2)} times "
-        f"the time.",
+        f"twice; gradients differ by {say(gradient_gap)} of the largest. Forward and backward take {say(ratio, 2)} "
+        "times the time.",
         {
             "loss": number(once),
             "loss_twice": number(twice),

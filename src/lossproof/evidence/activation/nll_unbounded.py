@@ -40,7 +40,8 @@ def measure(setting: Setting) -> Outcome:
         f"{STEPS} SGD steps, {CLASSES} classes: on raw logits the loss is at {say(last['logits'])} with "
         f"{percent(right['logits'])} right; on probabilities at {say(last['softmax'])} with "
         f"{percent(right['softmax'])}; on log-probabilities at {say(last['log-softmax'])} with "
-        f"{percent(right['log-softmax'])}. Wrong by a gap of {say(GAP)}, the gradient is {say(fading)} on probabilities and {say(firm)} on log-probabilities.",
+        f"{percent(right['log-softmax'])}. Wrong by a gap of {say(GAP)}, the gradient is {say(fading)} on "
+        f"probabilities and {say(firm)} on log-probabilities.",
         {
             "loss_logits": number(last["logits"]),
             "loss_softmax": number(last["softmax"]),
@@ -58,7 +59,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="nll-unbounded",
-    claim="nll_loss on raw logits falls without end and learns nothing; on probabilities its gradient fades.",
+    claim="On raw logits nll_loss falls without end and learns nothing; on probabilities its gradient fades.",
     rules=("LP104",),
     measure=measure,
     seconds=2.0,

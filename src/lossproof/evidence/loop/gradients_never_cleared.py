@@ -50,9 +50,8 @@ def measure(setting: Setting) -> Outcome:
         ),
         f"After 250 steps the loss is {say(ends['sgd', 'before'])} with SGD and {say(ends['adam', 'before'])} with "
         f"Adam where gradients are cleared, {say(number(ends['sgd', 'never']))} and "
-        f"{say(number(ends['adam', 'never']))} where they never are, and {say(ends['sgd', 'between'])}, as at the start, "
-        "where they are cleared between backward() and step(). "
-        f"Always answering 0 has {say(nothing)}.",
+        f"{say(number(ends['adam', 'never']))} where they never are. Cleared between backward() and step() it stays at "
+        f"{say(ends['sgd', 'between'])}, as at the start. Always answering 0 has {say(nothing)}.",
         figures,
     )
 

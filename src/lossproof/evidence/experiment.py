@@ -60,8 +60,8 @@ class Setting:
 class Outcome:
     """What was measured, and what it says about the claim.
 
-    ``figures`` are finite: what is not (a loss of infinity) goes in as a word, see ``number``. ``timed`` names the
-    figures that are read off a clock; all others are the same in every run.
+    ``figures`` are finite: what is not (a loss of infinity) becomes a word, see ``number``. ``timed`` names the figures
+    that are read off a clock; all others are the same in every run.
     """
 
     verdict: str
@@ -76,11 +76,11 @@ class Outcome:
         for name, figure in self.figures.items():
             if not isinstance(figure, (bool, int, float, str)) and figure is not None:
                 raise ValueError(f"Figure {name} should be a plain number, a word or None. Found {type(figure)}.")
-            if isinstance(figure, float) and not math.isfinite(figure):
-                raise ValueError(f"Figure {name} should be finite, or a word (see number). Found {figure}.")
         unknown = set(self.timed) - set(self.figures)
         if unknown:
             raise ValueError(f"Timed figures should be among the figures. Found {', '.join(sorted(unknown))}.")
+        plain = {name: number(value) if isinstance(value, float) else value for name, value in self.figures.items()}
+        object.__setattr__(self, "figures", plain)
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as it is kept and exchanged."""

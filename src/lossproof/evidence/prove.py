@@ -126,7 +126,8 @@ def _apart(device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.device("cpu"))  # a default device of the caller's does not count
+        if hasattr(torch, "get_default_device") and torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
         for kind in {"cpu", device.type}:
             if kind in ("cpu", "cuda"):
                 stack.enter_context(torch.autocast(kind, enabled=False))

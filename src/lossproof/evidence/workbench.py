@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lossproof.evidence.descent import SGD, Descent
 from lossproof.evidence.experiment import Setting
 
 if TYPE_CHECKING:
@@ -68,26 +69,17 @@ def train(
     rate: float = 0.1,
     batch: int = 64,
     seed: int = 0,
-    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    method: str = SGD,
 ) -> list[float]:
-    """Train on batches drawn at random, by plain descent or with an optimizer; the loss of every step."""
+    """Train on batches drawn at random, the loss of every step."""
     import torch
 
-    # the first use of torch's optimizers takes a second; plain descent does without
-    parameters: list[torch.Tensor] = list(model.parameters())
-    engine = None if optimizer is None else optimizer(parameters, lr=rate)
+    descent = Descent(model.parameters(), method, rate)
     rows = torch.randint(len(x), (steps, batch), generator=setting.generator(seed)).to(setting.device)
     history = []
     for chosen in rows:
         value = loss(model(x[chosen]), y[chosen])
-        slopes = torch.autograd.grad(value, parameters)
-        if engine is None:
-            with torch.no_grad():
-                torch._foreach_add_(parameters, slopes, alpha=-rate)
-        else:
-            for parameter, slope in zip(parameters, slopes, strict=True):
-                parameter.grad = slope
-            engine.step()
+        descent.down(value)
         history.append(value.detach())
     return [float(each) for each in torch.stack(history)]
 

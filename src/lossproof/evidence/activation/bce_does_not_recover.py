@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lossproof.evidence.descent import ADAM
 from lossproof.evidence.digits import PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, percent, say, verdict
 from lossproof.evidence.workbench import network, train
@@ -31,7 +32,7 @@ def measure(setting: Setting) -> Outcome:
                 (slope,) = torch.autograd.grad(form(z, y), z)
                 wrong = (z.squeeze(1) > 0) != (y > 0)
                 dead.append(float((slope.squeeze(1)[wrong] == 0).float().mean()))
-            train(model, form, x, y, setting, steps=STEPS, rate=1e-3, optimizer=torch.optim.Adam, seed=seed)
+            train(model, form, x, y, setting, steps=STEPS, rate=1e-3, method=ADAM, seed=seed)
             with torch.no_grad():
                 right[name].append(float(((model(test_x).squeeze(1) > 0) == (data.test_y == DIGIT)).float().mean()))
     mean = {name: sum(each) / SEEDS for name, each in right.items()}

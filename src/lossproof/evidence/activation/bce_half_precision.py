@@ -19,7 +19,7 @@ def measure(setting: Setting) -> Outcome:
             loss = F.binary_cross_entropy(logits.sigmoid(), torch.zeros_like(logits), reduction="sum")
         return logits.detach().float(), torch.autograd.grad(loss, logits)[0].float()
 
-    figures: dict[str, float | str | bool | None] = {}
+    figures: dict[str, float | str | bool | None] = {"furthest": FURTHEST}
     said, good, refused = [], True, []
     for name in ("bfloat16", "float16"):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lossproof.evidence.descent import ADAM
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
 from lossproof.evidence.workbench import at, network, train
 
@@ -23,7 +24,7 @@ def measure(setting: Setting) -> Outcome:
     reached: dict[str, tuple[float, float, float, float]] = {}
     for name, loss in (("doubled", doubled), ("plain", plain)):
         model = network(setting, 2, 1)
-        train(model, loss, x, y, setting, steps=STEPS, rate=0.1, optimizer=torch.optim.Adam)
+        train(model, loss, x, y, setting, steps=STEPS, rate=0.1, method=ADAM)
         with torch.no_grad():
             z = model(x).squeeze(1)
             scores = (z.sigmoid() if name == "doubled" else z).sigmoid()  # the sigmoid that the loss implies

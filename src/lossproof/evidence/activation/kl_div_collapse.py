@@ -29,8 +29,9 @@ def measure(setting: Setting) -> Outcome:
         f"{_row(learned['probabilities'])}, with log-probabilities {_row(learned['log-probabilities'])}. The loss of a "
         f"perfect copy is {say(perfect)} with probabilities, worse than {say(collapsed)} for the favourite alone.",
         {
-            "learned_favourite": learned["probabilities"][0],
-            "correct_favourite": learned["log-probabilities"][0],
+            **{f"teacher_{number}": share for number, share in enumerate(TEACHER)},
+            **{f"learned_{number}": share for number, share in enumerate(learned["probabilities"])},
+            **{f"correctly_learned_{number}": share for number, share in enumerate(learned["log-probabilities"])},
             "loss_of_a_perfect_copy": number(perfect),
             "loss_of_the_favourite_alone": number(collapsed),
             "correct_loss_of_a_perfect_copy": number(honest),

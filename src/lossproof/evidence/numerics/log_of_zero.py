@@ -21,10 +21,10 @@ def measure(setting: Setting) -> Outcome:
     broken = [zero, zero_slope, below, same, same_slope, upper]
     return Outcome(
         verdict(not any(map(math.isfinite, broken)) and math.isfinite(guarded + guarded_slope)),
-        f"-log(p) is {say(zero)} at 0 with gradient {say(zero_slope)}, and {say(below)} at {say(BELOW)} with gradient "
-        f"{say(below_slope)}. log(abs(a - b)) is {say(same)} at a = b with gradient {say(same_slope)}. log(1 - p) "
-        f"after clamp(p, {say(EDGE)}, 1 - {say(EDGE)}) is {say(upper)} at 1. Of a softplus it is finite: "
-        f"{say(guarded)}, gradient {say(guarded_slope)}.",
+        f"`-log(p)` is {say(zero)} at 0 with gradient {say(zero_slope)}, and {say(below)} at {say(BELOW)} with "
+        f"gradient {say(below_slope)}. `log(abs(a - b))` is {say(same)} at a = b with gradient {say(same_slope)}. "
+        f"log(1 - p) after clamp(p, {say(EDGE)}, 1 - {say(EDGE)}) is {say(upper)} at 1. Of a softplus it is "
+        f"finite: {say(guarded)}, gradient {say(guarded_slope)}.",
         {
             "at_zero": number(zero),
             "gradient_at_zero": number(zero_slope),

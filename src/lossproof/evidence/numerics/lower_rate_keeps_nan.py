@@ -31,7 +31,11 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(min(spoilt) > 0.2 and max(spoilt) == min(spoilt) and loss == loss),
         f"One step on a loss of {say(loss)} with one NaN gradient, at rates {rates}: {shares} of the weights are NaN.",
-        {"loss": number(loss), **{f"share_nan_at_{rate:g}": share for rate, share in zip(RATES, spoilt, strict=True)}},
+        {
+            "loss": number(loss),
+            **{f"rate_{at}": rate for at, rate in enumerate(RATES)},
+            **{f"share_nan_{at}": share for at, share in enumerate(spoilt)},
+        },
     )
 
 

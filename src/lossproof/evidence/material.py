@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from lossproof.evidence.descent import ADAM, SGD, Descent
+
 if TYPE_CHECKING:
     import torch
 
@@ -80,18 +82,16 @@ def descend(
     steps: int,
     *,
     lr: float,
-    method: str = "SGD",
+    method: str = SGD,
 ) -> float:
-    """Take that many steps down ``loss(step)`` with an optimizer of torch; returns the last loss."""
+    """Take that many steps down ``loss(step)``; returns the last loss."""
     import torch
 
-    optimizer = getattr(torch.optim, method)(list(parameters), lr=lr)
+    descent = Descent(parameters, method, lr)
     value = torch.zeros(())
     for step in range(steps):
-        optimizer.zero_grad()
         value = loss(step)
-        backward(value)
-        optimizer.step()
+        descent.down(value)
     return float(value.detach())
 
 
@@ -118,7 +118,7 @@ def logistic(
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     *,
     steps: int = 400,
-    method: str = "Adam",
+    method: str = ADAM,
     lr: float = 0.05,
 ) -> torch.Tensor:
     """Logistic regression from zero with this loss of logits and labels: its weights, the bias last."""

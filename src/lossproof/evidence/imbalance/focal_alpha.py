@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Outcome:
                 return ((alpha * y + (1 - alpha) * (1 - y)) * (1 - pt) ** 2 * ce).mean()
             return (alpha * (1 - pt) ** 2 * ce).mean()  # lossproof: ignore[LP401] this is what is measured
 
-        weights = logistic(setting, x, y, focal)
+        weights = logistic(setting, x, y, focal, steps=300)
         return share(scores(weights, x[y == 1]) > 0), float(weights[-1])
 
     same = [found(alpha, by_class=False) for alpha in ALPHAS]

@@ -44,13 +44,13 @@ def measure(setting: Setting) -> Outcome:
             "few_easy_gradient": plain_few,
             "few_easy_gradient_focused": focused_few,
         },
-        condition="where most examples are easy; measure the share with p > 0.9 before you add a focal loss",
+        condition="where most examples are easy: measure the share with p > 0.9 before you add a focal loss",
     )
 
 
 EXPERIMENT = Experiment(
     id="focal-easy-share",
-    claim="Focusing takes the gradient away from easy examples: it matters where they are many, not where few.",
+    claim="Focusing takes the training away from easy examples and gives it to the hard ones.",
     rules=("LP404",),
     measure=measure,
     seconds=1.0,

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 
+from lossproof.evidence.descent import Descent
 from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, number, say, verdict
 from lossproof.evidence.material import backward, gradient, layers
 
 
 def measure(setting: Setting) -> Outcome:
     """A regression with 64 tanh units: the first gradient, and the loss after 100 steps of SGD and Adam."""
-    import torch
     import torch.nn.functional as F
 
     x = setting.normal(128, 10, seed=1)
-    y = torch.sin(x @ setting.normal(10, seed=2) / 2)
+    y = (x @ setting.normal(10, seed=2) / 2).sin()
 
     def trained(method: str, lr: float, parts: int, divide: int, steps: int) -> tuple[float, float]:
         """The length of the last gradient, and the loss in the end."""
         network = layers(setting, 10, 64, 1, activation="Tanh")
-        optimizer = getattr(torch.optim, method)(network.parameters(), lr=lr)
+        descent = Descent(network.parameters(), method, lr)
         size = 0.0
         for _ in range(steps):
-            optimizer.zero_grad()
+            network.zero_grad()
             for some_x, some_y in zip(x.chunk(parts), y.chunk(parts), strict=True):
                 backward(F.mse_loss(network(some_x).squeeze(1), some_y) / divide)
             size = float(gradient(network).norm())
-            optimizer.step()
+            descent.step([parameter.grad for parameter in descent.parameters])
         return size, float(F.mse_loss(network(x).squeeze(1), y).detach())
 
     loops = {"whole": (1, 1), "divided": (8, 8), "undivided": (8, 1)}

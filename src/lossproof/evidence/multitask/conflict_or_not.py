@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import DEPENDS, DOES_NOT_HOLD, Experiment, Outcome, Setting, say
+from lossproof.evidence.experiment import Experiment, Outcome, Setting, say, verdict
 from lossproof.evidence.material import descend, layers
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def measure(setting: Setting) -> Outcome:
     solvable = both < 1.05 * alone and spread_both < spread_alone + 0.1
     traded = front[0][0] > front[1][0] > front[2][0] and front[0][1] < front[1][1] < front[2][1]
     return Outcome(
-        DEPENDS if solvable and traded else DOES_NOT_HOLD,
+        verdict(solvable and traded),
         f"Reconstruction error {say(alone)} alone and {say(both)} beside a term for diversity on the sphere, which "
         f"reaches {say(spread_both)} ({say(spread_alone)} alone): both can be had. Two targets for one output: errors "
         f"of {'; '.join(f'{say(a)} and {say(b)}' for a, b in front)} at three weights: a trade-off that no weight "
@@ -65,7 +65,6 @@ def measure(setting: Setting) -> Outcome:
             **{f"error_first_{i}": a for i, (a, _) in enumerate(front)},
             **{f"error_second_{i}": b for i, (_, b) in enumerate(front)},
         },
-        condition="train each objective alone first: where both reach that together there is no conflict",
     )
 
 

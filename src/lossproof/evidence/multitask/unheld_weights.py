@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lossproof.evidence.descent import ADAM, Descent
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, say, verdict
-from lossproof.evidence.material import descend, layers
+from lossproof.evidence.material import backward, layers
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +24,17 @@ def measure(setting: Setting) -> Outcome:
         network = layers(setting, 8, 16, 2, seed=1, activation="Tanh")
         s = torch.zeros(2, device=setting.device, requires_grad=True)
 
-        def loss(_: int) -> torch.Tensor:
+        def loss() -> torch.Tensor:
             errors = (network(x) - torch.stack([small, large], 1)).square().mean(0)
             total: torch.Tensor = (0.5 * torch.exp(-s) * errors + 0.5 * s).sum()
             return total
 
-        descend([*network.parameters(), *([s] if held else [])], loss, 400, lr=0.02, method="Adam")
+        descent = Descent([*network.parameters(), *([s] if held else [])], ADAM, 0.02)
+        for _ in range(400):
+            for parameter in descent.parameters:
+                parameter.grad = None
+            backward(loss())
+            descent.step([parameter.grad for parameter in descent.parameters])
         left = (network(x) - torch.stack([small, large], 1)).square().mean(0).detach()
         over = [float(left[0] / small.var()), float(left[1] / large.var())]
         assert s.grad is not None

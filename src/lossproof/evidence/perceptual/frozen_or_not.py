@@ -33,8 +33,8 @@ def measure(setting: Setting) -> Outcome:
 
     return Outcome(
         verdict(seen == {"attribute": (True, True), "no_grad": (False, False), "method": (False, True)}),
-        f"judge.requires_grad = False leaves {told('attribute')}; torch.no_grad() around the features "
-        f"{told('no_grad')}; judge.requires_grad_(False) {told('method')}.",
+        f"With judge.requires_grad = False there is {told('attribute')}; with torch.no_grad() around the features "
+        f"{told('no_grad')}; with judge.requires_grad_(False) {told('method')}.",
         {f"{who}_gradient_{way}": had[i] for way, had in seen.items() for i, who in enumerate(("judge", "image"))},
     )
 
@@ -42,7 +42,7 @@ def measure(setting: Setting) -> Outcome:
 EXPERIMENT = Experiment(
     id="frozen-or-not",
     claim="module.requires_grad = False freezes nothing, and no_grad around the prediction's features ends the loss.",
-    rules=("LP601", "LP302"),
+    rules=("LP302", "LP601"),
     measure=measure,
     folk="Set requires_grad = False on the network and it is frozen.",
     seconds=1.0,

@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Outcome:
         (warned if said else silent).append(name)
     return Outcome(
         verdict(bool(silent)),
-        f"(4, 1) against (4,): refused by {', '.join(refused) or 'nothing'}; a warning from "
+        f"Shapes (4, 1) against (4,): refused by {', '.join(refused) or 'nothing'}; a warning from "
         f"{', '.join(warned) or 'nothing'}; not a word from {', '.join(silent) or 'nothing'}.",
         {"refused": ", ".join(refused), "warned": ", ".join(warned), "silent": ", ".join(silent)},
     )

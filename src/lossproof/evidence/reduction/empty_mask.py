@@ -45,7 +45,7 @@ def measure(setting: Setting) -> Outcome:
 EXPERIMENT = Experiment(
     id="empty-mask",
     claim="A mean over an empty mask is NaN and can put NaN into every gradient; a denominator of at least 1 is safe.",
-    rules=("LP304", "LP201"),
+    rules=("LP201", "LP304"),
     measure=measure,
     folk="My data is clean, I need no epsilon.",
     seconds=1.0,

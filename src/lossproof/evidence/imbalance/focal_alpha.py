@@ -26,7 +26,7 @@ def measure(setting: Setting) -> Outcome:
             pt = torch.exp(-ce)
             if by_class:
                 return ((alpha * y + (1 - alpha) * (1 - y)) * (1 - pt) ** 2 * ce).mean()
-            return (alpha * (1 - pt) ** 2 * ce).mean()  # lossproof: ignore[LP401] this is what is measured
+            return (alpha * (1 - pt) ** 2 * ce).mean()
 
         weights = logistic(setting, x, y, focal, steps=300)
         return share(scores(weights, x[y == 1]) > 0), float(weights[-1])

@@ -26,10 +26,10 @@ def measure(setting: Setting) -> Outcome:
         def loss(_: int) -> torch.Tensor:
             column: torch.Tensor = network(x)
             if objective == "broadcast":
-                return (column - y).square().mean()  # lossproof: ignore[LP303] this is what is measured
+                return (column - y).square().mean()
             answer = column.squeeze(1)
             if objective == "rounded":
-                answer = answer.round()  # lossproof: ignore[LP302] this is what is measured
+                answer = answer.round()
             return (answer - y).square().mean()
 
         descend(network.parameters(), loss, 150, lr=lr)

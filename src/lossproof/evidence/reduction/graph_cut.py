@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,13 @@ def measure(setting: Setting) -> Outcome:
         "sign": torch.sign,
         "detach": torch.Tensor.detach,
         "item": lambda z: torch.tensor([v.item() for v in z], device=z.device),
-        "numpy": lambda z: torch.from_numpy(z.detach().cpu().numpy()).to(z.device),
         "compare": lambda z: (z > 0).float(),
         "argmax": lambda z: torch.stack([z, -z], 1).argmax(1).float(),
         "one_hot": lambda z: F.one_hot((z > 0).long(), 2)[:, 1].float(),
     }
+
+    if importlib.util.find_spec("numpy") is not None:
+        operations["numpy"] = lambda z: torch.from_numpy(z.detach().cpu().numpy()).to(z.device)
 
     def error(z: torch.Tensor) -> torch.Tensor:
         return (z - y).square().mean()

@@ -27,7 +27,8 @@ HEAD = f"""\
 # The rules
 
 Each rule has one file, and this page is made from those files. `lossproof explain LP101` shows the same text in the
-terminal. The examples under *Wrong* and *Right* are run through the checker by the tests.
+terminal, `lossproof prove LP101` measures on your machine what is said under *Measured* ([evidence](evidence.md)). The
+examples under *Wrong* and *Right* are run through the checker by the tests.
 
 What the severities mean, if you ship the code as it is:
 

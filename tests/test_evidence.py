@@ -25,6 +25,10 @@ from lossproof.rules.registry import all_rules
 
 EXPERIMENTS = list(registry.all_experiments().values())
 QUICK = 0.3
+LEARNING = (
+    "bce-does-not-recover", "bce-moderate-logits", "double-softmax-adam", "double-softmax-learning",
+    "one-class-cross-entropy", "softmax-over-batch", "swapped-arguments",
+)  # fmt: skip
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.id)
 
 
@@ -219,6 +223,17 @@ def test_nothing_is_kept_where_nothing_can_be_written(monkeypatch: pytest.Monkey
     monkeypatch.setenv("LOSSPROOF_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert prove(["bce-dead-gradient"])[0].verdict == HOLDS
     assert kept.quoted("bce-dead-gradient") is None
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_claims_about_learning_hold_without_scikit_learn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "_file", lambda: None)
+    digits._rows.cache_clear()
+    (proof,) = prove([name])
+    digits._rows.cache_clear()
+    assert proof.outcome is not None, proof.error
+    assert proof.verdict == HOLDS, proof.outcome.measured
+    assert proof.outcome.figures["data"] == "drawn digits"
 
 
 # the vocabulary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
 from lossproof import cachedir
 from lossproof.cli import output
@@ -40,18 +41,20 @@ def run(args: argparse.Namespace) -> int:
     elif args.all:
         out.write(page.as_table(rules))
     else:
-        page.write(rules, out, colour=output.colour(args, out), remarks=_measured_here)
+        coloured = output.colour(args, out)
+        page.write(rules, out, colour=coloured, remarks=partial(_measured_here, invite=coloured))
     return 0
 
 
-def _measured_here(rule: Rule) -> str:
-    """What the rule's experiments showed when they were last run on this machine; empty where they were not."""
+def _measured_here(rule: Rule, *, invite: bool) -> str:
+    """What the rule's experiments showed when they were last run on this machine, or how to run them."""
+    how = f"`lossproof prove {rule.code}` measures this on your machine.\n" if invite and rule.evidence else ""
     if not os.path.isdir(os.path.join(cachedir.default(), "evidence")):
-        return ""
+        return how
     from lossproof.evidence.kept import quoted
     from lossproof.evidence.registry import of_rule
     from lossproof.report.proofs import measured_here
 
     shown = [(experiment.id, quoted(experiment.id)) for experiment in of_rule(rule.code)]
     known = [(name, outcome) for name, outcome in shown if outcome is not None]
-    return measured_here(known) if known else ""
+    return measured_here(known) if known else how

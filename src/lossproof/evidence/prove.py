@@ -135,6 +135,7 @@ def _apart(device: torch.device) -> Iterator[None]:
         _set(stack, torch.get_default_dtype, torch.set_default_dtype, torch.float32)
         _set(stack, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest")
         _set(stack, torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, False)
+        _set(stack, torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0)
         torch.manual_seed(0)
         yield
 
@@ -149,8 +150,11 @@ def _set(stack: ExitStack, get: Callable[[], Any], put: Callable[[Any], Any], va
 def _device(name: str | None) -> torch.device:
     try:
         import torch
-    except ImportError:
-        raise CannotRun("prove measures with torch, and torch is not installed here: pip install torch") from None
+    except (ImportError, OSError) as error:
+        reason = "torch is not installed here: pip install torch"
+        if not isinstance(error, ModuleNotFoundError):
+            reason = f"torch cannot be loaded here: {str(error).strip().splitlines()[0]}"
+        raise CannotRun(f"prove measures with torch, and {reason}") from None
     try:
         device = torch.device(name or "cpu")
         torch.zeros(1, device=device).sum().item()

@@ -13,7 +13,7 @@ def measure(setting: Setting) -> Outcome:
     import torch
 
     def held(value: float, name: str) -> float:
-        return float(setting.tensor(value, getattr(torch, name)).double())
+        return float(setting.tensor(value, getattr(torch, name)))
 
     figures: dict[str, Figure] = {"epsilon": EPSILON}
     near_zero = {name: held(EPSILON, name) for name in ("float32", "float16", "bfloat16")}

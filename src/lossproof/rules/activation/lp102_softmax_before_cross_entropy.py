@@ -27,10 +27,11 @@ Two classes, the wrong one ahead by a gap; gradient with respect to the logit of
 | 10 | -6.6e-5 | -1.0 |
 | 20 | -3.0e-9 | -1.0 |
 
-Over 120,000 random rows of ten classes no gradient component exceeded 0.25 (cross entropy: 1.0). On scikit-learn's
-digits (64-64-10 network, batch 64, 1,500 steps, three seeds) SGD at 0.1 reached 81.9 to 88.7 % on held-out digits,
-against 96.2 to 96.5 % with plain cross entropy. Adam at 1e-3 hid most of it: 96.0 to 97.0 % against 97.0 to 97.5 %.
-An adaptive optimizer rescales a small gradient; it does not bring back one that is gone.
+Over 20,000 random rows of ten classes no gradient component exceeded 0.251 (cross entropy: 1.0). On scikit-learn's
+digits (64-64-10 network, batch 64, two seeds) 600 steps of SGD at 0.1 got 45.1 to 49.8 % of held-out digits right,
+against 94.7 to 96.2 % with plain cross entropy. Adam hides it: after 400 steps at 3e-3 96.0 % against 95.3 %, with a
+loss of 1.53 against 0.12 and probabilities that reach 22 % against 93 %. An adaptive optimizer rescales a small
+gradient; it does not bring back one that is gone.
 
 ```sh
 python -c "

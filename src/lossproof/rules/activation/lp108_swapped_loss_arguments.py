@@ -14,8 +14,8 @@ torch 2.13.0, CPU.
 
 - `binary_cross_entropy_with_logits(y, logits)`: the gradient of the *sum* with respect to the logit is `-y`, whatever
   the logit is: -1 for every positive, 0 for every negative.
-- scikit-learn's digits, "is it a 3?", 500 SGD steps: the loss falls to **-4.9e13**, every digit is called a 3,
-  held-out accuracy 10.8 %. In the right order: 0.062 and 97.2 %.
+- scikit-learn's digits, "is it a 3?", 300 SGD steps: the loss falls to **-1.1e8**, every digit is called a 3,
+  held-out accuracy 9.1 %. In the right order: 0.089 and 97.8 %.
 - `cross_entropy(one_hot, logits)` runs too. `cross_entropy(indices, logits)` and `nll_loss(indices, logits)` raise.
 - `binary_cross_entropy(y, p)` gives gradients of plus and minus infinity.
 

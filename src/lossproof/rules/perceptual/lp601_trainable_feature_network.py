@@ -163,6 +163,7 @@ RULE = Rule(
     summary="The network that a perceptual loss compares images with is not frozen.",
     hint="freeze it where it is built: .eval().requires_grad_(False)",
     page=__doc__ or "",
+    evidence="trainable-judge",
     facts="network",
     check=check,
 )

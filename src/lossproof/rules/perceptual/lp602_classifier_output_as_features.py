@@ -121,6 +121,7 @@ RULE = Rule(
     summary="A perceptual loss compares the class scores of the network instead of a feature map.",
     hint="compare an inner layer: net.features[:16] of VGG-16 ends at relu3_3",
     page=__doc__ or "",
+    evidence="scores-as-features",
     facts="network",
     check=check,
 )

@@ -220,6 +220,7 @@ RULE = Rule(
     summary="Images enter a pretrained network without the normalization that it was trained with.",
     hint="normalize inside the loss: (x - mean) / std with ImageNet's mean and std, after bringing x to [0, 1]",
     page=__doc__ or "",
+    evidence="unnormalized-input",
     facts="network",
     check=check,
 )

@@ -155,6 +155,7 @@ RULE = Rule(
     summary="The network of a perceptual loss runs in training mode: dropout or batch statistics are live.",
     hint="call .eval() on it, and keep it there: override train() in the loss",
     page=__doc__ or "",
+    evidence="judge-in-train-mode",
     facts="network",
     check=check,
 )

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +55,21 @@ def steady(proof: Proof) -> dict[str, Any]:
 
 @each_experiment
 def test_the_claim_holds_here(experiment: Experiment) -> None:
+    began = time.process_time()
     (proof,) = prove([experiment.id])
+    took = time.process_time() - began
     assert proof.error == ""
     assert proof.outcome is not None
     outcome = proof.outcome
     assert outcome.verdict in (HOLDS, DEPENDS), outcome.measured
     assert bool(outcome.condition) is (outcome.verdict == DEPENDS)
-    assert proof.seconds < 4 * experiment.seconds
+    assert took < 4 * experiment.seconds
     assert outcome.figures
     assert re.fullmatch(r"[A-Z0-9`].*[.]", outcome.measured, re.DOTALL)
     assert "\n" not in outcome.measured + outcome.condition
     assert not outcome.condition.endswith(".")
     json.dumps(proof.as_dict(), allow_nan=False)
-    if proof.seconds < QUICK:
+    if took < QUICK:
         twice_alike(proof)
 
 
@@ -86,7 +89,7 @@ def twice_alike(proof: Proof) -> None:
 @each_experiment
 def test_the_claim_is_a_sentence_about_rules_that_exist(experiment: Experiment) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", experiment.id)
-    assert re.fullmatch(r"[A-Z0-9`].*\.", experiment.claim)
+    assert re.fullmatch(r"\S.*\S\.", experiment.claim)
     assert "\n" not in experiment.claim + experiment.folk
     assert experiment.folk == "" or experiment.folk.endswith(".")
     assert set(experiment.rules) <= set(all_rules())

@@ -19,6 +19,7 @@ MAY_NOT = {
     "verify": ("lossproof.cli", "lossproof.check", "lossproof.rules", "lossproof.mend"),
     "report": ("lossproof.cli", "lossproof.check", "torch"),
     "lsp": ("lossproof.cli", "torch"),
+    "graph": ("lossproof.rules", "lossproof.cli", "lossproof.report", "lossproof.check", "lossproof.source"),
 }
 
 

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from lossproof.audit import audit
     from lossproof.check import Options, Report, check_paths
     from lossproof.finding import Finding, Location, Remedy, Severity
+    from lossproof.graph.recorder import recording
     from lossproof.problem import CannotRun
 
     def check(paths: Sequence[str | os.PathLike[str]] | str = (".",), **options: Any) -> Report: ...
@@ -28,8 +30,10 @@ __all__ = [
     "Report",
     "Severity",
     "__version__",
+    "audit",
     "check",
     "check_paths",
+    "recording",
 ]
 
 _HOMES = {
@@ -41,11 +45,12 @@ _HOMES = {
     "Report": "lossproof.check",
     "Severity": "lossproof.finding",
     "check_paths": "lossproof.check",
+    "recording": "lossproof.graph.recorder",
     # What IPython looks for at ``%load_ext lossproof``.
     "load_ipython_extension": "lossproof.notebook_magic",
     "unload_ipython_extension": "lossproof.notebook_magic",
 }
-_CALLABLE_MODULES = ("check",)  # a module that is also the function of its name
+_CALLABLE_MODULES = ("audit", "check")  # a module that is also the function of its name
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ def measure(setting: Setting) -> Outcome:
         return logits.detach().float(), torch.autograd.grad(loss, logits)[0].float()
 
     figures: dict[str, float | str | bool | None] = {"furthest": FURTHEST}
-    said, good, refused = [], True, []
+    said, good, fused_sound, refused = [], True, True, []
     for name in ("bfloat16", "float16"):
         try:
             logits, separate = slopes(False, getattr(torch, name))
@@ -35,16 +35,15 @@ def measure(setting: Setting) -> Outcome:
         figures[f"{name}_from"] = None if at is None else float(logits[at])
         figures[f"{name}_gradient"] = None if at is None else number(float(separate[at]))
         figures[f"{name}_fused_sound"] = sound
+        fused_sound &= sound
         good &= at is not None and float(logits[at]) < 10 and sound
         if at is not None:
-            said.append(
-                f"in {name} the gradient at target 0 is {say(float(separate[at]))} from logit {say(float(logits[at]))}"
-            )
-    words = " and ".join(said)
-    measured = f"{words[:1].upper()}{words[1:]}; with logits it is sound up to logit {say(FURTHEST)}." if said else ""
+            said.append(f"{say(float(separate[at]))} in {name} from logit {say(float(logits[at]))}")
+    words = f"With target 0 the gradient is {' and '.join(said)}" if said else "The gradient is sound"
+    measured = f"{words}; with logits it is {'' if fused_sound else 'not '}sound up to logit {say(FURTHEST)}."
     if len(refused) == 2:
         return Outcome(DEPENDS, "This torch cannot compute them on this device.", figures, "where there is a kernel")
-    return Outcome(verdict(good), measured or "The gradient is sound up to the furthest logit tried.", figures)
+    return Outcome(verdict(good), measured, figures)
 
 
 EXPERIMENT = Experiment(

@@ -33,8 +33,8 @@ def measure(setting: Setting) -> Outcome:
             right.append(float(((model(data.test_x).squeeze(1) > 0) == (data.test_y == DIGIT)).float().mean()))
     return Outcome(
         verdict(gap < 0.01 and abs(loss - fused_loss) < 1e-4 * fused_loss and abs(right[0] - right[1]) < 0.01),
-        f'Up to logit {say(MODERATE)} the gradients differ by {percent(gap, 3)} at most. On {data.name}, "is it a '
-        f'{DIGIT}?", {STEPS} SGD steps: {percent(right[0])} of held-out images right with sigmoid and BCE, '
+        f'Up to logit {say(MODERATE)} the gradients differ by {say(gap)} of the largest at most. On {data.name}, "is '
+        f'it a {DIGIT}?", {STEPS} SGD steps: {percent(right[0])} of held-out images right with sigmoid and BCE, '
         f"{percent(right[1])} with logits.",
         {
             "furthest_logit": MODERATE,

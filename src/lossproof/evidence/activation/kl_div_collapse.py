@@ -49,5 +49,6 @@ EXPERIMENT = Experiment(
     claim="With probabilities as its first argument kl_div is no divergence: the student collapses onto one class.",
     rules=("LP105",),
     measure=measure,
+    folk="The loss kl_div compares two distributions.",
     seconds=2.0,
 )

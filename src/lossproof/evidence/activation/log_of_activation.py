@@ -58,5 +58,6 @@ EXPERIMENT = Experiment(
     claim="The logarithm of a softmax or a sigmoid in two steps breaks on a confident mistake; the fused forms do not.",
     rules=("LP106",),
     measure=measure,
+    folk="A loss that is written out is the same formula, and more flexible.",
     seconds=1.0,
 )

@@ -58,5 +58,6 @@ EXPERIMENT = Experiment(
     claim="With prediction and target exchanged a loss has no minimum: it falls, and everything is called positive.",
     rules=("LP108",),
     measure=measure,
+    folk="The loss falls, so the model learns.",
     seconds=2.0,
 )

@@ -65,5 +65,6 @@ EXPERIMENT = Experiment(
     claim="The exponential overflows near 89 in float32 and near 11 in float16, and log1p around it does not help.",
     rules=("LP204",),
     measure=measure,
+    folk="With log1p the logarithm of 1 + exp(x) is safe.",
     seconds=1.0,
 )

@@ -40,5 +40,6 @@ EXPERIMENT = Experiment(
     claim="A root at 0 has a finite value and an infinite or NaN gradient; torch's own norms and std do not.",
     rules=("LP203",),
     measure=measure,
+    folk="The loss is finite, so its gradient is.",
     seconds=1.0,
 )

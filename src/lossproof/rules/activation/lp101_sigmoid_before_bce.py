@@ -127,6 +127,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import ActivationIntoLoss
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.facts import LossCall
@@ -154,6 +155,20 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     return "safe", "the loss takes logits; whoever reads probabilities applies the sigmoid"
 
 
+def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
+    if (fact.loss, fact.activation) != ("bce", "sigmoid"):
+        return
+    dead = (
+        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 and send back no gradient"
+        if fact.dead
+        else f"none of the {fact.elements} elements has rounded to 0 or 1 yet, where the gradient is exactly 0"
+    )
+    yield fact.finding(
+        RULE,
+        f"the output of a sigmoid reaches `binary_cross_entropy`: {dead}; `binary_cross_entropy_with_logits` keeps it",
+    )
+
+
 RULE = Rule(
     code="LP101",
     name="sigmoid-before-bce",
@@ -164,4 +179,6 @@ RULE = Rule(
     evidence="bce-dead-gradient",
     facts="loss",
     check=check,
+    graph="activation-into-loss",
+    audit=audit,
 )

@@ -1,0 +1,233 @@
+"""The graph behind a loss: every operator once, from the loss down to the leaves, and what each one still holds.
+
+PyTorch keeps for the backward pass what the code hid: which operators ran, how they are joined, and the tensors that
+their derivatives need. This file reads that and judges nothing. It never runs the graph, never changes it, and never
+calls itself from operator to operator, so a chain of a hundred thousand of them needs no deep stack.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from lossproof.problem import CannotRun
+
+_NAME = re.compile(r"(?:torch::autograd::)?(\w+?)(?:Backward\d*|BackwardAutogradFn)?$")
+
+
+class Edge:
+    """One output of one operator, as another reads it."""
+
+    __slots__ = ("op", "output")
+
+    def __init__(self, op: Op, output: int) -> None:
+        self.op = op
+        self.output = output
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return self.op.shape(self.output)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return self.op.dtype(self.output)
+
+    def __repr__(self) -> str:
+        return f"{self.op!r}[{self.output}]"
+
+
+class Op:
+    """An operator of the forward pass, seen through the node that autograd made for it.
+
+    ``kind`` is the node's name without ``Backward0``: ``Sigmoid``, ``Log``, ``NllLoss``, ``AccumulateGrad`` for a leaf.
+    ``inputs`` has an entry for each operand that autograd knows of; None is an operand that needs no gradient (data, a
+    target, a number). ``consumers`` are the operators that read it.
+    """
+
+    __slots__ = ("_graph", "consumers", "index", "inputs", "kind", "node")
+
+    def __init__(self, graph: Graph, node: Any, index: int) -> None:
+        self._graph = graph
+        self.node = node
+        self.index = index
+        """The place in ``Graph.ops``: everything that reads this operator has a smaller one."""
+        found = _NAME.match(node.name())
+        self.kind: str = found.group(1) if found else node.name()
+        self.inputs: tuple[Edge | None, ...] = ()
+        self.consumers: list[Op] = []
+
+    def shape(self, output: int = 0) -> tuple[int, ...] | None:
+        """The shape of what it gave; None where autograd does not say."""
+        meta = self._meta(output)
+        return None if meta is None else tuple(meta.shape)
+
+    def dtype(self, output: int = 0) -> torch.dtype | None:
+        meta = self._meta(output)
+        found: torch.dtype | None = None if meta is None else meta.dtype
+        return found
+
+    def _meta(self, output: int) -> Any:
+        try:
+            return self.node._input_metadata[output]
+        except (AttributeError, IndexError, RuntimeError):
+            return None
+
+    def input(self, number: int = 0) -> Op | None:
+        """The operator that made an operand; None for what needs no gradient."""
+        edge = self.inputs[number] if number < len(self.inputs) else None
+        return None if edge is None else edge.op
+
+    @property
+    def leaf(self) -> torch.Tensor | None:
+        """The tensor that a gradient is kept for, where this is the end of a branch."""
+        found: torch.Tensor | None = getattr(self.node, "variable", None)
+        return found
+
+    @property
+    def opaque(self) -> bool:
+        """One node for a region that autograd does not show: a custom function, a compiled or a checkpointed part."""
+        return isinstance(self.node, torch.autograd.function.BackwardCFunction)
+
+    def saved(self, name: str) -> Any:
+        """What the operator kept for its derivative under a name (``self``, ``other``, ``result``, ``dim``), or None.
+
+        None as well where it was changed in place since, or is not stored but made again on demand (a checkpointed
+        region): reading it would run code. ``Graph.unseen`` then says so. ``CannotRun`` where it has been freed.
+        """
+        return self._graph.saved(self, name)
+
+    def number(self, name: str) -> float | None:
+        """A saved number (an exponent, a bound), or None."""
+        found = self.saved(name)
+        if isinstance(found, torch.Tensor):
+            found = found.item() if found.numel() == 1 else None
+        return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+    def tensor(self, name: str) -> torch.Tensor | None:
+        """A saved tensor, without its own history, or None."""
+        found = self.saved(name)
+        return found.detach() if isinstance(found, torch.Tensor) else None
+
+    def dim(self, name: str = "dim") -> int | None:
+        """A saved dimension; autograd keeps a negative one as a huge unsigned number."""
+        found = self.saved(name)
+        return _signed(found) if isinstance(found, int) and not isinstance(found, bool) else None
+
+    def dims(self, name: str = "dim") -> tuple[int, ...] | None:
+        found = self.saved(name)
+        return tuple(_signed(each) for each in found) if isinstance(found, (tuple, list)) else None
+
+    def __repr__(self) -> str:
+        return f"{self.kind}#{self.index}"
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
+
+
+class Graph:
+    """All operators between a loss and its leaves, consumers before producers."""
+
+    def __init__(self, loss: object) -> None:
+        self.loss = _checked(loss)
+        self.unseen: list[str] = []
+        """What could not be looked into, a sentence each, so that silence is not read as proof."""
+        self._said: set[str] = set()
+        self._kept: dict[tuple[int, str], Any] = {}
+        self.ops = self._walk()
+        self.root = self.ops[0]
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    def of(self, *kinds: str) -> Iterator[Op]:
+        """The operators of some kinds, from the loss downwards."""
+        return (op for op in self.ops if op.kind in kinds)
+
+    @property
+    def leaves(self) -> list[Op]:
+        return [op for op in self.ops if op.leaf is not None]
+
+    def cannot_see(self, what: str) -> None:
+        """Remember, once, that something could not be looked into."""
+        if what not in self._said:
+            self._said.add(what)
+            self.unseen.append(what)
+
+    def saved(self, op: Op, name: str) -> Any:
+        key = (op.index, name)
+        if key not in self._kept:
+            self._kept[key] = self._read(op, name)
+        return self._kept[key]
+
+    def _read(self, op: Op, name: str) -> Any:
+        raw = getattr(op.node, f"_raw_saved_{name}", None)
+        if raw is not None and getattr(raw, "unpack_hook", None) is not None:
+            self.cannot_see(
+                f"{op.kind}: its saved tensors are behind hooks (a checkpointed region, or tensors moved to the host)"
+            )
+            return None
+        try:
+            return getattr(op.node, f"_saved_{name}", None)
+        except RuntimeError as error:
+            if "freed" in str(error):
+                raise CannotRun(
+                    "the graph of this loss has been freed by backward(): ask before it, or call "
+                    "loss.backward(retain_graph=True)"
+                ) from None
+            self.cannot_see(f"{op.kind}: a tensor that it saved was changed in place afterwards")
+            return None
+
+    def _walk(self) -> list[Op]:
+        """Every node once, consumers first: a depth-first walk with its own stack, its finishing order turned round."""
+        root: Any = self.loss.grad_fn
+        finished: list[Any] = []
+        seen = {root}
+        stack: list[tuple[Any, Iterator[tuple[Any, int]]]] = [(root, iter(root.next_functions))]
+        while stack:
+            node, rest = stack[-1]
+            for below, _ in rest:
+                if below is not None and below not in seen:
+                    seen.add(below)
+                    stack.append((below, iter(below.next_functions)))
+                    break
+            else:
+                finished.append(node)
+                stack.pop()
+        finished.reverse()
+        ops = [Op(self, node, index) for index, node in enumerate(finished)]
+        at = dict(zip(finished, ops, strict=True))
+        for op in ops:
+            op.inputs = tuple(
+                None if below is None else Edge(at[below], output) for below, output in op.node.next_functions
+            )
+            for edge in op.inputs:
+                if edge is not None and op not in edge.op.consumers[-1:]:
+                    edge.op.consumers.append(op)
+        return ops
+
+
+def _checked(loss: object) -> torch.Tensor:
+    """The loss, or ``CannotRun`` that says what it is instead and what to do."""
+    if isinstance(loss, (list, tuple, dict)):
+        raise CannotRun(
+            f"this is a {type(loss).__name__}, and a loss is one tensor: pass each loss on its own, or their sum"
+        )
+    if not isinstance(loss, torch.Tensor):
+        hint = (
+            ": it has left the graph (.item() or float() was called); pass the tensor"
+            if isinstance(loss, (int, float))
+            else ""
+        )
+        raise CannotRun(f"a loss is a torch.Tensor, and this is {type(loss).__name__}{hint}")
+    if loss.grad_fn is None:
+        if loss.requires_grad:
+            raise CannotRun("this tensor is a leaf (a parameter or an input), not a loss: nothing was computed from it")
+        raise CannotRun(
+            "this loss does not require grad: it was made under torch.no_grad() or inference_mode(), from detached "
+            "tensors, or from operators that have no derivative (argmax, round, a comparison, numpy)"
+        )
+    return loss

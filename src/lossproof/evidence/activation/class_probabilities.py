@@ -50,7 +50,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="class-probabilities",
-    claim="cross_entropy takes class indices and class probabilities alike; one-hot rows are only dearer.",
+    claim="Class indices and class probabilities are both fine for cross_entropy; one-hot rows are only dearer.",
     rules=("LP108",),
     measure=measure,
     folk="One-hot is the standard target; CrossEntropyLoss needs class indices.",

@@ -42,7 +42,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="class-weight",
-    claim="pos_weight = positives / negatives makes the rare class count even less than no weight at all.",
+    claim="A pos_weight of positives / negatives makes the rare class count even less than no weight at all.",
     rules=("LP403",),
     measure=measure,
 )

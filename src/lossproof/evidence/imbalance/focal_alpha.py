@@ -36,6 +36,7 @@ def measure(setting: Setting) -> Outcome:
     biases = [bias for _, bias in same]
     figures: dict[str, Figure] = {"bias_spread": max(biases) - min(biases)}
     for alpha, (for_all, _), (each, _) in zip(ALPHAS, same, apart, strict=True):
+        figures[f"bias_one_alpha_{alpha}"] = biases[ALPHAS.index(alpha)]
         figures[f"found_one_alpha_{alpha}"], figures[f"found_by_class_{alpha}"] = for_all, each
     return Outcome(
         verdict(

@@ -51,7 +51,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="focal-pt",
-    claim="pt = exp(-ce) is the probability of the right class only for an unreduced, unweighted, unsmoothed ce.",
+    claim="Only for an unreduced, unweighted, unsmoothed ce is exp(-ce) the probability of the right class.",
     rules=("LP402",),
     measure=measure,
     seconds=1.0,

@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="pos-weight-threshold",
-    claim="pos_weight moves the decision threshold: its probabilities are right after log(pos_weight) is subtracted.",
+    claim="A pos_weight moves the threshold: the probabilities are right after log(pos_weight) is subtracted.",
     rules=("LP403", "LP405"),
     measure=measure,
     folk="pos_weight is free.",

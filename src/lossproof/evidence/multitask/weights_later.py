@@ -40,7 +40,7 @@ def measure(setting: Setting) -> Outcome:
     (early,) = accuracy((1.0, 150))
     return Outcome(
         verdict(wrong < early - 0.15 and late > early - 0.05),
-        f"After 200 steps of Adam beside a task of weight 1,000 the accuracy of the classes is {percent(wrong, 0)}; the "
+        f"After 200 steps of Adam beside a task of weight 1,000 the classes are at {percent(wrong, 0)} accuracy; the "
         f"weight is put right, and after 150 steps more it is {percent(late, 0)}. 150 steps with the right weight from "
         f"the start reach {percent(early, 0)}.",
         {"accuracy_wrong_weights": wrong, "accuracy_put_right": late, "accuracy_right_from_the_start": early},

@@ -62,7 +62,7 @@ def _features(blocks: tuple[int, ...], normalized: bool) -> tuple[Any, dict[str,
 
 EXPERIMENT = Experiment(
     id="feature-layer-index",
-    claim="relu3_3 of VGG-16 is features[15]; features[16] is the pool after it.",
+    claim="In VGG-16 relu3_3 is features[15]; features[16] is the pool after it.",
     rules=("LP604",),
     measure=measure,
     folk="relu3_3 is layer 16 of VGG-16.",

@@ -41,7 +41,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="frozen-or-not",
-    claim="module.requires_grad = False freezes nothing, and no_grad around the prediction's features ends the loss.",
+    claim="Setting module.requires_grad = False freezes nothing; no_grad around the features ends the loss's gradient.",
     rules=("LP302", "LP601"),
     measure=measure,
     folk="Set requires_grad = False on the network and it is frozen.",

@@ -25,7 +25,7 @@ def measure(setting: Setting) -> Outcome:
         unexplained = float((model(x).squeeze(1) - y).square().mean().detach())
         return loss, 1 - unexplained / variance, float(model.weight.detach().abs().max())
 
-    loss, explained, _ = trained(y[:, None])
+    loss, explained, weight = trained(y[:, None])
     wrong_loss, wrong_explained, wrong_weight = trained(y)
     return Outcome(
         verdict(explained > 0.99 and abs(wrong_explained) < 0.01 and abs(wrong_loss / variance - 1) < 0.01),
@@ -38,6 +38,8 @@ def measure(setting: Setting) -> Outcome:
             "explained": explained,
             "broadcast_loss": wrong_loss,
             "broadcast_explained": wrong_explained,
+            "largest_weight": weight,
+            "broadcast_largest_weight": wrong_weight,
             "variance": variance,
         },
     )

@@ -51,7 +51,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="broadcast-warnings",
-    claim="torch does not always warn of (N, 1) against (N,): a loss written by hand broadcasts without a word.",
+    claim="A loss that is written by hand broadcasts (N, 1) against (N,) without a word of warning.",
     rules=("LP303",),
     measure=measure,
     seconds=1.0,

@@ -84,7 +84,7 @@ def _nodes(root: Any) -> int:
 
 EXPERIMENT = Experiment(
     id="kept-graph",
-    claim="total += loss keeps the graph of every batch, and without a backward pass every activation as well.",
+    claim="Summing up total += loss keeps the graph of every batch, and in a validation every activation as well.",
     rules=("LP305",),
     measure=measure,
 )

@@ -39,7 +39,7 @@ def measure(setting: Setting) -> Outcome:
 
 EXPERIMENT = Experiment(
     id="masked-mean",
-    claim="(loss * mask).mean() measures how much is kept: a batch that is mostly padding hardly teaches anything.",
+    claim="The mean of loss * mask measures how much is kept: a batch that is mostly padding hardly teaches.",
     rules=("LP304",),
     measure=measure,
     seconds=1.0,

@@ -21,6 +21,8 @@ torch 2.13.0, CPU. An easy element (`p` = 0.982) and a hard one (0.269), `gamma=
 | weight 10 | **0.834** | **0.000002** | 0.028 | 1.0 |
 | `label_smoothing=0.1` | 0.804 | 0.283 | 0.038 | 0.514 |
 
+The hard element counts 1,652 times as much as the easy one with the right `pt`, 1, 36 and 13 times with the others.
+
 ```sh
 python -c "
 import torch, torch.nn.functional as F

@@ -19,9 +19,15 @@ torch 2.13.0, CPU. 1,900 negatives, 100 positives, logistic regression, 500 step
 
 | weight | positives found | false alarms | mean probability |
 |---|---|---|---|
-| none | 38 % | 0.7 % | 0.053 |
-| `pos_weight = neg / pos` (19), `weight = total / (2 * counts)` | 83 % | 14 % | 0.249 |
-| `pos_weight = pos / neg` (0.053), `weight = counts / total` | **0 %** | 0 % | 0.009 |
+| none | 23 % | 0.7 % | 0.052 |
+| `pos_weight = neg / pos` (19), `weight = total / (2 * counts)` | 86 % | 15 % | 0.250 |
+| `pos_weight = pos / neg` (0.053), `weight = counts / total` | **0 %** | 0 % | 0.008 |
+
+The right weight has a price. Of 10,000 rows with 5 % positives it calls 20 % positive, and of those that it gives more
+than 0.8 only 41 % are; with log(19) subtracted from the logit the mean probability is 5.0 % again. If 20 % are positive
+later, the log loss is 0.37 as trained, 0.35 with the old prior put back, 0.269 with the new one and 0.268 trained anew.
+Accuracy does not see any of it: with 1 % positives always saying no is right in 99.0 % of the cases, the weighted model
+that finds 88 % of them in 82.7 %.
 
 ```sh
 python -c "

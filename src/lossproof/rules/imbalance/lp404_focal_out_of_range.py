@@ -26,6 +26,13 @@ torch 2.13.0, CPU. Loss and gradient of one element at logit 0 (`p` = 0.5), 2 (0
 | 2 | 0.173 | 0.0018 | -0.0049 | 0 |
 | 5 | 0.022 | 0.000003 | **-0.00002** | 0 |
 
+- With the base kept away from zero the gradient of `gamma` 0.5 at logit 20 is -2.1e-12.
+- Of 10,000 elements 2 % carry a wrong label. They hold 8 % of the gradient at `gamma` 0, 18 % at 2, 32 % at 5.
+- Where 95 % of the elements are easy (`p` > 0.9) they hold 68 % of the gradient of a cross entropy and 3.3 % with
+  `gamma` 2; where 11 % are easy, 0.7 % and 0.0 %: there is nothing to focus.
+- scikit-learn's digits, "is it an 8?", F1 on held-out digits: with 12 eights among some 1,200 class weights reach 0.78
+  and the better of two focal losses 0.54; with 120 eights 0.66 and 0.83.
+
 ```sh
 python -c "
 import torch

@@ -17,8 +17,8 @@ images in other ranges:
 | input | textures recognized |
 |---|---|
 | normalized as in training | 100 % |
-| in [0, 1] | **62 %** |
-| in [0, 255] | **68 %** |
+| in [0, 1] | **34 %** |
+| in [0, 255] | **27 %** |
 
 ```sh
 python -c "

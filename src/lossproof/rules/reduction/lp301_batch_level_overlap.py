@@ -21,8 +21,14 @@ missed:
 | gradient on a pixel of the missed object (background 0.01) | -5.0e-5 | -5.2e-3 |
 | gradient on a pixel of the large object | -5.0e-5 | -2.5e-5 |
 
-At batch level a missed small object costs what 25 pixels at the rim of the large one cost, and its gradient is 104
+At batch level a missed small object costs what 25 pixels at the rim of the large one cost, and its gradient is 105
 times weaker. Alone in its batch the same missed image has a loss of 0.96.
+
+A small network was trained for 100 steps of Adam on images that hold an object of 400 pixels or one of 16. Dice score
+on 200 new images: 0.99 and **0.00** with the batch-level loss, 0.99 and 0.94 per sample.
+
+An image without the object, with 256 false pixels: a smoothed Dice loss is 0.997 and its whole gradient 7.0e-4 with a
+smoothing constant of 1 and 7.0e-9 with 1e-5, where a cross entropy sends 0.078.
 
 ```sh
 python -c "

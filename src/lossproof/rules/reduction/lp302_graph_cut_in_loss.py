@@ -21,6 +21,9 @@ torch 2.13.0, CPU. A linear model, `backward()` on each loss:
 | any of them in one term of a sum | no error, the gradient equals that of the sum without it, to the bit |
 | `heaviside` | `RuntimeError`: no derivative |
 
+A squared error of rounded answers starts at 48.7 and is at 48.7 after 200 steps; with a straight-through estimator it
+is at 0. No learning rate helps: at 0.2, 0.02 and 0.002 the model is as it was before training.
+
 ```sh
 python -c "
 import torch

@@ -12,10 +12,13 @@ targets: a plausible number that no learning rate improves.
 ## Measured
 torch 2.13.0, CPU. 200 rows of an exact linear relation with weights (9, -2, 1) and a little noise, 300 SGD steps:
 
-| shapes | loss | learned weights | R2 |
+| shapes | loss | largest learned weight | R2 |
 |---|---|---|---|
-| `(N, 1)` against `(N, 1)` | 0.011 | 8.99, -2.00, 1.00 | 0.9999 |
-| `(N, 1)` against `(N,)` | **86.1**, the variance of y | -3e-8, 2e-7, 3e-7 | **0.0** |
+| `(N, 1)` against `(N, 1)` | 0.0082 | 9.00 | 0.9999 |
+| `(N, 1)` against `(N,)` | **79.6**, the variance of y | 2.0e-8 | **0.0** |
+
+A lower learning rate leads to the same place more slowly: at 0.2, 0.02 and 0.002 another relation is left unexplained
+to 100, 100 and 97 % after 150 steps, with equal shapes to 0, 0 and 25 %.
 
 What PyTorch says to `(4, 1)` against `(4,)`: `mse_loss`, `l1_loss`, `smooth_l1_loss` and `huber_loss` warn once and
 go on; `binary_cross_entropy`, its logits form and `soft_margin_loss` raise; `kl_div`, `poisson_nll_loss` and

@@ -63,9 +63,8 @@ def names() -> dict[str, str]:
 
 
 def lines(proofs: Sequence[Proof]) -> Iterator[str]:
-    seconds = sum(proof.seconds for proof in proofs)
     yield HEAD
-    yield f"This page was made with {proofs[0].environment}: {len(proofs)} claims in {seconds:.0f} s."
+    yield f"This page was made with {proofs[0].environment}: {len(proofs)} claims."
     for family, group in groupby(proofs, key=lambda proof: proof.experiment.family):
         yield ""
         yield f"## {family.capitalize()}"

@@ -259,7 +259,8 @@ def test_an_outcome_is_plain_and_finite() -> None:
     [
         (0.0, "0"), (-0.0, "0"), (1.0, "1"), (16.6355, "16.6"), (-0.69, "-0.69"), (1234.5, "1,234"), (41399, "41,399"),
         (-1.9287e-10, "-1.9e-10"), (1e12, "1e12"),
-        (math.nan, "NaN"), (-math.inf, "-inf"), (100.0, "100"), ("nan", "nan"), (None, "None"), (True, "True"),
+        (math.nan, "NaN"), (-math.inf, "-inf"), (100.0, "100"), ("nan", "NaN"), ("inf", "inf"), (None, "none"),
+        (True, "True"),
     ],
 )  # fmt: skip
 def test_numbers_as_they_are_written(value: Any, text: str) -> None:

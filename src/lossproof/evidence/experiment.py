@@ -138,10 +138,10 @@ def number(value: Any) -> float | str:
 
 def say(value: Figure, digits: int = 3) -> str:
     """A number as it is written in a sentence: ``0.0312``, ``1,234``, ``4.5e-5``, ``inf``, ``NaN``."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if value in (None, "nan") or value != value:
+        return "none" if value is None else "NaN"
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isinf(value):
         return str(value)
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else str(value)
     size = abs(value)
     if size == 0:
         return "0"

@@ -1,15 +1,15 @@
-"""What experiments share: gradients of single numbers, a small network that is trained, CPU time as a ratio."""
+"""What experiments share: slopes at single numbers, training on batches, CPU time as a ratio."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lossproof.evidence.descent import SGD, Descent
 from lossproof.evidence.experiment import Setting
+from lossproof.evidence.material import pull
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 def value_and_gradient(f: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tuple[float, list[float]]:
     """The sum of ``f(x)``, and its gradient at each element of ``x``."""
-    leaf = x.detach().clone().requires_grad_()
-    loss = f(leaf).sum()
-    if loss.requires_grad:
-        loss.backward()
-    gradient = leaf.grad if leaf.grad is not None else leaf.new_zeros(leaf.shape)
-    return float(loss.detach()), [float(each) for each in gradient.flatten()]
+    value, slopes = pull(lambda leaf: f(leaf).sum(), x)
+    return value, [float(each) for each in slopes.flatten()]
 
 
 def at(
@@ -44,18 +40,6 @@ def first(holds: Callable[[float], bool], low: float, high: float, *, steps: int
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
-
-
-def network(setting: Setting, *widths: int, seed: int = 0) -> nn.Sequential:
-    """Linear layers with ReLU between them, the same for the same seed."""
-    import torch
-    from torch import nn
-
-    torch.manual_seed(seed)
-    layers: list[nn.Module] = []
-    for inner, outer in pairwise(widths):
-        layers += [nn.Linear(inner, outer), nn.ReLU()]
-    return nn.Sequential(*layers[:-1]).to(setting.device)
 
 
 def train(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lossproof.evidence.descent import ADAM
 from lossproof.evidence.digits import PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, percent, say, verdict
-from lossproof.evidence.workbench import network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import train
 
 SCALE, DIGIT, STEPS, SEEDS = 10_000.0, 3, 120, 3
 
@@ -26,7 +27,7 @@ def measure(setting: Setting) -> Outcome:
     right: dict[str, list[float]] = {"two steps": [], "fused": []}
     for seed in range(SEEDS):
         for name, form in (("two steps", two_steps), ("fused", fused)):
-            model = network(setting, PIXELS, 64, 1, seed=seed)
+            model = layers(setting, PIXELS, 64, 1, seed=seed)
             if name == "two steps":
                 z = model(x)
                 (slope,) = torch.autograd.grad(form(z, y), z)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lossproof.evidence.digits import PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import network, train, value_and_gradient
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import train, value_and_gradient
 
 MODERATE, DIGIT, STEPS = 8.0, 3, 300
 
@@ -27,7 +28,7 @@ def measure(setting: Setting) -> Outcome:
     data = digits(setting)
     right = []
     for form in (two_steps, fused):
-        model = network(setting, PIXELS, 32, 1)
+        model = layers(setting, PIXELS, 32, 1)
         train(model, form, data.x, (data.y == DIGIT).float(), setting, steps=STEPS)
         with torch.no_grad():
             right.append(float(((model(data.test_x).squeeze(1) > 0) == (data.test_y == DIGIT)).float().mean()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lossproof.evidence.descent import ADAM
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import at, network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import at, train
 
 ROWS, STEPS, LOGIT = 2000, 400, 20.0
 
@@ -23,7 +24,7 @@ def measure(setting: Setting) -> Outcome:
     x = setting.normal(ROWS, 2, seed=1) + 4 * y[:, None] - 2
     reached: dict[str, tuple[float, float, float, float]] = {}
     for name, loss in (("doubled", doubled), ("plain", plain)):
-        model = network(setting, 2, 1)
+        model = layers(setting, 2, 1)
         train(model, loss, x, y, setting, steps=STEPS, rate=0.1, method=ADAM)
         with torch.no_grad():
             z = model(x).squeeze(1)

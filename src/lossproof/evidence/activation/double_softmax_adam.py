@@ -5,7 +5,8 @@ from __future__ import annotations
 from lossproof.evidence.descent import ADAM
 from lossproof.evidence.digits import CLASSES, PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import accuracy, network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import accuracy, train
 
 STEPS, RATE = 400, 3e-3
 
@@ -20,7 +21,7 @@ def measure(setting: Setting) -> Outcome:
     data = digits(setting)
     right, final, believed = {}, {}, {}
     for name, loss in (("doubled", doubled), ("plain", F.cross_entropy)):
-        model = network(setting, PIXELS, 64, CLASSES)
+        model = layers(setting, PIXELS, 64, CLASSES)
         train(model, loss, data.x, data.y, setting, steps=STEPS, rate=RATE, method=ADAM)
         right[name] = accuracy(model, data.test_x, data.test_y)
         with torch.no_grad():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lossproof.evidence.digits import CLASSES, PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, percent, say, verdict
-from lossproof.evidence.workbench import accuracy, network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import accuracy, train
 
 STEPS, SEEDS, RATE = 600, 2, 0.1
 
@@ -20,7 +21,7 @@ def measure(setting: Setting) -> Outcome:
     right: dict[str, list[float]] = {"doubled": [], "plain": []}
     for seed in range(SEEDS):
         for name, loss in (("doubled", doubled), ("plain", F.cross_entropy)):
-            model = network(setting, PIXELS, 64, CLASSES, seed=seed)
+            model = layers(setting, PIXELS, 64, CLASSES, seed=seed)
             train(model, loss, data.x, data.y, setting, steps=STEPS, rate=RATE, seed=seed)
             right[name].append(accuracy(model, data.test_x, data.test_y))
     worst, best = min(right["doubled"]), max(right["doubled"])

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import accuracy, network, train, value_and_gradient
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import accuracy, train, value_and_gradient
 
 if TYPE_CHECKING:
     from lossproof.evidence.workbench import Loss
@@ -27,7 +28,7 @@ def measure(setting: Setting) -> Outcome:
     }
     last, right = {}, {}
     for name, loss in losses.items():
-        model = network(setting, 8, 32, CLASSES)
+        model = layers(setting, 8, 32, CLASSES)
         train(model, loss, x, y, setting, steps=STEPS, rate=0.1)
         with torch.no_grad():
             last[name], right[name] = float(loss(model(x), y)), accuracy(model, x, y)

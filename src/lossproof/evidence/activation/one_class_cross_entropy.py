@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lossproof.evidence.digits import PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import train
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +26,10 @@ def measure(setting: Setting) -> Outcome:
         with torch.no_grad():
             return float(((model(data.test_x).squeeze(1) > 0) == (data.test_y == DIGIT)).float().mean())
 
-    start = accuracy(network(setting, PIXELS, 32, 1))
+    start = accuracy(layers(setting, PIXELS, 32, 1))
     change, last, right = {}, {}, {}
     for name, loss in (("one column", F.cross_entropy), ("logits", F.binary_cross_entropy_with_logits)):
-        model = network(setting, PIXELS, 32, 1)
+        model = layers(setting, PIXELS, 32, 1)
         before = [each.detach().clone() for each in model.parameters()]
         last[name] = abs(train(model, loss, data.x, y, setting, steps=STEPS)[-1])
         pairs = zip(before, model.parameters(), strict=True)

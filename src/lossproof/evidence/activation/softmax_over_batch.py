@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lossproof.evidence.digits import CLASSES, PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import accuracy, network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import accuracy, train
 
 if TYPE_CHECKING:
     from lossproof.evidence.workbench import Loss
@@ -30,7 +31,7 @@ def measure(setting: Setting) -> Outcome:
     right: dict[int, list[float]] = {0: [], 1: []}
     for seed in range(SEEDS):
         for dim in (0, 1):
-            model = network(setting, PIXELS, 64, CLASSES, seed=seed)
+            model = layers(setting, PIXELS, 64, CLASSES, seed=seed)
             train(model, over(dim), data.x, data.y, setting, steps=STEPS, seed=seed)
             right[dim].append(accuracy(model, data.test_x, data.test_y))
     return Outcome(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lossproof.evidence.digits import PIXELS, digits
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import train
 
 DIGIT, STEPS = 3, 300
 
@@ -26,7 +27,7 @@ def measure(setting: Setting) -> Outcome:
     y, test_y = (data.y == DIGIT).float(), (data.test_y == DIGIT).float()
     last, right, yes = {}, {}, {}
     for name, loss in (("swapped", swapped), ("plain", plain)):
-        model = network(setting, PIXELS, 32, 1)
+        model = layers(setting, PIXELS, 32, 1)
         train(model, loss, data.x, y, setting, steps=STEPS)
         with torch.no_grad():
             z = model(data.test_x).squeeze(1)

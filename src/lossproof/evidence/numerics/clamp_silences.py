@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import network, train
+from lossproof.evidence.material import layers
+from lossproof.evidence.workbench import train
 
 ROWS, STEPS, FLOOR, RATE = 512, 400, 1e-6, 0.05
 
@@ -38,7 +39,7 @@ def measure(setting: Setting) -> Outcome:
             error[name] = float(loss(z, y).mean())
 
     # the same outputs from a network, whose rows share their weights
-    model = network(setting, 4, 32, 1)
+    model = layers(setting, 4, 32, 1)
     with torch.no_grad():
         first = float((model(x) < FLOOR).float().mean())
     train(model, lambda z, y: clamped(z.squeeze(1), y).mean(), x, y, setting, steps=STEPS, rate=RATE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, percent, say, verdict
-from lossproof.evidence.workbench import network
+from lossproof.evidence.material import layers
 
 RATES = (1e-1, 1e-4, 1e-12)
 
@@ -14,7 +14,7 @@ def measure(setting: Setting) -> Outcome:
     x = setting.normal(32, 4)
     spoilt, loss = [], 0.0
     for rate in RATES:
-        model = network(setting, 4, 8, 2)
+        model = layers(setting, 4, 8, 2)
         out = model(x)
         target = out.detach().clone()  # what the model has learned already: a difference of exactly 0
         target[1:] += 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, verdict
+from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, say, verdict
 from lossproof.evidence.material import pull
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def measure(setting: Setting) -> Outcome:
         value, gradient = pull(form, setting.normal(6, 3, seed=1))
         figures[name], figures[f"{name}_gradient"] = number(value), number(gradient.abs().sum())
     nan = [name for name in ("quotient", "selection", "ignore_index") if math.isnan(float(str(figures[name])))]
+    told = {name: say(value) for name, value in figures.items()}
     return Outcome(
         verdict(len(nan) == 3 and figures["quotient_gradient"] == "nan" and figures["guarded"] == 0),
-        f"A mask that keeps nothing: sum / mask.sum() is {figures['quotient']} with gradient "
-        f"{figures['quotient_gradient']}, loss[mask].mean() is {figures['selection']} with gradient "
-        f"{figures['selection_gradient']}, cross_entropy with every target ignored is {figures['ignore_index']} with "
-        f"gradient {figures['ignore_index_gradient']}; with mask.sum().clamp(min=1) it is {figures['guarded']} with "
-        f"gradient {figures['guarded_gradient']}.",
+        f"A mask that keeps nothing: sum / mask.sum() is {told['quotient']} with gradient {told['quotient_gradient']}, "
+        f"loss[mask].mean() is {told['selection']} with gradient {told['selection_gradient']}, cross_entropy with "
+        f"every target ignored is {told['ignore_index']} with gradient {told['ignore_index_gradient']}; with "
+        f"mask.sum().clamp(min=1) it is {told['guarded']} with gradient {told['guarded_gradient']}.",
         figures,
     )
 

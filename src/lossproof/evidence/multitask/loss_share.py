@@ -28,9 +28,10 @@ def measure(setting: Setting) -> Outcome:
     entropy = float(classes.detach())
     return Outcome(
         verdict(of_absolute_gradient > 20 * of_absolute_sum and of_squared_gradient < 0.01),
-        f"A cross entropy of {say(entropy)} beside an L1 loss of {say(absolute)} is {of_absolute_sum:.2%} of the sum "
-        f"and {percent(of_absolute_gradient, 0)} of the gradient at the shared layer; beside an MSE loss of "
-        f"{say(squared)} it is {of_squared_sum:.6%} of the sum and {of_squared_gradient:.3%} of the gradient.",
+        f"A cross entropy of {say(entropy)} beside an L1 loss of {say(absolute)} is {percent(of_absolute_sum, 2)} of "
+        f"the sum and {percent(of_absolute_gradient, 0)} of the gradient at the shared layer; beside an MSE loss of "
+        f"{say(squared)} it is {percent(of_squared_sum, 6)} of the sum and {percent(of_squared_gradient, 3)} of the "
+        "gradient.",
         {
             "cross_entropy": entropy,
             "l1": absolute,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import Experiment, Outcome, Setting, say, verdict
+from lossproof.evidence.experiment import Experiment, Outcome, Setting, percent, say, verdict
 from lossproof.evidence.material import descend, made
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(explained > 0.99 and abs(wrong_explained) < 0.01 and abs(wrong_loss / variance - 1) < 0.01),
         f"200 rows of a linear relation, 300 steps: (N, 1) against (N, 1) reaches a loss of {say(loss)} and explains "
-        f"{explained:.2%} of the variance; against (N,) the loss stays at {say(wrong_loss)}, the variance of the "
-        f"targets ({say(variance)}), {abs(wrong_explained):.0%} is explained, and the largest weight is "
+        f"{percent(explained, 2)} of the variance; against (N,) the loss stays at {say(wrong_loss)}, the variance of "
+        f"the targets ({say(variance)}), {percent(abs(wrong_explained), 0)} is explained, and the largest weight is "
         f"{say(wrong_weight, 1)}.",
         {
             "loss": loss,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, percent, verdict
+from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, percent, say, verdict
 from lossproof.evidence.material import logistic, rare, scores, share
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def measure(setting: Setting) -> Outcome:
         ),
         f"50 positives among 5,000, gamma 2: with one alpha of {', '.join(map(str, ALPHAS))} for all the model finds "
         f"{', '.join(percent(f, 0) for f, _ in same)} of them, and its bias differs by "
-        f"{max(biases) - min(biases):.1g}; with alpha for positives and 1 - alpha for negatives it finds "
+        f"{say(max(biases) - min(biases), 1)}; with alpha for positives and 1 - alpha for negatives it finds "
         f"{', '.join(percent(f, 0) for f, _ in apart)}.",
         figures,
     )

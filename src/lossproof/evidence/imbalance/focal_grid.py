@@ -30,7 +30,7 @@ def measure(setting: Setting) -> Outcome:
                     weight = alpha * y + (1 - alpha) * (1 - y) if by_class else alpha
                     return (weight * (1 - torch.exp(-ce)) ** gamma * ce).mean()
 
-                weights = logistic(setting, x, y, focal, steps=60)
+                weights = logistic(setting, x, y, focal, steps=40)
                 if not any(torch.allclose(weights, other, atol=1e-4) for other in found):
                     found.append(weights)
         return len(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lossproof.evidence.descent import Descent
-from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, number, say, verdict
+from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, say, verdict
 from lossproof.evidence.material import backward, layers
 
 
@@ -38,7 +38,7 @@ def measure(setting: Setting) -> Outcome:
         for cleared in ("before", "never", "between")
     }
     figures: dict[str, Figure] = {"start": start, "always_zero": nothing}
-    figures.update({f"{name}_{cleared}": number(loss) for (name, cleared), loss in ends.items()})
+    figures.update({f"{name}_{cleared}": loss for (name, cleared), loss in ends.items()})
 
     def worse(name: str) -> bool:
         never = ends[name, "never"]
@@ -49,8 +49,8 @@ def measure(setting: Setting) -> Outcome:
             all(ends[name, "before"] < nothing and worse(name) and ends[name, "between"] == start for name in ways)
         ),
         f"After 250 steps the loss is {say(ends['sgd', 'before'])} with SGD and {say(ends['adam', 'before'])} with "
-        f"Adam where gradients are cleared, {say(number(ends['sgd', 'never']))} and "
-        f"{say(number(ends['adam', 'never']))} where they never are. Cleared between backward() and step() it stays at "
+        f"Adam where gradients are cleared, {say(ends['sgd', 'never'])} and "
+        f"{say(ends['adam', 'never'])} where they never are. Cleared between backward() and step() it stays at "
         f"{say(ends['sgd', 'between'])}, as at the start. Always answering 0 has {say(nothing)}.",
         figures,
     )

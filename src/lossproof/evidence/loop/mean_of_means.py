@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lossproof.evidence.experiment import Experiment, Outcome, Setting, percent, verdict
+from lossproof.evidence.material import pull
 
 if TYPE_CHECKING:
     import torch
@@ -19,16 +20,19 @@ def measure(setting: Setting) -> Outcome:
     x, y = setting.normal(128, 12, seed=1), setting.normal(128, seed=2)
     weights = setting.normal(12, seed=3)
 
-    def step(mean_of_each: bool) -> torch.Tensor:
-        w = weights.clone().requires_grad_()
-        errors = (x @ w - y).square().split(lengths)
-        parts = [error.mean() / len(lengths) if mean_of_each else error.sum() / sum(lengths) for error in errors]
-        (found,) = torch.autograd.grad(sum(parts[1:], parts[0]), w)
-        return found
+    errors = (x @ weights - y).square()
 
+    def objective(errors: torch.Tensor, mean_of_each: bool) -> torch.Tensor:
+        parts = [part.mean() / len(lengths) if mean_of_each else part.sum() / len(y) for part in errors.split(lengths)]
+        return torch.stack(parts).sum()
+
+    def step(mean_of_each: bool) -> torch.Tensor:
+        return pull(lambda w: objective((x @ w - y).square(), mean_of_each), weights)[1]
+
+    _, counts = pull(lambda each: objective(each, mean_of_each=True), errors)
+    times = float(counts[-1] / counts[0])
     means, whole = step(mean_of_each=True), step(mean_of_each=False)
     cosine = float(F.cosine_similarity(means, whole, dim=0))
-    times = lengths[0] / lengths[-1]
     off = float((means - whole).norm() / whole.norm())
     return Outcome(
         verdict(off > 0.1 and cosine < 0.999),

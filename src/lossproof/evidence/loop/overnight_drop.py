@@ -79,7 +79,7 @@ def measure(setting: Setting) -> Outcome:
         for cause, now in zip(CAUSES, fallen, strict=True)
     )
     return Outcome(
-        verdict(len(set(signs.values())) == len(CAUSES) and max(fallen) < good - 0.03),
+        verdict(len(set(signs.values())) == len(CAUSES) and max(fallen) < good - 0.01),
         f"The precision of {percent(good, 0)} falls, and a known batch and the raw inputs say why: {told}.",
         figures,
     )

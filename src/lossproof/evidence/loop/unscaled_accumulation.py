@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lossproof.evidence.descent import Descent
-from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, number, say, verdict
+from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, say, verdict
 from lossproof.evidence.material import backward, gradient, layers
 
 
@@ -34,8 +34,8 @@ def measure(setting: Setting) -> Outcome:
     sgd = {name: trained("SGD", 0.3, *loop, 60)[1] for name, loop in loops.items()}
     adam = {name: trained("Adam", 0.01, *loop, 60)[1] for name, loop in loops.items()}
     figures: dict[str, Figure] = {f"gradient_{name}": size for name, size in first.items()}
-    figures.update({f"sgd_{name}": number(loss) for name, loss in sgd.items()})
-    figures.update({f"adam_{name}": number(loss) for name, loss in adam.items()})
+    figures.update({f"sgd_{name}": loss for name, loss in sgd.items()})
+    figures.update({f"adam_{name}": loss for name, loss in adam.items()})
     times = first["undivided"] / first["whole"]
     return Outcome(
         verdict(
@@ -46,7 +46,7 @@ def measure(setting: Setting) -> Outcome:
         ),
         f"Eight batches of 16 instead of one of 128: without dividing the loss the gradient is {say(times)} times as "
         f"long. After 60 steps of SGD the loss is {say(sgd['whole'])} with one batch, {say(sgd['divided'])} divided, "
-        f"{say(number(sgd['undivided']))} not divided; of Adam {say(adam['whole'])}, {say(adam['divided'])} and "
+        f"{say(sgd['undivided'])} not divided; of Adam {say(adam['whole'])}, {say(adam['divided'])} and "
         f"{say(adam['undivided'])}.",
         figures,
     )

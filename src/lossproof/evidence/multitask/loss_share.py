@@ -30,8 +30,8 @@ def measure(setting: Setting) -> Outcome:
         verdict(of_absolute_gradient > 20 * of_absolute_sum and of_squared_gradient < 0.01),
         f"A cross entropy of {say(entropy)} beside an L1 loss of {say(absolute)} is {percent(of_absolute_sum, 2)} of "
         f"the sum and {percent(of_absolute_gradient, 0)} of the gradient at the shared layer; beside an MSE loss of "
-        f"{say(squared)} it is {percent(of_squared_sum, 6)} of the sum and {percent(of_squared_gradient, 3)} "
-        f"of the gradient.",
+        f"{say(squared)} it is {percent(of_squared_sum, 6)} of the sum and {percent(of_squared_gradient, 3)} of the "
+        "gradient.",
         {
             "cross_entropy": entropy,
             "l1": absolute,

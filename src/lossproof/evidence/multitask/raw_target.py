@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, number, percent, say, verdict
+from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, percent, say, verdict
 from lossproof.evidence.material import descend, layers, share
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def measure(setting: Setting) -> Outcome:
     ways = {
         "raw_sgd": trained(price, "SGD", 0.01),
         "raw_adam": trained(price, "Adam", 0.005),
-        "standard_sgd": trained(standard, "SGD", 0.1),
+        "standard_sgd": trained(standard, "SGD", 0.05),
         "standard_adam": trained(standard, "Adam", 0.005),
     }
     figures: dict[str, Figure] = {}
     for name, (right, error) in ways.items():
-        figures[f"accuracy_{name}"], figures[f"error_{name}"] = right, number(error)
-    told = {name: f"{percent(right, 0)} and {say(number(error))}" for name, (right, error) in ways.items()}
+        figures[f"accuracy_{name}"], figures[f"error_{name}"] = right, error
+    told = {name: f"{percent(right, 0)} and {say(error)}" for name, (right, error) in ways.items()}
 
     def learned(name: str) -> bool:
         right, error = ways[name]

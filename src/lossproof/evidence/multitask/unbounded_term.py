@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, number, say, verdict
+from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, say, verdict
 from lossproof.evidence.material import descend, layers
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def measure(setting: Setting) -> Outcome:
         history[name] = seen
         rebuilt[name] = float(F.mse_loss(decoder(encoder(x)), x).detach())
         for step, value in zip(STEPS, seen, strict=True):
-            figures[f"loss_{name}_{step}"] = number(value)
-        figures[f"reconstruction_{name}"] = number(rebuilt[name])
+            figures[f"loss_{name}_{step}"] = value
+        figures[f"reconstruction_{name}"] = rebuilt[name]
     best = rebuilt["none"]
     falling = all(history[name][2] < 1.5 * history[name][1] < 2 * history[name][0] for name in ("distance", "variance"))
     bounded = all(abs(history[name][2] - history[name][1]) < 0.1 for name in ("hinge", "normalized"))
 
-    told = {name: ", ".join(say(number(value)) for value in seen) for name, seen in history.items()}
+    told = {name: ", ".join(say(value) for value in seen) for name, seen in history.items()}
     return Outcome(
         verdict(
             falling and bounded and not math.isfinite(history["variance_sgd"][-1]) and rebuilt["hinge"] < 1.05 * best

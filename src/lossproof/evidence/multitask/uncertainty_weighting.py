@@ -33,8 +33,9 @@ def measure(setting: Setting) -> Outcome:
         verdict(settled),
         f"For losses of {', '.join(say(value) for value in LOSSES)} the form for regression ends at weights of {told}: "
         f"weight times loss is {say(product['regression'][0])} for each, {say(product['classification'][0])} in the "
-        f"form for classification, {say(product['one_for_all'][0])} in exp(-s) * L + s. At s = 0 they weigh 0.5, 1 and "
-        f"1. A loss of {vanishing:g} makes its part of the sum {say(least)}: it has no floor at 0.",
+        f"form for classification, {say(product['one_for_all'][0])} in exp(-s) * L + s. At first they weigh "
+        f"{', '.join(say(a) for a, _ in FORMS.values())}. A loss of {say(vanishing)} makes its part of the sum "
+        f"{say(least)}: it has no floor at 0.",
         figures,
     )
 

@@ -35,8 +35,8 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(held_loss < 0.2 * loss and held_error > 2 * error),
         f"With a frozen judge the feature loss ends at {say(loss)} and the squared error of the images at "
-        f"{say(error)}; where the optimizer holds the judge too, at {say(held_loss)} and {say(held_error)}: a loss "
-        f"{loss / held_loss:,.0f} times smaller, images {held_error / error:.1f} times worse.",
+        f"{say(error)}; where the optimizer holds the judge too, at {say(held_loss)} and {say(held_error)}: "
+        f"images {held_error / error:.0f} times worse at a smaller loss.",
         {"loss_frozen": loss, "error_frozen": error, "loss_trained": held_loss, "error_trained": held_error},
     )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lossproof.evidence.experiment import Experiment, Outcome, Setting, number, say, verdict
+from lossproof.evidence.experiment import Experiment, Figure, Outcome, Setting, say, verdict
 from lossproof.evidence.material import pull
 
 if TYPE_CHECKING:
@@ -26,18 +26,26 @@ def measure(setting: Setting) -> Outcome:
         "ignore_index": lambda z: F.cross_entropy(z, ignored),
         "guarded": lambda z: (z.square().sum(1) * mask).sum() / mask.sum().clamp(min=1),
     }
-    figures: dict[str, float | int | bool | str | None] = {}
+    figures: dict[str, Figure] = {}
+    told: dict[str, str] = {}
+    nan: dict[str, bool] = {}
     for name, form in forms.items():
-        value, gradient = pull(form, setting.normal(6, 3, seed=1))
-        figures[name], figures[f"{name}_gradient"] = number(value), number(gradient.abs().sum())
-    nan = [name for name in ("quotient", "selection", "ignore_index") if math.isnan(float(str(figures[name])))]
-    told = {name: say(value) for name, value in figures.items()}
+        value, slopes = pull(form, setting.normal(6, 3, seed=1))
+        gradient = float(slopes.abs().sum())
+        figures[name], figures[f"{name}_gradient"] = value, gradient
+        told[name] = f"{say(value)} with gradient {say(gradient)}"
+        nan[name], nan[f"{name}_gradient"] = math.isnan(value), math.isnan(gradient)
     return Outcome(
-        verdict(len(nan) == 3 and figures["quotient_gradient"] == "nan" and figures["guarded"] == 0),
-        f"A mask that keeps nothing: sum / mask.sum() is {told['quotient']} with gradient {told['quotient_gradient']}, "
-        f"loss[mask].mean() is {told['selection']} with gradient {told['selection_gradient']}, cross_entropy with "
-        f"every target ignored is {told['ignore_index']} with gradient {told['ignore_index_gradient']}; with "
-        f"mask.sum().clamp(min=1) it is {told['guarded']} with gradient {told['guarded_gradient']}.",
+        verdict(
+            nan["quotient"]
+            and nan["selection"]
+            and nan["ignore_index"]
+            and nan["quotient_gradient"]
+            and figures["guarded"] == figures["guarded_gradient"] == 0
+        ),
+        f"A mask that keeps nothing: sum / mask.sum() is {told['quotient']}, loss[mask].mean() is {told['selection']}, "
+        f"cross_entropy with every target ignored is {told['ignore_index']}; with mask.sum().clamp(min=1) it is "
+        f"{told['guarded']}.",
         figures,
     )
 

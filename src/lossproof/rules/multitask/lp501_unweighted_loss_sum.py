@@ -23,7 +23,7 @@ The second row is why the shares of the loss prove nothing. Trained for 300 step
 |---|---|---|---|
 | cross entropy + MSE, raw price | SGD 0.01 | **21.9 % (chance), loss NaN** | NaN |
 | the same | Adam 5e-3 | 100 % | **14.9** |
-| cross entropy + MSE, standardized price | SGD 0.1 | 99.6 % | 0.011 |
+| cross entropy + MSE, standardized price | SGD 0.05 | 97.7 % | 0.016 |
 | the same | Adam 5e-3 | 100 % | 0.002 |
 
 - No optimizer makes up for it. Through four shared units the classes reach 90 % with SGD and 97 % with Adam beside a

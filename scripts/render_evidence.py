@@ -28,13 +28,12 @@ HEAD = f"""\
 
 # The evidence
 
-Every claim that lossproof makes is an experiment, and each of them takes seconds. None of the figures below is to be
-believed: `lossproof prove --all` measures them again on your machine, with your torch, and says so where a claim does
-not hold there. The verdict is computed from the measurement. `lossproof prove LP102` runs what one rule leans on, and
-`--json` gives every figure by its name.
+Every claim that lossproof makes is an experiment of a second or so. You need not believe the figures below:
+`lossproof prove --all` measures them again on your machine, with your torch, and says so where a claim does not hold
+there. The verdict is computed from the measurement. `lossproof prove LP102` runs what one rule leans on, and `--json`
+gives every figure by its name.
 
-*Often said* is the belief that an experiment puts right. It is not always wrong: some of them hold, and are here for
-that reason.
+*Often said* is what many believe. Most of it an experiment corrects; some of it holds.
 """
 
 

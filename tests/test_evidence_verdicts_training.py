@@ -142,6 +142,7 @@ CASES: dict[str, Patch] = {
     "unscaled-accumulation": put(Tensor, "chunk", lambda x, parts: [x[: len(x) // parts]] * parts),
     # elsewhere
     "class-probabilities": put(F, "cross_entropy", lambda z, y, **k: CE(z, y, **k) * (1.1 if y.dim() == 2 else 1.0)),
+    "log-of-difference": put(torch, "log", lambda x: x),
     "signed-log-ratio": put(torch, "log", lambda x: x - 1),
 }
 

@@ -25,8 +25,9 @@ def measure(setting: Setting) -> Outcome:
             figures[f"f1_{name}_{kept}"] = score[name, kept]
     best = {kept: max(score["focal", kept], score["focal_alpha", kept]) for kept in (12, 120)}
     wins = [best[kept] > score["weights", kept] for kept in (12, 120)]
+    others = int((data.y != 8).sum())
     told = "; ".join(
-        f"with {kept} eights among about {kept + 1200:,} digits "
+        f"with {kept} eights among {kept + others:,} digits "
         + ", ".join(f"{label} {score[name, kept]:.2f}" for name, label in LOSSES.items())
         for kept in (12, 120)
     )

@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, same_shape, wrong
+from lossproof.losses.checks import (
+    broadcasts,
+    in_range,
+    is_floating,
+    is_mask,
+    is_reduction,
+    is_tensor,
+    same_shape,
+    wrong,
+)
 from lossproof.losses.pointwise import pointwise
 from lossproof.losses.reducing import precise, reduce
 
@@ -72,20 +81,20 @@ def binary_focal_loss(
 ) -> Tensor:
     """Focal loss of logits, binary or multi-label: ``-α_t (1 - p_t)^γ log p_t`` (Lin et al., 2017).
 
-    ``p_t`` is the probability given to what is true, ``α_t`` is ``alpha`` where the target is 1 and ``1 - alpha`` where it
-    is 0. With soft targets ``p_t = p t + (1 - p)(1 - t)``, and the logarithm is the binary cross entropy.
+    ``p_t`` is the probability given to what is true, ``α_t`` is ``alpha`` where the target is 1 and ``1 - alpha`` where
+    it is 0. With soft targets ``p_t = p t + (1 - p)(1 - t)``, and the logarithm is the binary cross entropy.
 
     Args:
         input: logits, any shape.
         target: 0 and 1, or probabilities in [0, 1]; the shape of ``input``.
-        gamma: how strongly easy examples are silenced, at least 0. At 0 this is the cross entropy. Values below 1 have a
-            finite gradient here also where the prediction is exactly right.
+        gamma: how strongly easy examples are silenced, at least 0. At 0 this is the cross entropy. Values below 1 have
+            a finite gradient here also where the prediction is exactly right.
         alpha: weight of the positive class in [0, 1], or a tensor of them for each label; None for no weighting. The
             paper's 0.25 weighs positives *down*, because γ = 2 has already silenced most negatives.
         weight, ignore_index, where, reduction: as in ``binary_cross_entropy_with_logits``.
 
-    Use it where many easy examples outweigh few hard ones. Not as a cure for imbalance alone: where few examples are easy
-    it is a class weight that is harder to tune. ``focal_alpha`` computes alpha from counts.
+    Use it where many easy examples outweigh few hard ones. Not as a cure for imbalance alone: where few examples are
+    easy it is a class weight that is harder to tune. ``focal_alpha`` computes alpha from counts.
     """
     in_range("gamma", gamma, 0.0)
     if isinstance(alpha, (int, float)):
@@ -126,8 +135,8 @@ def asymmetric_loss(
         weight, ignore_index, where, reduction: as in ``binary_cross_entropy_with_logits``. The published code sums; use
             ``reduction="sum"`` for its scale.
 
-    With ``clip`` a confidently wrong negative costs at most ``-log(clip)``, and its gradient fades like ``exp(-x)``: this
-    lies in the formula (it is meant for wrongly labelled negatives). ``clip=0`` keeps the gradient.
+    With ``clip`` a confidently wrong negative costs at most ``-log(clip)``, and its gradient fades like ``exp(-x)``:
+    this lies in the formula (it is meant for wrongly labelled negatives). ``clip=0`` keeps the gradient.
     """
     in_range("gamma_neg", gamma_neg, 0.0)
     in_range("gamma_pos", gamma_pos, 0.0)
@@ -151,7 +160,8 @@ def binary_poly_loss(
 
     Args:
         input, target: as in ``binary_cross_entropy_with_logits``.
-        epsilon: the first coefficient of the expansion, at least -1 (below it the loss falls as the prediction worsens).
+        epsilon: the first coefficient of the expansion, at least -1 (below it the loss falls as the prediction
+            worsens).
         weight, ignore_index, where, reduction: as in ``binary_cross_entropy_with_logits``.
     """
     in_range("epsilon", epsilon, -1.0)
@@ -193,8 +203,8 @@ def focal_alpha(positives: Tensor | float, negatives: Tensor | float, *, beta: f
 
     Args:
         positives, negatives: how often each occurs in the training set, a number or a tensor for each label.
-        beta: in [0, 1) the counts become effective numbers ``(1 - βⁿ) / (1 - β)`` (Cui et al., 2019), which weighs a rare
-            class less than its frequency alone would.
+        beta: in [0, 1) the counts become effective numbers ``(1 - βⁿ) / (1 - β)`` (Cui et al., 2019), which weighs a
+            rare class less than its frequency alone would.
 
     Returns:
         ``n₋ / (n₊ + n₋)``, in [0, 1]. Focusing already silences the majority, so this is the upper end of what is worth
@@ -221,8 +231,7 @@ def _prepare(
     """Checked arguments in the precision of the computation; what does not count is replaced by a harmless 0."""
     is_reduction(reduction)
     is_floating("input", input)
-    if not isinstance(target, Tensor):
-        raise wrong("target", "be a torch.Tensor", f"a {type(target).__name__}")
+    is_tensor("target", target)
     if target.dtype.is_complex:
         raise wrong("target", "be real", f"dtype {target.dtype}")
     same_shape(input, target)
@@ -241,17 +250,15 @@ def _prepare(
 def _scaled(values: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return values
-    scaled = values * weight
-    if scaled.shape != values.shape:
-        raise wrong("weight", f"broadcast to {tuple(values.shape)}", tuple(weight.shape))
-    return scaled
+    broadcasts("weight", weight, values)
+    return values * weight
 
 
 def _sides(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The logit of the wrong answer, how soft the target is, and the sign between that logit and ``x``.
 
-    With ``h`` the nearer class, ``s = x`` for ``h = 0`` and ``-x`` for ``h = 1``, and ``d = |t - h|``: then ``σ(s)`` is the
-    probability of the wrong answer with full precision however small it is, which ``1 - σ(x)`` is not.
+    With ``h`` the nearer class, ``s = x`` for ``h = 0`` and ``-x`` for ``h = 1``, and ``d = |t - h|``: then ``σ(s)`` is
+    the probability of the wrong answer with full precision however small it is, which ``1 - σ(x)`` is not.
     """
     sign = torch.where(t > 0.5, -1.0, 1.0).to(x.dtype)
     return x * sign, 0.5 - (t - 0.5).abs(), sign
@@ -286,7 +293,8 @@ def _focal(x: Tensor, t: Tensor, gamma: float) -> Tensor:
 
 
 def _focal_hard(x: Tensor, t: Tensor, gamma: float) -> Tensor:
-    """Targets 0 and 1: with ``s`` the logit of the wrong answer, ``softplus(s) σ(s)^γ``, the power taken in log space."""
+    """Targets 0 and 1: with ``s`` the logit of the wrong answer, ``softplus(s) σ(s)^γ``, the power taken in log
+    space."""
     s = torch.addcmul(x, x, t, value=-2)
     entropy = F.softplus(s)
     return entropy * torch.exp(gamma * (s - entropy)) if gamma else entropy

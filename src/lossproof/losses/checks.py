@@ -16,7 +16,8 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 class LossArgumentError(ValueError):
-    """An argument that a loss cannot be computed from. The message names the parameter, what it should be, what it is."""
+    """An argument that a loss cannot be computed from. The message names the parameter, what it should be, what it
+    is."""
 
 
 def wrong(name: str, should: str, found: object) -> LossArgumentError:
@@ -28,9 +29,13 @@ def is_reduction(reduction: str, allowed: Sequence[str] = REDUCTIONS) -> None:
         raise wrong("reduction", "be one of " + ", ".join(map(repr, allowed)), repr(reduction))
 
 
-def is_floating(name: str, value: Tensor) -> None:
+def is_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise wrong(name, "be a torch.Tensor", f"a {type(value).__name__}")
+
+
+def is_floating(name: str, value: Tensor) -> None:
+    is_tensor(name, value)
     if not value.dtype.is_floating_point:
         raise wrong(name, "be of a floating-point dtype", f"dtype {value.dtype}")
 
@@ -49,19 +54,20 @@ def same_shape(input: Tensor, target: Tensor, *, other: str = "target") -> None:
 def is_mask(name: str, mask: Tensor, like: Tensor) -> None:
     if mask.dtype != torch.bool:
         raise wrong(name, "be a bool tensor (True where the loss counts)", f"dtype {mask.dtype}")
-    try:
-        fits = torch.broadcast_shapes(mask.shape, like.shape) == like.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise wrong(name, f"broadcast to {shape(like)}", shape(mask))
+    broadcasts(name, mask, like)
+
+
+def broadcasts(name: str, value: Tensor, like: Tensor) -> None:
+    """``value`` takes the shape of ``like`` when it is expanded."""
+    missing = like.dim() - value.dim()
+    if missing < 0 or any(a not in (1, b) for a, b in zip(value.shape, like.shape[missing:], strict=True)):
+        raise wrong(name, f"broadcast to {shape(like)}", shape(value))
 
 
 def class_target(input: Tensor, target: Tensor) -> None:
     """``input`` is ``(N, C, …)`` or ``(C,)`` and ``target`` holds class indices, ``(N, …)`` or ``()``."""
     is_floating("input", input)
-    if not isinstance(target, Tensor):
-        raise wrong("target", "be a torch.Tensor", f"a {type(target).__name__}")
+    is_tensor("target", target)
     if input.dim() == 0:
         raise wrong("input", "have a dimension for the classes, (N, C, ...) or (C,)", "a tensor without dimensions")
     if target.dtype.is_floating_point or target.dtype == torch.bool or target.dtype.is_complex:

@@ -1,8 +1,8 @@
 """Which loss for which task: measured properties of the targets in, a choice with its reasons out.
 
 ``describe_targets`` measures what the decision hangs on; ``recommend`` walks the decision tree of the field and says at
-each turn why. What cannot be measured from targets (wrong labels, an order of the classes, what a mistake costs) is asked
-for as an argument.
+each turn why. What cannot be measured from targets (wrong labels, an order of the classes, what a mistake costs) is
+asked for as an argument.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ IMBALANCED = 10.0
 """From this ratio of the most frequent to the rarest class on, the choice looks at imbalance."""
 LONG_TAILED = 50.0
 HEAVY = 0.01
-"""Share of targets beyond four robust standard deviations from which on outliers decide; a normal distribution has 0.006 %."""
+"""Share of targets beyond four robust standard deviations from which on outliers decide; a normal distribution has
+0.006 %."""
 
 
 @dataclass(frozen=True)
 class Targets:
     """What was measured of a set of targets.
 
-    ``kind`` is ``binary``, ``multi-class``, ``multi-label``, ``segmentation``, ``regression`` or ``counts``. ``counts`` is how
-    often each class (label, pixel class) occurs; ``ratio`` the most frequent over the rarest that occurs. ``outliers`` is the
-    share beyond four robust standard deviations (1.4826 times the median absolute deviation); ``dispersion`` the variance
-    over the mean of counts; ``empty`` the share of images without any foreground, ``foreground`` the share of its pixels.
+    ``kind`` is ``binary``, ``multi-class``, ``multi-label``, ``segmentation``, ``regression`` or ``counts``. ``counts``
+    is how often each class (label, pixel class) occurs; ``ratio`` the most frequent over the rarest that occurs.
+    ``outliers`` is the share beyond four robust standard deviations (1.4826 times the median absolute deviation);
+    ``dispersion`` the variance over the mean of counts; ``empty`` the share of images without any foreground,
+    ``foreground`` the share of its pixels.
     """
 
     kind: str
@@ -41,6 +43,9 @@ class Targets:
     outliers: float = 0.0
     dispersion: float = 1.0
     scale: float = 1.0
+    """The robust standard deviation of numbers."""
+    span: float = 1.0
+    """The largest over the smallest of positive numbers."""
     spread: float = 1.0
     """For several columns, the largest standard deviation over the smallest."""
     positive: bool = False
@@ -124,16 +129,17 @@ def recommend(
     """Choose a loss, and say why.
 
     Args:
-        task: one of ``binary``, ``multi-class``, ``multi-label``, ``segmentation``, ``regression``, ``counts``, ``ranking``,
-            ``embedding``; by default what ``targets`` shows.
+        task: one of ``binary``, ``multi-class``, ``multi-label``, ``segmentation``, ``regression``, ``counts``,
+            ``ranking``, ``embedding``; by default what ``targets`` shows.
         targets: the training targets, or what ``describe_targets`` measured of them.
-        imbalance: ratio of the most frequent to the rarest class, at least 1, where it is not measured from ``targets``.
+        imbalance: ratio of the most frequent to the rarest class, at least 1, where it is not measured from
+            ``targets``.
         outliers: share of targets far from the rest, in [0, 1], likewise.
         ordinal: whether the classes have an order.
         noisy_labels: the share of labels that are believed wrong, in [0, 1).
         soft_targets: whether targets are probabilities.
-        easy_examples: the share of training examples that a trained model already gets right with confidence above 0.9, in
-            [0, 1]: what decides whether focusing can do anything.
+        easy_examples: the share of training examples that a trained model already gets right with confidence above 0.9,
+            in [0, 1]: what decides whether focusing can do anything.
         calibrated: whether predicted probabilities are used as such (not only their order).
     """
     measured = describe_targets(targets) if isinstance(targets, Tensor) else targets
@@ -256,20 +262,21 @@ def _segmentation(known: Targets) -> Recommendation:
 def _regression(known: Targets, far: float) -> Recommendation:
     watch, alternatives = [], []
     settings: dict[str, Any] = {}
-    if known.positive and known.scale > 100:
+    if known.positive and known.span > 100:
         name = "log_ratio_loss"
         because = [
-            f"the targets are positive and span a factor of {known.scale:.3g}: an error of 10 % should cost the same everywhere",
+            f"the targets are positive and span a factor of {known.span:.3g}: an error of 10 % should cost the same "
+            "everywhere",
             "predict the logarithm, and nothing has to be guarded",
         ]
         alternatives.append("gaussian_nll_loss on the logarithms, for an uncertainty as well")
     elif far >= HEAVY:
         name = "huber_loss"
         because = [
-            f"{far:.1%} of the targets lie beyond four robust standard deviations: squared, they would outweigh the rest"
+            f"{far:.1%} of the targets lie beyond four robust standard deviations: squared, they would outweigh the "
+            "rest"
         ]
-        if known.examples and known.scale > 0:
-            settings["delta"] = float(f"{1.345 * known.scale:.4g}") if not known.positive else 1.345
+        settings["delta"] = float(f"{1.345 * known.scale:.4g}")
         alternatives += ["l1_loss, for the median", "robust_loss(shape_alpha=0), if the outliers are errors"]
         watch.append("the residuals: delta is meant in their units (1.345 times their robust standard deviation)")
     else:
@@ -281,8 +288,8 @@ def _regression(known: Targets, far: float) -> Recommendation:
         ]
     if known.spread > 10:
         watch.append(
-            f"the columns differ {known.spread:.3g} times in standard deviation: fit a TargetScaler, or the largest is all that "
-            "is learnt"
+            f"the columns differ {known.spread:.3g} times in standard deviation: fit a TargetScaler, or the largest is "
+            "all that is learnt"
         )
     return Recommendation(name, _call(name, settings), tuple(because), tuple(alternatives), tuple(watch), settings)
 
@@ -370,7 +377,8 @@ def _numbers(targets: Tensor, whole: bool, examples: int) -> Targets:
         examples,
         outliers=far,
         dispersion=float(y.var() / y.mean()) if kind == "counts" and float(y.mean()) > 0 else 1.0,
-        scale=high / low if low > 0 else float(width.mean()),
+        scale=float(width.mean()) or 1.0,
+        span=high / low if low > 0 else 1.0,
         spread=float(moving.max() / moving.min()) if moving.numel() else 1.0,
         positive=low > 0,
     )

@@ -1,11 +1,12 @@
 """Losses over classes that exclude each other, from logits.
 
 Convention
-    ``input`` is ``(N, C, ...)`` or ``(C,)``, ``target`` holds class indices, ``(N, ...)`` or ``()``; the result of ``none``
-    has the shape of ``target``. Targets equal to ``ignore_index`` cost nothing and do not count in ``mean``. With class
-    weights ``mean`` divides by the sum of the weights of the targets that count, as ``torch.nn.functional.cross_entropy``
-    does; where nothing counts the result is 0 with a graph. A class whose logit is -inf is out of the race: it takes part
-    neither in the softmax nor in smoothing, and to be the target of it costs inf.
+    ``input`` is ``(N, C, ...)`` or ``(C,)``, ``target`` holds class indices, ``(N, ...)`` or ``()``; the result of
+    ``none`` has the shape of ``target``. Targets equal to ``ignore_index`` cost nothing and do not count in ``mean``.
+    With class weights ``mean`` divides by the sum of the weights of the targets that count, as
+    ``torch.nn.functional.cross_entropy`` does; where nothing counts the result is 0 with a graph. A class whose logit
+    is -inf is out of the race: it takes part neither in the softmax nor in smoothing, and to be the target of it costs
+    inf.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def cross_entropy(
     Raises:
         LossArgumentError: a shape, a dtype or a setting does not fit; there is only one class.
 
-    Use it for one class out of several. Feed it logits: a softmax before it bounds the gradient and the loss from below.
-    """
+    Use it for one class out of several. Feed it logits: a softmax before it bounds the gradient and the loss from
+    below."""
     is_reduction(reduction)
     in_range("label_smoothing", label_smoothing, 0.0, 1.0)
     is_floating("input", input)
@@ -148,13 +149,14 @@ def mixed_cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross entropy of mixed examples: ``λ CE(x, y) + (1 - λ) CE(x, y')`` (mixup, Zhang et al., 2018; CutMix, Yun et al., 2019).
+    """Cross entropy of mixed examples: ``λ CE(x, y) + (1 - λ) CE(x, y')`` (mixup, Zhang et al., 2018; CutMix, Yun et
+    al., 2019).
 
     Args:
         input: logits of the mixed examples, ``(N, C)``.
         target, other: class indices of the two that were mixed, ``(N,)``.
-        share: λ in [0, 1], a number or one for each example, ``(N,)``: the share of ``target``. For CutMix it is the share
-            of the area that was really kept after the box was cut at the border.
+        share: λ in [0, 1], a number or one for each example, ``(N,)``: the share of ``target``. For CutMix it is the
+            share of the area that was really kept after the box was cut at the border.
         weight, label_smoothing, reduction: as in ``cross_entropy``.
     """
     if isinstance(share, (int, float)):
@@ -280,23 +282,21 @@ def _lean(x: Tensor, target: Tensor, counts: Tensor) -> Tensor:
     dim = class_dim(x)
     rows = x.movedim(dim, -1).reshape(-1, x.shape[dim])
     index = torch.where(counts, target, 0).long().reshape(-1)
-    values: Tensor = _Lean.apply(rows, index)  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        values = F.cross_entropy(rows, index, reduction="none")
+    else:
+        values = _Lean.apply(rows, index)  # type: ignore[no-untyped-call]
     return torch.where(counts, values.view(target.shape), 0.0)
 
 
 class _Lean(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(rows: Tensor, index: Tensor) -> Tensor:
-        pieces = rows.split(max(1, _PIECE // max(rows.shape[1], 1)))
-        total = torch.cat([piece.logsumexp(1) for piece in pieces]) if len(pieces) > 1 else rows.logsumexp(1)
-        return total - rows.gather(1, index[:, None]).squeeze(1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        rows, index = inputs
-        ctx.save_for_backward(rows, index, output)
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
+        step = max(1, _PIECE // max(rows.shape[1], 1))
+        total = torch.cat([rows[at : at + step].logsumexp(1) for at in range(0, max(len(rows), 1), step)])
+        values = total - rows.gather(1, index[:, None]).squeeze(1)
+        ctx.save_for_backward(rows, index, values)
+        return values
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -20,15 +20,16 @@ def distillation_loss(
 ) -> Tensor:
     """``T² KL(softmax(teacher / T) || softmax(x / T))`` (Hinton et al., 2015).
 
-    The factor ``T²`` keeps the gradient's size as the temperature changes. The teacher takes no gradient. Both logarithms
-    come from ``log_softmax``: ``kl_div`` of a softmax would be NaN where a probability underflows.
+    The factor ``T²`` keeps the gradient's size as the temperature changes. The teacher takes no gradient. Both
+    logarithms come from ``log_softmax``: ``kl_div`` of a softmax would be NaN where a probability underflows.
 
     Args:
         input: the student's logits, ``(N, C, ...)`` or ``(C,)``.
         teacher: logits, of the same shape.
         temperature: more than 0.
         where: bool, which examples count, ``(N, ...)``.
-        reduction: ``none`` has the shape without the classes; ``mean`` is over examples (``batchmean``), not over classes.
+        reduction: ``none`` has the shape without the classes; ``mean`` is over examples (``batchmean``), not over
+            classes.
     """
     is_reduction(reduction)
     in_range("temperature", temperature, 0.0, open_low=True)

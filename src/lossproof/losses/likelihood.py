@@ -34,8 +34,8 @@ def gaussian_nll_loss(
         input: the predicted mean.
         target: of the same shape.
         log_variance: ``log σ²``, of the same shape; any real number.
-        beta: in [0, 1], weighs each element by ``σ^(2β)``, held constant, against the habit of giving up where it is hard
-            (Seitzer et al., 2022); 0.5 is their choice.
+        beta: in [0, 1], weighs each element by ``σ^(2β)``, held constant, against the habit of giving up where it is
+            hard (Seitzer et al., 2022); 0.5 is their choice.
         full: add the constant ``½ log 2π``.
         weight, where, reduction: as in ``mse_loss``.
 

@@ -23,7 +23,8 @@ def class_balanced_weight(counts: Tensor, *, beta: float = 0.999) -> Tensor:
         beta: in [0, 1]. 0 weighs nothing, 1 is the inverse frequency; 0.9 to 0.9999 lie between.
 
     Returns:
-        float32 ``(C,)``, for ``weight`` of ``cross_entropy`` or ``alpha`` of ``focal_loss``. A class that never occurs has
+        float32 ``(C,)``, for ``weight`` of ``cross_entropy`` or ``alpha`` of ``focal_loss``. A class that never occurs
+        has
         the weight 0: there is nothing to weigh, and it does not shrink the others.
     """
     in_range("beta", beta, 0.0, 1.0)
@@ -92,12 +93,14 @@ def ldam_loss(
     ignore_index: int = IGNORE,
     reduction: str = "mean",
 ) -> Tensor:
-    """LDAM: cross entropy of ``s (x - Δ_y)`` at the target, ``Δ_c ∝ n_c^(-1/4)`` with the largest ``max_margin`` (Cao et al., 2019).
+    """LDAM: cross entropy of ``s (x - Δ_y)`` at the target, ``Δ_c ∝ n_c^(-1/4)`` with the largest ``max_margin`` (Cao
+    et al., 2019).
 
     Args:
-        input: *cosines*, in [-1, 1]: normalized features times normalized class weights, ``(N, C)``. With unbounded logits
-            the margin means nothing.
-        target, weight, ignore_index, reduction: as in ``cross_entropy``. The paper turns ``weight`` on late in training.
+        input: *cosines*, in [-1, 1]: normalized features times normalized class weights, ``(N, C)``. With unbounded
+            logits the margin means nothing.
+        target, weight, ignore_index, reduction: as in ``cross_entropy``. The paper turns ``weight`` on late in
+            training.
         counts: how often each class occurs in the training set, ``(C,)``.
         max_margin: of the rarest class, at least 0.
         scale: s, more than 0.

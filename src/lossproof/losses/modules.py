@@ -1,4 +1,5 @@
-"""The functions as ``nn.Module``: settings at construction, tensors among them as buffers, prediction and target at the call."""
+"""The functions as ``nn.Module``: settings at construction, tensors among them as buffers, prediction and target at the
+call."""
 
 from __future__ import annotations
 
@@ -6,18 +7,28 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from lossproof.losses import binary, classes, distillation, longtail, noisy, ordinal, overlap, ranking, regression
-from lossproof.losses import representation, segmentation
+from lossproof.losses import (
+    binary,
+    classes,
+    distillation,
+    longtail,
+    noisy,
+    ordinal,
+    overlap,
+    ranking,
+    regression,
+    representation,
+    segmentation,
+)
 
 
 class Loss(nn.Module):
     """A loss function with its settings.
 
-    Keyword arguments are those of the function. At the call, tensors go in by position as the function has them; ``weight``
-    and ``where`` of single elements may be given then, too.
+    Keyword arguments are those of the function. At the call, tensors go in by position as the function has them;
+    ``weight`` and ``where`` of single elements may be given then, too.
     """
 
     function: ClassVar[Callable[..., Tensor]]

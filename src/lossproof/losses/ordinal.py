@@ -1,8 +1,8 @@
 """Classes with an order: a mistake of two steps is worse than one of one.
 
 Convention
-    ``input`` holds ``K - 1`` logits for ``K`` ordered classes, ``(N, K - 1)``; logit ``k`` says whether the class is above
-    ``k``. ``target`` holds class indices from 0 to ``K - 1``, ``(N,)``.
+    ``input`` holds ``K - 1`` logits for ``K`` ordered classes, ``(N, K - 1)``; logit ``k`` says whether the class is
+    above ``k``. ``target`` holds class indices from 0 to ``K - 1``, ``(N,)``.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def corn_loss(input: Tensor, target: Tensor, *, weight: Tensor | None = None, re
         input: ``(N, K - 1)``, free of each other.
         target: ``(N,)``.
         weight: of each threshold, ``(K - 1,)``.
-        reduction: ``mean`` divides by the number of answers that were asked for, as the paper does; ``none`` gives ``(N,)``,
-            the sum over the thresholds.
+        reduction: ``mean`` divides by the number of answers that were asked for, as the paper does; ``none`` gives
+            ``(N,)``, the sum over the thresholds.
     """
     x, above = _prepare(input, target, reduction)
     steps = torch.arange(x.shape[1], device=x.device)

@@ -1,10 +1,10 @@
 """Losses of overlap between a predicted and a true region: Dice, Jaccard, Tversky and what was made of them.
 
 Convention
-    ``input`` holds logits, ``(N, C, ...)``. Binary and multi-label: ``target`` has the same shape, 0 and 1 (or soft), and
-    each channel is a region of its own (sigmoid). Multi-class: ``target`` holds class indices, ``(N, ...)`` (softmax).
-    A loss is computed for each image and channel, then averaged; ``per_sample=False`` pools the batch into one image,
-    which lets large objects drown small ones, and is for batches whose images are pieces of one.
+    ``input`` holds logits, ``(N, C, ...)``. Binary and multi-label: ``target`` has the same shape, 0 and 1 (or soft),
+    and each channel is a region of its own (sigmoid). Multi-class: ``target`` holds class indices, ``(N, ...)``
+    (softmax). A loss is computed for each image and channel, then averaged; ``per_sample=False`` pools the batch into
+    one image, which lets large objects drown small ones, and is for batches whose images are pieces of one.
     Ignored pixels are in no sum. Sums are taken in float32 (float64 kept).
 
     ``empty`` says what an image costs for a channel that it does not contain, where the ratio has nothing to compare:
@@ -16,12 +16,14 @@ Convention
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, shape, wrong
+from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, is_tensor, shape, wrong
 from lossproof.losses.reducing import precise, reduce
 
 EMPTY = ("penalize", "skip", "ratio")
@@ -58,8 +60,8 @@ def dice_loss(
         reduction: ``none`` gives ``(N, C)``, or ``(C,)`` when the batch is pooled.
 
     Use it for segmentation scored by overlap, best beside a cross entropy (``dice_cross_entropy_loss``). Its gradient
-    vanishes when every pixel is confidently wrong. Not for images that mostly lack the object, unless ``empty`` says what
-    they cost.
+    vanishes when every pixel is confidently wrong. Not for images that mostly lack the object, unless ``empty`` says
+    what they cost.
     """
     return _overlap(
         input, target, (1.0, 1.0, 2.0), smooth, squared, weight, ignore_index, where, empty, include_background,
@@ -109,9 +111,10 @@ def tversky_loss(
     """Tversky loss: ``(1 - (TP + s) / (TP + α FP + β FN + s))^γ`` (Salehi et al., 2017; focal: Abraham and Khan, 2019).
 
     Args:
-        alpha, beta: prices of false positives and of misses, at least 0, not both 0. 0.5 and 0.5 is Dice, 1 and 1 Jaccard.
-        gamma: the focal exponent, more than 0. The paper's is 3/4. Below 1 the slope of the power is infinite at a perfect
-            overlap; it is bounded here.
+        alpha, beta: prices of false positives and of misses, at least 0, not both 0. 0.5 and 0.5 is Dice, 1 and 1
+            Jaccard.
+        gamma: the focal exponent, more than 0. The paper's is 3/4. Below 1 the slope of the power is infinite at a
+            perfect overlap; it is bounded here.
         the others: as in ``dice_loss``.
     """
     in_range("alpha", alpha, 0.0)
@@ -121,19 +124,32 @@ def tversky_loss(
         raise wrong("alpha", "not be 0 together with `beta`: nothing wrong would cost anything", "0 and 0")
     return _overlap(
         input, target, (alpha, beta, 1.0), smooth, False, weight, ignore_index, where, empty, include_background,
-        per_sample, reduction, power=gamma,
+        per_sample, reduction, shaped=None if gamma == 1.0 else partial(_power, gamma=gamma),
     )  # fmt: skip
 
 
-def log_cosh_dice_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", **settings: Any) -> Tensor:
-    """``log cosh`` of the Dice loss of each image and channel (Jadon, 2020): flatter where the overlap is nearly perfect.
+def log_cosh_dice_loss(
+    input: Tensor,
+    target: Tensor,
+    *,
+    smooth: float = 0.0,
+    weight: Tensor | None = None,
+    ignore_index: int | None = None,
+    where: Tensor | None = None,
+    empty: str = "penalize",
+    include_background: bool = True,
+    per_sample: bool = True,
+    reduction: str = "mean",
+) -> Tensor:
+    """``log cosh`` of the Dice loss of each image and channel (Jadon, 2020): flatter where the overlap is nearly
+    perfect.
 
     Args: as in ``dice_loss``.
     """
-    is_reduction(reduction)
-    values = dice_loss(input, target, reduction="none", **settings)
-    values = torch.nn.functional.softplus(2 * values) - values - torch.log(values.new_tensor(2.0))
-    return reduce(values, reduction)
+    return _overlap(
+        input, target, (1.0, 1.0, 2.0), smooth, False, weight, ignore_index, where, empty, include_background,
+        per_sample, reduction, shaped=_log_cosh,
+    )  # fmt: skip
 
 
 def _overlap(
@@ -149,7 +165,7 @@ def _overlap(
     include_background: bool,
     per_sample: bool,
     reduction: str,
-    power: float = 1.0,
+    shaped: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     is_reduction(reduction)
     in_range("smooth", smooth, 0.0)
@@ -170,8 +186,8 @@ def _overlap(
     # No pixel and no smoothing below the line: nothing was there and nothing was said, which is a perfect overlap.
     nothing = below <= 0
     values = 1 - torch.where(nothing, 1.0, above) / torch.where(nothing, 1.0, below)
-    if power != 1.0:
-        values = values.clamp_min(torch.finfo(values.dtype).eps) ** power
+    if shaped is not None:
+        values = shaped(values)
     seen = pixels > 0
     if empty != "ratio":
         absent = true == 0
@@ -187,6 +203,14 @@ def _overlap(
     return reduce(values, reduction, where=seen)
 
 
+def _power(value: Tensor, gamma: float) -> Tensor:
+    return value.clamp_min(torch.finfo(value.dtype).eps) ** gamma
+
+
+def _log_cosh(value: Tensor) -> Tensor:
+    return value + torch.log1p(torch.exp(-2 * value)) - math.log(2)
+
+
 def region_sums(
     input: Tensor,
     target: Tensor,
@@ -198,8 +222,7 @@ def region_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """``Σ p t``, ``Σ p`` (or ``Σ p²``), ``Σ t``, the pixels that count, and ``Σ p``, each ``(N, C)`` or ``(C,)``."""
     is_floating("input", input)
-    if not isinstance(target, Tensor):
-        raise wrong("target", "be a torch.Tensor", f"a {type(target).__name__}")
+    is_tensor("target", target)
     if input.dim() < 3:
         raise wrong("input", "be (N, C, ...) with at least one spatial dimension", shape(input))
     x = precise(input)
@@ -209,8 +232,8 @@ def region_sums(
         if input.shape[1] == 1:
             raise wrong(
                 "target",
-                f"have the shape of `input` {shape(input)} as there is one channel (target.unsqueeze(1)): a softmax over "
-                "one class is always 1",
+                f"have the shape of `input` {shape(input)}, as there is one channel (target.unsqueeze(1)): a softmax "
+                "over one class is always 1",
                 shape(target),
             )
         sums = _class_sums(x, target, squared, ignore_index, where)
@@ -245,9 +268,9 @@ def _binary_sums(
         pixels = torch.full((1, 1), float(p.shape[2]), dtype=x.dtype, device=x.device).expand(x.shape[:2])
     else:
         pixels = counts.expand_as(x).flatten(2).sum(2).to(x.dtype)
-    both = torch.linalg.vecdot(p, t)
+    both = (p * t).sum(2)
     if squared:
-        return both, torch.linalg.vecdot(p, p), torch.linalg.vecdot(t, t), pixels, mass
+        return both, (p * p).sum(2), (t * t).sum(2), pixels, mass
     return both, mass, t.sum(2), pixels, mass
 
 
@@ -276,4 +299,4 @@ def _class_sums(
     true = empty.scatter_add(1, y, ones)
     pixels = ones.sum(1, keepdim=True)
     mass = p.sum(2)
-    return both, torch.linalg.vecdot(p, p) if squared else mass, true, pixels, mass
+    return both, (p * p).sum(2) if squared else mass, true, pixels, mass

@@ -1,8 +1,8 @@
 """Compare images by what a frozen network sees in them: features at *named* layers, and their Gram matrices for style.
 
-What goes wrong by hand, and cannot here: the network trains along or runs in train mode, the images are not normalized as
-it was, the index of a layer is one off (in VGG-16 ``relu3_3`` is 15; 16 is the pool after it), an in-place ReLU overwrites
-the features that were kept, the classifier's answer is taken for features.
+What goes wrong by hand, and cannot here: the network trains along or runs in train mode, the images are not normalized
+as it was, the index of a layer is one off (in VGG-16 ``relu3_3`` is 15; 16 is the pool after it), an in-place ReLU
+overwrites the features that were kept, the classifier's answer is taken for features.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lossproof.losses.checks import in_range, is_floating, is_reduction, same_shape, shape, wrong
-from lossproof.losses.reducing import precise, reduce
+from lossproof.losses.reducing import precise, products, reduce
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,15 +23,16 @@ DISTANCES = ("l1", "l2")
 
 
 class PerceptualLoss(nn.Module):
-    """The distance between two images in the features of a frozen network (Johnson et al., 2016; style: Gatys et al., 2016).
+    """The distance between two images in the features of a frozen network (Johnson et al., 2016; style: Gatys et al.,
+    2016).
 
     Args:
         network: what makes the features: a ``torchvision`` or ``timm`` model with its weights, or any module. A copy is
             kept, in eval mode and without gradients for its parameters, whatever ``train()`` says.
         layers: names of submodules whose outputs are compared (``"layer2.0.relu"``), or, for a VGG, of its layers
             (``"relu3_3"``); a mapping gives each its weight.
-        mean, std: with which the network was trained, of images in [0, 1]; ImageNet's by default, None for a network that
-            takes images as they are.
+        mean, std: with which the network was trained, of images in [0, 1]; ImageNet's by default, None for a network
+            that takes images as they are.
         distance: ``l2`` (squared) or ``l1``, a mean over each feature map.
         style_weight: weight of the same distance between Gram matrices, at least 0.
         reduction: ``none`` gives ``(N,)``.
@@ -106,7 +107,7 @@ class PerceptualLoss(nn.Module):
         try:
             x = (images - self.mean) / self.std
             if isinstance(self.network, nn.Sequential):
-                for name, child in self.network.named_children():
+                for child in self.network.children():
                     x = child(x)
                     if all(path in kept for path in self.paths):
                         break
@@ -125,11 +126,12 @@ class PerceptualLoss(nn.Module):
 def gram_matrix(features: Tensor) -> Tensor:
     """Which channels fire together: ``F Fᵀ / (C H W)``, ``(N, C, ...)`` to ``(N, C, C)``."""
     flat = precise(features).flatten(2)
-    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+    return products(flat, flat) / (flat.shape[1] * flat.shape[2])
 
 
 def vgg_layers(features: nn.Sequential) -> dict[str, str]:
-    """The layers of a VGG's ``features`` by their names in the literature, ``conv1_1``, ``bn1_1``, ``relu1_1``, ``pool1`` ….
+    """The layers of a VGG's ``features`` by their names in the literature, ``conv1_1``, ``bn1_1``, ``relu1_1``,
+    ``pool1`` ….
 
     They are counted from the modules themselves, so they are right with and without batch norm, for 11 to 19 layers.
     """

@@ -1,7 +1,7 @@
 """A loss of each element on its own, with its derivative computed in the same pass.
 
-Written with plain operators such a loss keeps five to ten tensors for the backward pass and reads memory as often. Where
-its slope has a closed form, value and slope share their exponential, and the slope is all that is kept. The plain
+Written with plain operators such a loss keeps five to ten tensors for the backward pass and reads memory as often.
+Where its slope has a closed form, value and slope share their exponential, and the slope is all that is kept. The plain
 formula stays beside it: it is what ``torch.compile`` fuses, what ``torch.func`` transforms, what a second derivative
 goes through, and what the tests compare with.
 """

@@ -1,9 +1,9 @@
 """Learning from pairs of answers of which one was preferred, from the log-probabilities of whole sequences.
 
 Convention
-    Every argument ending in ``logps`` holds one number for each pair, ``(N,)``: the sum of the token log-probabilities of
-    an answer, given its prompt, the prompt's own tokens left out (the mean, where a loss says so). ``reference`` ones
-    come from the frozen model and take no gradient. ``sequence_log_probability`` makes them.
+    Every argument ending in ``logps`` holds one number for each pair, ``(N,)``: the sum of the token log-probabilities
+    of an answer, given its prompt, the prompt's own tokens left out (the mean, where a loss says so). ``reference``
+    ones come from the frozen model and take no gradient. ``sequence_log_probability`` makes them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, same_shape, shape, wrong
+from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, shape, wrong
 from lossproof.losses.reducing import precise, reduce
 
 
@@ -77,7 +77,8 @@ def ipo_loss(
     """IPO: ``(Δ_policy - Δ_reference - 1 / (2β))²`` (Azar et al., 2024): it aims at a gap and stops there.
 
     Args:
-        chosen_logps, …: *means* over tokens, as the authors' own implementation has come to use; sums favour long answers.
+        chosen_logps, …: *means* over tokens, as the authors' own implementation has come to use; sums favour long
+            answers.
         beta: more than 0.
     """
     in_range("beta", beta, 0.0, open_low=True)
@@ -103,7 +104,8 @@ def kto_loss(
         desirable: bool, ``(N,)``: which answers are good.
         divergence: the estimate of β KL(policy || reference), from mismatched answers; taken as a constant, at least 0.
         beta: more than 0.
-        desirable_weight, undesirable_weight: λ of either, at least 0; so that their totals lie between 1 and 4/3 of each other.
+        desirable_weight, undesirable_weight: λ of either, at least 0; so that their totals lie between 1 and 4/3 of
+            each other.
     """
     in_range("beta", beta, 0.0, open_low=True)
     in_range("desirable_weight", desirable_weight, 0.0)

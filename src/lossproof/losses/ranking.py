@@ -1,8 +1,9 @@
 """Losses of an order: the items of a query by relevance, or what was chosen before what was not.
 
 Convention
-    ``input`` holds scores and ``target`` relevances, ``(queries, items)``; any real scores, relevances at least 0. ``where``
-    marks the real items of a padded list. A list without a pair that differs costs 0 and does not count in ``mean``.
+    ``input`` holds scores and ``target`` relevances, ``(queries, items)``; any real scores, relevances at least 0.
+    ``where`` marks the real items of a padded list. A list without a pair that differs costs 0 and does not count in
+    ``mean``.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def lambdarank_loss(
     at: int | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """LambdaRank: RankNet's pairs weighed by what exchanging them changes of NDCG (Burges et al., 2006; LambdaLoss, 2018).
+    """LambdaRank: RankNet's pairs weighed by what exchanging them changes of NDCG (Burges et al., 2006; LambdaLoss,
+    2018).
 
     Args:
         at: only the first so many places of NDCG count; None for all.

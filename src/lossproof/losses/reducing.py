@@ -18,6 +18,17 @@ def precise(value: Tensor) -> Tensor:
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
+def products(rows: Tensor, others: Tensor) -> Tensor:
+    """Inner products of rows, ``rows @ others.T``, in their own precision under autocast too.
+
+    Autocast would round them to bfloat16: two digits, which a temperature of 0.07 then divides by.
+    """
+    if not torch.amp.is_autocast_available(rows.device.type):
+        return rows @ others.mT
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows @ others.mT
+
+
 def reduce(
     values: Tensor,
     reduction: str,

@@ -1,9 +1,10 @@
 """Losses of a number against a number.
 
 Convention
-    ``input`` and ``target`` have one shape, any; ``(N, 1)`` and ``(N,)`` are refused, not broadcast to ``(N, N)``. ``weight``
-    scales each element and is broadcastable; ``mean`` then divides by the sum of the weights that count, so that weights
-    of 2 everywhere change nothing. ``where`` says which elements count; what does not count may hold anything, NaN too.
+    ``input`` and ``target`` have one shape, any; ``(N, 1)`` and ``(N,)`` are refused, not broadcast to ``(N, N)``.
+    ``weight`` scales each element and is broadcastable; ``mean`` then divides by the sum of the weights that count, so
+    that weights of 2 everywhere change nothing. ``where`` says which elements count; what does not count may hold
+    anything, NaN too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, same_shape, shape, wrong
+from lossproof.losses.checks import (
+    broadcasts,
+    in_range,
+    is_floating,
+    is_mask,
+    is_reduction,
+    is_tensor,
+    same_shape,
+    shape,
+    wrong,
+)
 from lossproof.losses.reducing import precise, reduce
 
 
@@ -98,7 +109,7 @@ def log_cosh_loss(
     # |r| + log1p(exp(-2|r|)) - ln 2 would cancel near 0, where half the square is exact to the last digit.
     small = size < 1e-2
     far = torch.where(small, 1.0, size)
-    square = size * size
+    square = torch.where(small, size, 0.0) ** 2
     near = square * (0.5 - square * (1 / 12 - square / 45))
     return reduce(
         torch.where(small, near, far + torch.log1p(torch.exp(-2 * far)) - math.log(2)),
@@ -117,7 +128,8 @@ def quantile_loss(
     where: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Quantile (pinball) loss: ``max(q (y - x), (q - 1)(y - x))`` (Koenker and Bassett, 1978); its optimum is the quantile.
+    """Quantile (pinball) loss: ``max(q (y - x), (q - 1)(y - x))`` (Koenker and Bassett, 1978); its optimum is the
+    quantile.
 
     Args:
         input: ``(...)`` for one quantile, ``(..., Q)`` for several.
@@ -198,7 +210,8 @@ def welsch_loss(
     where: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Welsch (Leclerc) loss: ``c² (1 - exp(-(r/c)² / 2))``: outliers stop counting at all, and so does what starts far off.
+    """Welsch (Leclerc) loss: ``c² (1 - exp(-(r/c)² / 2))``: outliers stop counting at all, and so does what starts far
+    off.
 
     Args: as in ``cauchy_loss``.
     """
@@ -256,7 +269,8 @@ def scale_invariant_log_loss(
     """Scale-invariant loss of log depth: ``mean(d²) - λ mean(d)²`` with ``d = x - log y`` (Eigen et al., 2014).
 
     Args:
-        input: the *logarithm* of the predicted depth, ``(N, ...)``: predict the logarithm, and nothing has to be clamped.
+        input: the *logarithm* of the predicted depth, ``(N, ...)``: predict the logarithm, and nothing has to be
+            clamped.
         target: the depth itself, more than 0 where it counts, ``(N, ...)``; elements that are not are left out.
         variance_focus: λ in [0, 1]: at 1 a common factor of all depths costs nothing.
         where: bool, which elements count.
@@ -290,13 +304,15 @@ def log_ratio_loss(
 ) -> Tensor:
     """Relative error that treats twice and half alike: ``(log x - log y)²``, or its absolute value.
 
-    The sound form of ``log(pred / target).mean()``, which is signed and falls without bound as the prediction goes to 0.
+    The sound form of ``log(pred / target).mean()``, which is signed and falls without bound as the prediction goes to
+    0.
 
     Args:
         input: the *logarithm* of the prediction: predict it, so that no guard is needed.
         target: more than 0 where it counts.
         squared: the square, else the absolute value.
-        weight, where, reduction: as in ``mse_loss``. A target of 0 or below raises on the CPU, and asserts on an accelerator.
+        weight, where, reduction: as in ``mse_loss``. A target of 0 or below raises on the CPU, and asserts on an
+            accelerator.
     """
     is_floating("target", target)
     x, y, where = _prepare(input, target, weight, where, reduction, fill=1.0)
@@ -357,14 +373,12 @@ def _prepare(
     """Checked arguments in one precision; what does not count is replaced, so that a NaN in it reaches no gradient."""
     is_reduction(reduction)
     is_floating("input", input)
-    if not isinstance(target, Tensor):
-        raise wrong("target", "be a torch.Tensor", f"a {type(target).__name__}")
+    is_tensor("target", target)
     if target.dtype.is_complex or target.dtype == torch.bool:
         raise wrong("target", "be real numbers", f"dtype {target.dtype}")
     same_shape(input, target)
-    for name, extra in (("weight", weight), ("where", where)):
-        if extra is not None and torch.broadcast_shapes(extra.shape, input.shape) != input.shape:
-            raise wrong(name, f"broadcast to {shape(input)}", shape(extra))
+    if weight is not None:
+        broadcasts("weight", weight, input)
     x = precise(input)
     y = target.to(torch.promote_types(x.dtype, target.dtype)) if target.dtype.is_floating_point else target.to(x.dtype)
     if y.dtype != x.dtype:

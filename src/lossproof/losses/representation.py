@@ -2,8 +2,8 @@
 
 Convention
     Embeddings are ``(N, D)`` and need not be normalized: where a loss is one of cosines it normalizes them itself, in
-    float32, with a gradient that stays finite at the zero vector. Similarities go through a log-softmax, so that a small
-    temperature costs neither digits nor an overflow.
+    float32, with a gradient that stays finite at the zero vector. Similarities go through a log-softmax, so that a
+    small temperature costs neither digits nor an overflow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossproof.losses.checks import in_range, is_floating, is_reduction, same_shape, shape, wrong
-from lossproof.losses.reducing import precise, reduce
+from lossproof.losses.reducing import precise, products, reduce
 
 
 def triplet_loss(
@@ -55,7 +55,7 @@ def n_pairs_loss(anchor: Tensor, positive: Tensor, *, reduction: str = "mean") -
     is_reduction(reduction)
     a, p = _embeddings(anchor=anchor, positive=positive)
     _several(a)
-    return reduce(-F.log_softmax(a @ p.T, 1).diagonal(), reduction)
+    return reduce(-F.log_softmax(products(a, p), 1).diagonal(), reduction)
 
 
 def info_nce_loss(
@@ -80,7 +80,7 @@ def info_nce_loss(
     in_range("temperature", temperature, 0.0, open_low=True)
     a, b = (normalized(each) for each in _embeddings(input=input, other=other))
     _several(a)
-    similarity = a @ b.T / temperature
+    similarity = products(a, b) / temperature
     values = -F.log_softmax(similarity, 1).diagonal()
     if symmetric:
         values = 0.5 * (values - F.log_softmax(similarity, 0).diagonal())
@@ -101,7 +101,8 @@ def nt_xent_loss(input: Tensor, other: Tensor, *, temperature: float = 0.5, redu
     _several(a)
     number = a.shape[0]
     views = normalized(torch.cat([a, b]))
-    similarity = (views @ views.T / temperature).fill_diagonal_(float("-inf"))
+    itself = torch.eye(2 * number, dtype=torch.bool, device=views.device)
+    similarity = (products(views, views) / temperature).masked_fill(itself, float("-inf"))
     partner = torch.arange(2 * number, device=views.device).roll(number)
     return reduce(F.cross_entropy(similarity, partner, reduction="none"), reduction)
 
@@ -115,7 +116,8 @@ def supervised_contrastive_loss(
         input: embeddings, ``(N, D)`` (the views of an example stacked along N); compared by cosine.
         target: class of each, ``(N,)``.
         temperature: more than 0.
-        reduction: ``mean`` is over rows that have somebody of their class; ``none`` gives ``(N,)``, 0 for those who have not.
+        reduction: ``mean`` is over rows that have somebody of their class; ``none`` gives ``(N,)``, 0 for those who
+            have not.
     """
     is_reduction(reduction)
     in_range("temperature", temperature, 0.0, open_low=True)
@@ -124,7 +126,7 @@ def supervised_contrastive_loss(
         raise wrong("target", f"have the shape {tuple(x.shape[:1])}", shape(target))
     itself = torch.eye(x.shape[0], dtype=torch.bool, device=x.device)
     unit = normalized(x)
-    log_p = F.log_softmax((unit @ unit.T / temperature).masked_fill(itself, float("-inf")), 1)
+    log_p = F.log_softmax((products(unit, unit) / temperature).masked_fill(itself, float("-inf")), 1)
     mates = (target[:, None] == target) & ~itself
     number = mates.sum(1)
     values = -torch.where(mates, log_p, 0.0).sum(1) / number.clamp_min(1)
@@ -162,7 +164,7 @@ def vicreg_loss(
     for each in (a, b):
         centred = each - each.mean(0)
         spread = torch.sqrt((centred * centred).sum(0) / (each.shape[0] - 1) + epsilon)
-        product = centred.T @ centred / (each.shape[0] - 1)
+        product = products(centred.T, centred.T) / (each.shape[0] - 1)
         off = (product * product).sum() - (product.diagonal() ** 2).sum()
         loss = loss + variance * F.relu(target_std - spread).mean() / 2 + covariance * off / each.shape[1]
     return loss
@@ -187,7 +189,7 @@ def barlow_twins_loss(input: Tensor, other: Tensor, *, off_diagonal: float = 5e-
         (each - each.mean(0)) * torch.rsqrt(each.var(0, correction=0) + epsilon)  # the paper's batch norm, not affine
         for each in (a, b)
     )
-    correlation = a.T @ b / a.shape[0]
+    correlation = products(a.T, b.T) / a.shape[0]
     on = ((correlation.diagonal() - 1) ** 2).sum()
     off = (correlation * correlation).sum() - (correlation.diagonal() ** 2).sum()
     return on + off_diagonal * off

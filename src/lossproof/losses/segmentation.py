@@ -1,4 +1,5 @@
-"""Segmentation losses that are not one ratio of sums: generalized Dice, Lovász, boundary, and the usual pair with cross entropy.
+"""Segmentation losses that are not one ratio of sums: generalized Dice, Lovász, boundary, and the usual pair with cross
+entropy.
 
 Convention: as in ``overlap``.
 """
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossproof.losses.binary import binary_cross_entropy_with_logits, binary_focal_loss
-from lossproof.losses.checks import in_range, is_floating, is_reduction, same_shape, shape, wrong
+from lossproof.losses.checks import in_range, is_floating, is_reduction, is_tensor, same_shape, shape, wrong
 from lossproof.losses.classes import IGNORE, cross_entropy, focal_loss
 from lossproof.losses.overlap import dice_loss, region_sums
 from lossproof.losses.reducing import precise, reduce
@@ -31,7 +32,8 @@ def generalized_dice_loss(
     """Generalized Dice: ``1 - 2 Σ_c w_c Σ p t / Σ_c w_c Σ (p + t)``, ``w_c = 1 / (Σ t_c)²`` (Sudre et al., 2017).
 
     A class that an image does not contain would weigh infinitely; it gets the largest weight of the classes that are
-    there, so that false positives of it cost something. An image without any object costs the mean predicted probability.
+    there, so that false positives of it cost something. An image without any object costs the mean predicted
+    probability.
 
     Args:
         input, target, smooth, ignore_index, where, per_sample: as in ``dice_loss``.
@@ -76,6 +78,7 @@ def lovasz_hinge_loss(
     """
     is_reduction(reduction)
     is_floating("input", input)
+    is_tensor("target", target)
     same_shape(input, target)
     if input.dim() == 0:
         raise wrong("input", "be (N, ...)", shape(input))
@@ -84,7 +87,7 @@ def lovasz_hinge_loss(
     t = target.to(x.dtype)
     errors = 1 - x * (2 * t - 1)
     values = _lovasz(errors, t, counts, per_sample, rectify=True)
-    seen = None if counts is None else counts.flatten(1).any(1) if per_sample else counts.any()[None]
+    seen = None if counts is None else _rows(counts).any(1) if per_sample else counts.any()[None]
     return reduce(values, reduction, where=seen)
 
 
@@ -110,6 +113,7 @@ def lovasz_softmax_loss(
     is_reduction(reduction)
     is_reduction_of_classes(classes)
     is_floating("input", input)
+    is_tensor("target", target)
     if input.dim() < 2 or target.shape != input.shape[:1] + input.shape[2:]:
         raise wrong("target", "hold class indices (N, ...) for `input` (N, C, ...)", f"{shape(target)}, {shape(input)}")
     x = precise(input)
@@ -122,9 +126,8 @@ def lovasz_softmax_loss(
     t = F.one_hot(y.long(), number).movedim(-1, 1).to(x.dtype)
     each = None if counts is None else counts.unsqueeze(1).expand_as(p)
     if per_sample:
-        fold = (-1, *p.shape[2:])
         values = _lovasz(
-            (t - p).abs().reshape(fold), t.reshape(fold), None if each is None else each.reshape(fold), True
+            (t - p).abs().flatten(0, 1), t.flatten(0, 1), None if each is None else each.flatten(0, 1), True
         )
         values = values.view(p.shape[:2])
     else:
@@ -151,11 +154,13 @@ def boundary_loss(
     where: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Boundary loss: ``Σ p φ`` with ``φ`` the signed distance to the true boundary, negative inside (Kervadec et al., 2019).
+    """Boundary loss: ``Σ p φ`` with ``φ`` the signed distance to the true boundary, negative inside (Kervadec et al.,
+    2019).
 
     Args:
         input: logits, ``(N, C, ...)``: one channel for a sigmoid, several exclusive classes for a softmax.
-        distance: the signed distance map of each channel, the shape of ``input``, in pixels; ``signed_distance`` makes one.
+        distance: the signed distance map of each channel, the shape of ``input``, in pixels; ``signed_distance`` makes
+            one.
         where: bool, which pixels count: ``(N, ...)``, ``(N, 1, ...)`` or the shape of ``input``.
         reduction: over all elements.
 
@@ -246,14 +251,19 @@ def _counts(target: Tensor, ignore_index: int | None, where: Tensor | None) -> T
     return counts
 
 
+def _rows(value: Tensor) -> Tensor:
+    return value.flatten(1) if value.dim() > 1 else value.unsqueeze(1)
+
+
 def _lovasz(errors: Tensor, truth: Tensor, counts: Tensor | None, per_sample: bool, *, rectify: bool = False) -> Tensor:
-    """The Lovász extension of the Jaccard loss at the errors of each row (of all rows together without ``per_sample``)."""
+    """The Lovász extension of the Jaccard loss at the errors of each row (of all rows together without
+    ``per_sample``)."""
     if not per_sample:
         errors, truth = errors.reshape(1, -1), truth.reshape(1, -1)
         counts = None if counts is None else counts.reshape(1, -1)
-    errors, truth = errors.reshape(errors.shape[0], -1), truth.reshape(truth.shape[0], -1)
+    errors, truth = _rows(errors), _rows(truth)
     if counts is not None:
-        counts = counts.reshape(counts.shape[0], -1)
+        counts = _rows(counts)
         # What does not count sorts last and has no error: it changes neither the order nor the sums of the others.
         errors, truth = torch.where(counts, errors, float("-inf")), torch.where(counts, truth, 0.0)
     ordered, order = errors.sort(1, descending=True)

@@ -49,7 +49,8 @@ def safe_div(numerator: Tensor, denominator: Tensor, *, fill: float = 0.0, name:
 
 
 def safe_log(value: Tensor, *, epsilon: float | None = None, name: str = "safe_log") -> Tensor:
-    """``log(value)``, continued below ``epsilon`` by its tangent: finite everywhere, with a gradient of ``1 / epsilon`` there.
+    """``log(value)``, continued below ``epsilon`` by its tangent: finite everywhere, with a gradient of ``1 / epsilon``
+    there.
 
     A clamp would have gradient 0 exactly where the value most needs to grow. For probabilities made from logits use
     ``logsigmoid`` or ``log_softmax`` instead: they need no guard.
@@ -115,8 +116,8 @@ def masked_mean(value: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None =
 def dtype_epsilon(value: Tensor | torch.dtype) -> float:
     """A number that a dtype can hold, and that still changes 1 when it is added to it: ``finfo(dtype).eps``.
 
-    ``1e-8`` is 0 in float16, and ``1 - 1e-8`` is 1 in float32. For float32 this is 1.2e-7, for bfloat16 7.8e-3, for float16
-    9.8e-4, for float64 2.2e-16.
+    ``1e-8`` is 0 in float16, and ``1 - 1e-8`` is 1 in float32. For float32 this is 1.2e-7, for bfloat16 7.8e-3, for
+    float16 9.8e-4, for float64 2.2e-16.
     """
     dtype = value.dtype if isinstance(value, Tensor) else value
     if not dtype.is_floating_point:
@@ -127,7 +128,8 @@ def dtype_epsilon(value: Tensor | torch.dtype) -> float:
 def checked(value: Tensor, *, name: str, like: Tensor | None = None) -> Tensor:
     """The first line of a loss of one's own: floating point, the shape of ``like``, and finite, told where it lies.
 
-    Shape and dtype are checked at once; that every element is finite is asserted on the device, so nothing waits for it.
+    Shape and dtype are checked at once; that every element is finite is asserted on the device, so nothing waits for
+    it.
 
     Raises:
         LossArgumentError: the dtype or the shape is wrong.

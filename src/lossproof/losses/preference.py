@@ -53,6 +53,7 @@ def dpo_loss(
     """DPO: ``-log σ(β (Δ_policy - Δ_reference))``, Δ the log-ratio of chosen to rejected (Rafailov et al., 2023).
 
     Args:
+        chosen_logps, rejected_logps, reference_chosen_logps, reference_rejected_logps: sums over tokens, ``(N,)``.
         beta: how closely the policy is held to the reference, more than 0.
         label_smoothing: in [0, 0.5): the share of pairs believed to be the wrong way round (conservative DPO).
     """
@@ -77,8 +78,8 @@ def ipo_loss(
     """IPO: ``(Δ_policy - Δ_reference - 1 / (2β))²`` (Azar et al., 2024): it aims at a gap and stops there.
 
     Args:
-        chosen_logps, …: *means* over tokens, as the authors' own implementation has come to use; sums favour long
-            answers.
+        chosen_logps, …: ``(N,)``, *means* over tokens, as the authors' own implementation has come to use; sums favour
+            long answers.
         beta: more than 0.
     """
     in_range("beta", beta, 0.0, open_low=True)

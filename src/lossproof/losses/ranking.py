@@ -34,7 +34,11 @@ def bpr_loss(positive: Tensor, negative: Tensor, *, weight: Tensor | None = None
 def ranknet_loss(input: Tensor, target: Tensor, *, where: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """RankNet: the binary cross entropy of every pair of a list whose relevances differ (Burges et al., 2005).
 
-    Args: see the module. ``none`` gives the mean over the pairs of each query, ``(queries,)``.
+    Args:
+        input: scores, ``(queries, items)``.
+        target: relevances of the same shape, at least 0.
+        where: bool, the real items of padded lists.
+        reduction: ``none`` gives the mean over the pairs of each query, ``(queries,)``.
     """
     x, y, real = _prepare(input, target, where, reduction)
     better = _pairs(y, real)
@@ -55,8 +59,11 @@ def lambdarank_loss(
     2018).
 
     Args:
+        input: scores, ``(queries, items)``.
+        target: relevances of the same shape, at least 0.
+        where: bool, the real items of padded lists.
         at: only the first so many places of NDCG count; None for all.
-        the others: see the module. ``none`` gives the sum over the pairs of each query, ``(queries,)``.
+        reduction: ``none`` gives the sum over the pairs of each query, ``(queries,)``.
     """
     if at is not None and at < 1:
         raise wrong("at", "be at least 1", repr(at))
@@ -80,7 +87,11 @@ def lambdarank_loss(
 def listnet_loss(input: Tensor, target: Tensor, *, where: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """ListNet: the cross entropy between the softmax of the relevances and that of the scores (Cao et al., 2007).
 
-    Args: see the module. ``none`` gives ``(queries,)``.
+    Args:
+        input: scores, ``(queries, items)``.
+        target: relevances of the same shape, at least 0.
+        where: bool, the real items of padded lists.
+        reduction: ``none`` gives ``(queries,)``.
     """
     x, y, real = _prepare(input, target, where, reduction)
     aim = torch.softmax(torch.where(real, y, float("-inf")), 1)

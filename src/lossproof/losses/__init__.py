@@ -35,6 +35,7 @@ from lossproof.losses.likelihood import (
     poisson_nll_loss,
 )
 from lossproof.losses.longtail import balanced_softmax_loss, class_balanced_weight, ldam_loss, logit_adjusted_loss
+from lossproof.losses.margin import ArcFaceLoss, CosFaceLoss
 from lossproof.losses.modules import (
     AsymmetricLoss,
     BalancedSoftmaxLoss,
@@ -139,6 +140,7 @@ from lossproof.losses.stable import (
 )
 
 __all__ = [
+    "ArcFaceLoss",
     "AsymmetricLoss",
     "BCEWithLogitsLoss",
     "BalancedSoftmaxLoss",
@@ -150,6 +152,7 @@ __all__ = [
     "CharbonnierLoss",
     "CoralLoss",
     "CornLoss",
+    "CosFaceLoss",
     "CrossEntropyLoss",
     "DiceCrossEntropyLoss",
     "DiceLoss",

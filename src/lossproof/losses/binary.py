@@ -23,7 +23,7 @@ from lossproof.losses.checks import (
     same_shape,
     wrong,
 )
-from lossproof.losses.pointwise import pointwise
+from lossproof.losses.closed import closed, transformed
 from lossproof.losses.reducing import precise, reduce
 
 
@@ -101,7 +101,7 @@ def binary_focal_loss(
         in_range("alpha", alpha, 0.0, 1.0)
     x, t, where = _prepare(input, target, weight, ignore_index, where, reduction)
     if _is_hard(target if ignore_index is None else t):
-        values = pointwise(_focal_hard, _focal_hard_fused, x, t, float(gamma))
+        (values,) = closed(_Focal(float(gamma)), x, t)
     else:
         values = _focal(x, t, float(gamma))
     if alpha is not None:
@@ -275,7 +275,7 @@ def _is_hard(target: Tensor) -> bool:
     """Whether the targets are 0 and 1 alone, as far as that can be known without waiting for an accelerator."""
     if not target.dtype.is_floating_point:
         return True
-    if target.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if target.device.type != "cpu" or transformed():
         return False
     # Of numbers in [0, 1], the sum is the number of those that are not 0 only where each of them is 1.
     return float(target.sum(dtype=torch.float64)) == int(torch.count_nonzero(target))
@@ -293,31 +293,38 @@ def _focal(x: Tensor, t: Tensor, gamma: float) -> Tensor:
     return entropy * missed.clamp_min(torch.finfo(x.dtype).tiny) ** gamma
 
 
-def _focal_hard(x: Tensor, t: Tensor, gamma: float) -> Tensor:
+class _Focal:
     """Targets 0 and 1: with ``s`` the logit of the wrong answer, ``softplus(s) σ(s)^γ``, the power taken in log
     space."""
-    s = torch.addcmul(x, x, t, value=-2)
-    entropy = F.softplus(s)
-    return entropy * torch.exp(gamma * (s - entropy)) if gamma else entropy
 
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
 
-def _focal_hard_fused(x: Tensor, t: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    # A new tensor costs more than a pass over one that is there: three of them, and everything else in place.
-    s = torch.addcmul(x, x, t, value=-2)
-    entropy = F.softplus(s)
-    missed = s.sigmoid_()
-    if gamma == 0:
-        return entropy, missed.addcmul_(missed, t, value=-2)
-    # d/ds [l qᵞ] = qᵞ (q + γ l (1 - q))
-    slope = (1 - missed).mul_(entropy).mul_(gamma).add_(missed)
-    if gamma == 2:
-        slope.mul_(missed).mul_(missed)
-        entropy.mul_(missed).mul_(missed)
-    else:
-        power = missed.pow_(gamma)
-        slope.mul_(power)
-        entropy.mul_(power)
-    return entropy, slope.addcmul_(slope, t, value=-2)
+    def plain(self, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
+        s = torch.addcmul(x, x, t, value=-2)
+        entropy = F.softplus(s)
+        return (entropy * torch.exp(self.gamma * (s - entropy)) if self.gamma else entropy,)
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        # A new tensor costs more than a pass over one that is there: three of them, and everything else in place.
+        s = torch.addcmul(x, x, t, value=-2)
+        entropy = F.softplus(s)
+        missed = s.sigmoid_()
+        if self.gamma == 0:
+            return (entropy,), (missed.addcmul_(missed, t, value=-2),)
+        # d/ds [l qᵞ] = qᵞ (q + γ l (1 - q))
+        slope = (1 - missed).mul_(entropy).mul_(self.gamma).add_(missed)
+        if self.gamma == 2:
+            slope.mul_(missed).mul_(missed)
+            entropy.mul_(missed).mul_(missed)
+        else:
+            power = missed.pow_(self.gamma)
+            slope.mul_(power)
+            entropy.mul_(power)
+        return (entropy,), (slope.addcmul_(slope, t, value=-2),)
+
+    def backward(self, kept: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> Tensor:
+        return kept[0] * grads[0]
 
 
 def _asymmetric(x: Tensor, t: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:

@@ -11,8 +11,6 @@ Convention
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +24,7 @@ from lossproof.losses.checks import (
     shape,
     wrong,
 )
+from lossproof.losses.closed import closed
 from lossproof.losses.reducing import precise, reduce
 
 IGNORE = -100
@@ -212,16 +211,20 @@ def entropies(
     counts = target != ignore_index
     if weight is not None:
         weight = _class_weights(weight, "weight", x.shape[dim]).to(x)
-    if chunked and not label_smoothing:
-        values = _lean(x, target, counts)
-        weights = None if weight is None else _of_class(weight, "weight", input, target, counts)
-        return values if weights is None else values * weights, weights, counts
-    log_p = F.log_softmax(x, dim)
-    values = F.nll_loss(log_p, target.long(), weight, ignore_index=ignore_index, reduction="none")
     weights = None if weight is None else _of_class(weight, "weight", input, target, counts)
     if label_smoothing:
-        values = (1 - label_smoothing) * values + label_smoothing * _spread(x, log_p, weight, counts)
-    return values, weights, counts
+        log_p = F.log_softmax(x, dim)
+        values = F.nll_loss(log_p, target.long(), weight, ignore_index=ignore_index, reduction="none")
+        return (1 - label_smoothing) * values + label_smoothing * _spread(x, log_p, weight, counts), weights, counts
+    index = torch.where(counts, target, 0).long()
+    if chunked:
+        rows = x.movedim(dim, -1).reshape(-1, x.shape[dim])
+        (values,) = closed(_Chunked(), rows, index.reshape(-1))
+        values = values.view(target.shape)
+    else:
+        (values,) = closed(_Entropy(dim), x, index)
+    values = torch.where(counts, values, 0.0)
+    return values if weights is None else values * weights, weights, counts
 
 
 def _spread(x: Tensor, log_p: Tensor, weight: Tensor | None, counts: Tensor) -> Tensor:
@@ -273,42 +276,57 @@ def _of_class(weight: Tensor, name: str, input: Tensor, target: Tensor, counts: 
     return torch.where(counts, weight[torch.where(counts, target, 0).long()], 0.0)
 
 
+class _Entropy:
+    """Cross entropy of each target, ``log Σ exp(x - m) + m - x_y``, with ``m`` the largest logit of a row.
+
+    Kept are the exponentials and their sums: the gradient is ``exp(x - m) / Σ``, less 1 at the target. That is one
+        product
+    and one scattered subtraction, where a log-softmax and the loss behind it make three passes and two more tensors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def plain(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return (-F.log_softmax(x, self.dim).gather(self.dim, y.unsqueeze(self.dim)).squeeze(self.dim),)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        most = x.amax(self.dim, keepdim=True)
+        index = y.unsqueeze(self.dim)
+        each = (x - most).exp_()
+        total = each.sum(self.dim, keepdim=True)
+        values = torch.log(total) + (most - x.gather(self.dim, index))
+        return (values.squeeze(self.dim),), (each, total, index)
+
+    def backward(self, kept: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> Tensor:
+        each, total, index = kept
+        grad = grads[0].unsqueeze(self.dim)
+        return (each * (grad / total)).scatter_add_(self.dim, index, -grad)
+
+
 _PIECE = 1 << 22
 """Elements of the logits that a chunked cross entropy holds at a time: 16 MB in float32."""
 
 
-def _lean(x: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-    """Cross entropy of each target that keeps the logits and one number a target."""
-    dim = class_dim(x)
-    rows = x.movedim(dim, -1).reshape(-1, x.shape[dim])
-    index = torch.where(counts, target, 0).long().reshape(-1)
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        values = F.cross_entropy(rows, index, reduction="none")
-    else:
-        values = _Lean.apply(rows, index)  # type: ignore[no-untyped-call]
-    return torch.where(counts, values.view(target.shape), 0.0)
+class _Chunked(_Entropy):
+    """The same of rows ``(N, C)``, piece by piece, keeping one number a row: the exponentials are made again."""
 
+    def __init__(self) -> None:
+        super().__init__(1)
 
-class _Lean(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
-        step = max(1, _PIECE // max(rows.shape[1], 1))
-        total = torch.cat([rows[at : at + step].logsumexp(1) for at in range(0, max(len(rows), 1), step)])
-        values = total - rows.gather(1, index[:, None]).squeeze(1)
-        ctx.save_for_backward(rows, index, values)
-        return values
+    def forward(self, x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        total = torch.cat([x[part].logsumexp(1) for part in _pieces(x)])
+        return (total - x.gather(1, y[:, None]).squeeze(1),), (x, total, y)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        rows, index, values = ctx.saved_tensors
+    def backward(self, kept: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> Tensor:
+        x, total, y = kept
         (grad,) = grads
-        if torch.is_grad_enabled():
-            return F.softmax(rows, 1).sub(F.one_hot(index, rows.shape[1])) * grad[:, None], None
-        total = values + rows.gather(1, index[:, None]).squeeze(1)
-        result = torch.empty_like(rows)
-        step = max(1, _PIECE // max(rows.shape[1], 1))
-        for start in range(0, rows.shape[0], step):
-            part = slice(start, start + step)
-            torch.sub(rows[part], total[part, None], out=result[part]).exp_().mul_(grad[part, None])
-        result.scatter_add_(1, index[:, None], -grad[:, None])
-        return result, None
+        result = torch.empty_like(x)
+        for part in _pieces(x):
+            torch.sub(x[part], total[part, None], out=result[part]).exp_().mul_(grad[part, None])
+        return result.scatter_add_(1, y[:, None], -grad[:, None])
+
+
+def _pieces(x: Tensor) -> list[slice]:
+    step = max(1, _PIECE // max(x.shape[1], 1))
+    return [slice(at, at + step) for at in range(0, max(len(x), 1), step)]

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, is_tensor, shape, wrong
+from lossproof.losses.closed import closed
 from lossproof.losses.reducing import precise, reduce
 
 EMPTY = ("penalize", "skip", "ratio")
@@ -286,17 +287,47 @@ def _class_sums(
         known = target != ignore_index
         counts = known if counts is None else known & counts
     y = target.long() if counts is None else torch.where(counts, target, 0).long()
-    p = torch.softmax(x, 1).flatten(2)
     y = y.flatten(1)
     ones = torch.ones_like(y, dtype=x.dtype)
     if counts is not None:
-        flat = counts.flatten(1)
-        p = torch.where(flat.unsqueeze(1), p, 0.0)
-        ones = torch.where(flat, ones, 0.0)
-    hit = p.gather(1, y.unsqueeze(1)).squeeze(1)
-    empty = x.new_zeros(x.shape[:2])
-    both = empty.scatter_add(1, y, hit)
-    true = empty.scatter_add(1, y, ones)
+        ones = torch.where(counts.flatten(1), ones, 0.0)
+    true = x.new_zeros(x.shape[:2]).scatter_add(1, y, ones)
     pixels = ones.sum(1, keepdim=True)
-    mass = p.sum(2)
-    return both, (p * p).sum(2) if squared else mass, true, pixels, mass
+    if squared:
+        p = torch.softmax(x, 1).flatten(2) * ones.unsqueeze(1)
+        both, mass = _ClassRegions.sums(p, y)
+        return both, (p * p).sum(2), true, pixels, mass
+    both, mass = closed(_ClassRegions(), x.flatten(2), y, ones)
+    return both, mass, true, pixels, mass
+
+
+class _ClassRegions:
+    """For logits ``(N, C, P)``, targets and a 0/1 mask ``(N, P)``: ``Σ p t`` and ``Σ p`` of each image and class.
+
+    Kept are the probabilities. The gradient of a sum over pixels is one number for each image and class, so nothing of
+    the size of a one-hot target is made in either direction.
+    """
+
+    @staticmethod
+    def sums(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        hit = p.gather(1, y.unsqueeze(1)).squeeze(1)
+        return p.new_zeros(p.shape[:2]).scatter_add(1, y, hit), p.sum(2)
+
+    def plain(self, x: Tensor, y: Tensor, ones: Tensor) -> tuple[Tensor, ...]:
+        return self.sums(torch.softmax(x, 1) * ones.unsqueeze(1), y)
+
+    def forward(self, x: Tensor, y: Tensor, ones: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        p = (x - x.amax(1, keepdim=True)).exp_()
+        p.mul_((ones / p.sum(1)).unsqueeze(1))
+        return self.sums(p, y), (p, y)
+
+    def backward(self, kept: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> Tensor:
+        # A pixel that does not count has p = 0 here, and with it every product below.
+        p, y = kept
+        of_both, of_mass = grads
+        index = y.unsqueeze(1)
+        at_target = p.gather(1, index) * of_both.gather(1, y).unsqueeze(1)
+        each = of_mass.unsqueeze(2)
+        result = p * each
+        mean = result.sum(1, keepdim=True).add_(at_target)
+        return torch.sub(each, mean, out=result).mul_(p).scatter_add_(1, index, at_target)

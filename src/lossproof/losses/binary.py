@@ -100,7 +100,11 @@ def binary_focal_loss(
     if isinstance(alpha, (int, float)):
         in_range("alpha", alpha, 0.0, 1.0)
     x, t, where = _prepare(input, target, weight, ignore_index, where, reduction)
-    if _is_hard(target if ignore_index is None else t):
+    hard = _is_hard(target if ignore_index is None else t)
+    if hard and alpha is None and weight is None and where is None and reduction != "none":
+        (total,) = closed(_FocalTotal(float(gamma)), x, t)
+        return total / max(x.numel(), 1) if reduction == "mean" else total
+    if hard:
         (values,) = closed(_Focal(float(gamma)), x, t)
     else:
         values = _focal(x, t, float(gamma))
@@ -277,8 +281,8 @@ def _is_hard(target: Tensor) -> bool:
         return True
     if target.device.type != "cpu" or transformed():
         return False
-    # Of numbers in [0, 1], the sum is the number of those that are not 0 only where each of them is 1.
-    return float(target.sum(dtype=torch.float64)) == int(torch.count_nonzero(target))
+    # In [0, 1] no t - t² is negative, so their sum is 0 only where each of them is: two passes, no comparison.
+    return float(torch.addcmul(target, target, target, value=-1).sum()) == 0
 
 
 def _focal(x: Tensor, t: Tensor, gamma: float) -> Tensor:
@@ -327,20 +331,46 @@ class _Focal:
         return kept[0] * grads[0]
 
 
+class _FocalTotal(_Focal):
+    """The sum of them, which nobody weighs: the values need no tensor of their own."""
+
+    def plain(self, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
+        return (super().plain(x, t)[0].sum(),)
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        s = torch.addcmul(x, x, t, value=-2)
+        entropy = F.softplus(s)
+        missed = s.sigmoid_()
+        if self.gamma == 2:
+            slope = entropy.mul_(missed)
+            total = torch.dot(slope.flatten(), missed.flatten())
+            # q (q² + 2 (l q)(1 - q))
+            slope.addcmul_(slope, missed, value=-1).mul_(2).addcmul_(missed, missed).mul_(missed)
+        else:
+            power = missed**self.gamma
+            total = torch.dot(entropy.flatten(), power.flatten())
+            slope = entropy.addcmul_(entropy, missed, value=-1).mul_(self.gamma).add_(missed).mul_(power)
+        return (total,), (slope.addcmul_(slope, t, value=-2),)
+
+
 def _asymmetric(x: Tensor, t: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
     tiny = torch.finfo(x.dtype).tiny
+    right, wrong = torch.sigmoid(x), torch.sigmoid(-x)
     positive = -F.logsigmoid(x)
     if gamma_pos:
-        positive = positive * torch.sigmoid(-x).clamp_min(tiny) ** gamma_pos
-    if clip:
-        probability = torch.sigmoid(x)
-        counted = F.relu(probability - clip)
-        negative = -torch.log(torch.sigmoid(-x) + clip).clamp_max(0.0)
-        # A power below 1 has an infinite slope at 0, where the element costs nothing.
-        focus = torch.where(counted > 0, counted, 1.0) ** gamma_neg if gamma_neg else torch.ones_like(counted)
-        negative = torch.where(counted > 0, negative * focus, 0.0)
-    else:
+        positive = positive * _powered(wrong, gamma_pos, tiny)
+    if not clip:
         negative = F.softplus(x)
-        if gamma_neg:
-            negative = negative * torch.sigmoid(x).clamp_min(tiny) ** gamma_neg
-    return t * positive + (1 - t) * negative
+        counted = right
+    else:
+        # Where p is below the clip the logarithm is that of 1, and the element costs nothing at all.
+        negative = -torch.log((wrong + clip).clamp_max(1.0))
+        counted = right - clip
+    if gamma_neg:
+        negative = negative * _powered(counted, gamma_neg, tiny)
+    return torch.lerp(negative, positive, t)
+
+
+def _powered(base: Tensor, exponent: float, tiny: float) -> Tensor:
+    """A power of what is at least 0 (or counts as that), whose slope is finite at 0 also for exponents below 1."""
+    return base.clamp_min(tiny) if exponent == 1 else base.clamp_min(tiny) ** exponent

@@ -260,19 +260,37 @@ def _binary_sums(
         known = target != ignore_index
         counts = known if counts is None else known & counts
     t = target.to(x.dtype)
-    p = torch.sigmoid(x)
-    if counts is not None:
-        p, t = torch.where(counts, p, 0.0), torch.where(counts, t, 0.0)
-    p, t = p.flatten(2), t.flatten(2)
-    mass = p.sum(2)
     if counts is None:
-        pixels = torch.full((1, 1), float(p.shape[2]), dtype=x.dtype, device=x.device).expand(x.shape[:2])
+        size = float(x.shape[2:].numel())
+        pixels = torch.full((1, 1), size, dtype=x.dtype, device=x.device).expand(x.shape[:2])
     else:
+        x, t = torch.where(counts, x, float("-inf")), torch.where(counts, t, 0.0)
         pixels = counts.expand_as(x).flatten(2).sum(2).to(x.dtype)
-    both = (p * t).sum(2)
+    x, t = x.flatten(2), t.flatten(2)
     if squared:
-        return both, (p * p).sum(2), (t * t).sum(2), pixels, mass
+        p = torch.sigmoid(x)
+        return (p * t).sum(2), (p * p).sum(2), (t * t).sum(2), pixels, p.sum(2)
+    both, mass = closed(_Regions(), x, t)
     return both, mass, t.sum(2), pixels, mass
+
+
+class _Regions:
+    """For logits and targets ``(N, C, P)``: ``Σ p t`` and ``Σ p`` of each, keeping the probabilities."""
+
+    def plain(self, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
+        p = torch.sigmoid(x)
+        return (p * t).sum(2), p.sum(2)
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        p = torch.sigmoid(x)
+        return ((p * t).sum(2), p.sum(2)), (p, t)
+
+    def backward(self, kept: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> Tensor:
+        p, t = kept
+        of_both, of_mass = (each.unsqueeze(2) for each in grads)
+        of_p = (t * of_both).add_(of_mass)
+        result: Tensor = torch.ops.aten.sigmoid_backward.grad_input(of_p, p, grad_input=of_p)
+        return result
 
 
 def _class_sums(

@@ -98,7 +98,7 @@ def poisson_nll_loss(
         weight, where, reduction: as in ``mse_loss``.
     """
     x, y, where = _prepare(input, target, weight, where, reduction)
-    values = torch.exp(x) - y * x
+    values = torch.exp(x) - y * x  # lossproof: ignore[LP204] the rate itself: the docstring says where it ends
     return reduce(values + torch.lgamma(y + 1) if full else values, reduction, where=where, weight=weight)
 
 

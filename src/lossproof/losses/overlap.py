@@ -209,7 +209,7 @@ def _power(value: Tensor, gamma: float) -> Tensor:
 
 
 def _log_cosh(value: Tensor) -> Tensor:
-    return value + torch.log1p(torch.exp(-2 * value)) - math.log(2)
+    return value + torch.nn.functional.softplus(-2 * value) - math.log(2)
 
 
 def region_sums(

@@ -317,7 +317,7 @@ def log_ratio_loss(
     is_floating("target", target)
     x, y, where = _prepare(input, target, weight, where, reduction, fill=1.0)
     torch._assert_async((y > 0).all(), "log_ratio_loss: every target that counts should be more than 0")
-    d = x - torch.log(y)
+    d = x - torch.log(y)  # lossproof: ignore[LP202] asserted in the line above
     return reduce(d * d if squared else d.abs(), reduction, where=where, weight=weight)
 
 

@@ -78,13 +78,17 @@ def _code(family: str) -> str:
 
     here = os.path.dirname(os.path.abspath(__file__))
     mark = hashlib.sha256(__version__.encode())
-    folders = [here, os.path.join(here, family), *(os.path.join(os.path.dirname(here), each) for each in _REMEDIES)]
-    for path in (path for folder in folders for path in sorted(_python(folder))):
+    remedies = (path for each in _REMEDIES for path in _below(os.path.join(os.path.dirname(here), each)))
+    for path in (*_within(here), *_within(os.path.join(here, family)), *remedies):
         with open(path, "rb") as stream:
             mark.update(hashlib.sha256(stream.read()).digest())
     return mark.hexdigest()
 
 
-def _python(folder: str) -> Iterator[str]:
-    if os.path.isdir(folder):
-        yield from (entry.path for entry in os.scandir(folder) if entry.name.endswith(".py"))
+def _within(folder: str) -> list[str]:
+    return sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(".py"))
+
+
+def _below(folder: str) -> Iterator[str]:
+    for inner, _, _ in sorted(os.walk(folder)):
+        yield from _within(inner)

@@ -21,16 +21,17 @@ def measure(setting: Setting) -> Outcome:
         "sqrt(mse_loss(x, 0))": value_and_gradient(lambda x: F.mse_loss(x, zeros).sqrt(), zeros)[1][0],
         "norm(x)": value_and_gradient(torch.linalg.vector_norm, zeros)[1][0],
         "std(x)": value_and_gradient(torch.std, zeros)[1][0],
+        "cdist(x, x)": value_and_gradient(lambda x: torch.cdist(x[None], x[None]), zeros)[1][0],
     }
     broken = ("sqrt(x)", "sqrt(x) + 1e-8", "sqrt((x ** 2).sum())", "sqrt(mse_loss(x, 0))")
-    sound = ("sqrt(x + 1e-8)", "norm(x)", "std(x)")
+    sound = ("sqrt(x + 1e-8)", "norm(x)", "std(x)", "cdist(x, x)")
     said = ", ".join(f"`{name}` {say(slope)}" for name, slope in slopes.items())
     return Outcome(
         verdict(
             not any(math.isfinite(slopes[name]) for name in broken)
             and all(math.isfinite(slopes[name]) for name in sound)
         ),
-        f"The gradient at 0 of {said}.",
+        f"Gradients at 0: {said}.",
         {name: number(slope) for name, slope in slopes.items()},
     )
 

@@ -13,9 +13,17 @@ from typing import Any
 
 import torch
 
+from lossproof.graph import cuts
 from lossproof.problem import CannotRun
 
 _NAME = re.compile(r"(?:torch::autograd::)?(\w+?)(?:Backward\d*|BackwardAutogradFn)?$")
+
+
+def kind_of(node: Any) -> str:
+    """The name of a node without what autograd adds to it: ``Sigmoid`` for ``SigmoidBackward0``."""
+    name: str = node.name()
+    found = _NAME.match(name)
+    return found.group(1) if found else name
 
 
 class Edge:
@@ -54,8 +62,7 @@ class Op:
         self.node = node
         self.index = index
         """The place in ``Graph.ops``: everything that reads this operator has a smaller one."""
-        found = _NAME.match(node.name())
-        self.kind: str = found.group(1) if found else node.name()
+        self.kind: str = kind_of(node)
         self.inputs: tuple[Edge | None, ...] = ()
         self.consumers: list[Op] = []
 
@@ -226,6 +233,13 @@ def _checked(loss: object) -> torch.Tensor:
     if loss.grad_fn is None:
         if loss.requires_grad:
             raise CannotRun("this tensor is a leaf (a parameter or an input), not a loss: nothing was computed from it")
+        taken = cuts.behind(loss)
+        if taken:
+            place = taken[0].note
+            raise CannotRun(
+                f"this loss does not require grad: its value was taken out of the graph by "
+                f"`{place.called.rpartition('.')[2]}` at {place.path}:{place.line}"
+            )
         raise CannotRun(
             "this loss does not require grad: it was made under torch.no_grad() or inference_mode(), from detached "
             "tensors, or from operators that have no derivative (argmax, round, a comparison, numpy)"

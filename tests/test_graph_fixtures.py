@@ -1,8 +1,8 @@
 """One fault, two eyes: the fixtures below ``tests/fixtures/graph`` are read by the checker and run under the audit.
 
 ``RULE/both``: both eyes find the rule, at the line marked ``# expect: RULE``. ``RULE/hidden``: the code hides it from
-the source eye, and the graph shows it. ``RULE/clean``: the audit finds nothing at all. Each file defines ``loss()``, and
-may define ``names(loss)`` and ``optimizer(loss)`` for what ``audit`` is told beside the loss, after ``loss()`` was
+the source eye, and the graph shows it. ``RULE/clean``: the audit finds nothing at all. Each file defines ``loss()``,
+and may define ``names(loss)`` and ``optimizer(loss)`` for what ``audit`` is told beside the loss, after ``loss()`` was
 called.
 """
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _JOINS = frozenset(("Stack", "Cat"))
 _MOST = 10_000
+_Added = tuple["Edge | None", "float | None", "Op | None"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Term:
     """The operand of the last addition: the term as it was added. None for what was not added to anything."""
     outer: float | None
     """What ``top`` itself is multiplied by."""
+    join: Op | None = None
+    """The last addition."""
 
 
 def constant(op: Op) -> float | None:
@@ -41,11 +44,11 @@ def terms(graph: Graph) -> Iterator[Term]:
     """The terms of the loss, through additions, signs, numbers, means and sums."""
     from lossproof.graph.walk import Edge
 
-    stack: list[tuple[Edge, float | None, Edge | None, float | None]] = [(Edge(graph.root, 0), 1.0, None, 1.0)]
+    stack: list[tuple[Edge, float | None, _Added]] = [(Edge(graph.root, 0), 1.0, (None, 1.0, None))]
     seen = 0
     while stack and seen < _MOST:
         seen += 1
-        edge, factor, top, outer = stack.pop()
+        edge, factor, added = stack.pop()
         op = edge.op
         kind = op.kind
         alpha = op.number("alpha")
@@ -58,27 +61,27 @@ def terms(graph: Graph) -> Iterator[Term]:
                     parts.append((each, _times(factor, sign)))
             alone = len(parts) == 1
             for each, part in parts:
-                stack.append((each, part, top, outer) if alone else (each, part, each, part))
+                stack.append((each, part, added if alone else (each, part, op)))
         elif kind == "Neg" and operands:
-            stack.append((operands[0], _times(factor, -1.0), top, outer))
+            stack.append((operands[0], _times(factor, -1.0), added))
         elif kind == "Mul" and len(operands) == 1:
-            stack.append((operands[0], _times(factor, constant(op)), top, outer))
+            stack.append((operands[0], _times(factor, constant(op)), added))
         elif kind == "Div" and len(operands) == 1 and op.inputs[0] is not None:
             number = constant(op)
-            stack.append((operands[0], _times(factor, 1 / number if number else None), top, outer))
+            stack.append((operands[0], _times(factor, 1 / number if number else None), added))
         elif kind in ("Sum", "Mean", "Nansum") and operands:
             joined = _joined(operands[0])
             if joined is not None:
                 part = 1 / len(joined.inputs) if kind == "Mean" else 1.0
                 for each in joined.inputs:
                     if each is not None:
-                        stack.append((each, _times(factor, part), each, _times(factor, part)))
+                        stack.append((each, _times(factor, part), (each, _times(factor, part), op)))
             else:
-                stack.append((operands[0], factor, top, outer))
+                stack.append((operands[0], factor, added))
         elif kind in SHAPE_ONLY and len(operands) == 1 and kind not in _JOINS:
-            stack.append((operands[0], factor, top, outer))
+            stack.append((operands[0], factor, added))
         else:
-            yield Term(op, factor, top, outer)
+            yield Term(op, factor, *added)
 
 
 def _joined(edge: Edge) -> Op | None:

@@ -37,6 +37,12 @@ def alone(path: Path, folder: Path) -> Path:
     return Path(shutil.copy(path, folder))
 
 
+@pytest.fixture(autouse=True)
+def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that the fixtures use and the tests do not install."""
+    monkeypatch.syspath_prepend(str(HERE / "stand_ins"))
+
+
 def audited(path: Path) -> list[lossproof.Finding]:
     torch.manual_seed(0)
     with lossproof.recording():

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossproof.graph import activations, class_weights, focal, sums
+from lossproof.graph import activations, class_weights, features, focal, sums
 from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
     from lossproof.graph.facts import GraphFact
     from lossproof.graph.walk import Graph
 
-GATHERERS = (activations.facts, focal.facts, class_weights.facts, sums.facts)
+GATHERERS = (activations.facts, focal.facts, class_weights.facts, sums.facts, features.facts)
 STOPPED = "lossproof stopped"
 """How it begins what is said of a gatherer that met something nobody had thought of."""
 

@@ -1,16 +1,15 @@
 """The first operator that made something non-finite of finite operands, found from the loss downwards.
 
 The search goes from a bad element to the elements that had a part in it, operand by operand, until it stands at an
-operator all of whose operands are finite there. An infinity that a mask put in on purpose is no fault by itself: it is
-one where something makes a NaN of it, or where it is what the loss picks. What nobody kept and nothing can make again is
-jumped over, and the answer then says so.
+operator all of whose operands are finite there. An infinity that a mask put in on purpose is no fault by itself: it
+is one where something makes a NaN of it, or where it is what the loss picks. What nobody kept and nothing can make
+again is jumped over, and the answer then says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 

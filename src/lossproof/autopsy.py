@@ -24,7 +24,7 @@ class Autopsy:
 
     cause: str | None = None
     """``bad-input``, ``bad-target``, ``zero-denominator``, ``log-domain``, ``exp-overflow``, ``half-overflow``,
-    ``gradient-only``, ``diverged``, ``bad-weights``, ``bad-optimizer-state``; ``unknown`` where the graph cannot say."""
+    ``gradient-only``, ``diverged``, ``bad-weights``, ``bad-optimizer-state``; ``unknown`` where nothing can say."""
     symptom: str | None = None
     """``non-finite-loss``, ``non-finite-gradient``, ``non-finite-weights``, ``non-finite-step``."""
     value: str = ""

@@ -20,8 +20,34 @@ from lossproof.graph.figures import Figures, all_finite, bad, figures, may_be_ba
 from lossproof.graph.place import is_library
 
 _FILLS = frozenset(
-    "masked_fill masked_fill_ where fill_ full full_like new_full scatter scatter_ copy_ _to_copy index_put index_put_ "
-    "constant_pad_nd empty empty_like new_empty zeros clone detach lift_fresh scalar_tensor triu tril eq isnan".split()  # noqa: SIM905
+    (
+        "masked_fill",
+        "masked_fill_",
+        "where",
+        "fill_",
+        "full",
+        "full_like",
+        "new_full",
+        "scatter",
+        "scatter_",
+        "copy_",
+        "_to_copy",
+        "index_put",
+        "index_put_",
+        "constant_pad_nd",
+        "empty",
+        "empty_like",
+        "new_empty",
+        "zeros",
+        "clone",
+        "detach",
+        "lift_fresh",
+        "scalar_tensor",
+        "triu",
+        "tril",
+        "eq",
+        "isnan",
+    )
 )
 
 
@@ -41,13 +67,13 @@ class Seen:
 
 
 @dataclass
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks at what each operator is given and gives."""
 
     seen: list[Seen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -112,7 +138,8 @@ def first(seen: list[Seen], nan: bool) -> Seen | None:
 def _restored(modules: list[torch.nn.Module]) -> Iterator[None]:
     """Random states as they were, and the buffers of the modules too (running statistics)."""
     state = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if used else None
     kept = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers()]
     try:
         yield

@@ -14,14 +14,18 @@ from dataclasses import dataclass, field
 import torch
 
 from lossproof.graph import replay
+from lossproof.graph.domains import TABLE
 from lossproof.graph.figures import all_finite, bad, may_be_bad
-from lossproof.graph.known import SHARPENS, Known
+from lossproof.graph.known import SHARPENS, Known, sharpened
 from lossproof.graph.operands import Operand, operands
 from lossproof.graph.reach import down, folded
+from lossproof.graph.scene import Scene
 from lossproof.graph.walk import Edge, Op
 
 FILLERS = frozenset(("MaskedFill", "Where", "IndexPut", "CopySlices", "ConstantPadNd", "Scatter", "Add", "Cat", "Sub"))
 """What puts a constant of the user's into a tensor."""
+ADDS = frozenset(("Add", "Sub", "Cat"))
+"""Of these, what computes with it as often as it masks with it."""
 
 
 @dataclass
@@ -221,6 +225,8 @@ def _across(
     for found in sorted(bads, key=lambda each: each[2] is not nan):
         if found[2] or not nan:
             return found
+    if not bads and _explains_itself(known, op, output, mask):
+        return Origin(op, "made", output, mask, path=path)
     fillers = tuple(each for each in region if _fills(each))
     hidden = [each for each in (op, *region) if any(operand.hidden for operand in operands(each))]
     if nan and op.kind in SHARPENS and (fillers or bads):
@@ -235,7 +241,7 @@ def _across(
     opaque = [each for each in region if opaque_region(each)]
     if opaque:
         return Origin(opaque[0], "opaque", path=(*path, opaque[0]), guessed=True)
-    if hidden and hidden[0] is op and op.kind in FILLERS and not nan:
+    if hidden and hidden[0] is op and not nan and op.kind in FILLERS and (op.kind not in ADDS or sharpened(op)):
         return Origin(op, "mask", output, mask, masks=(op,), path=path)
     if hidden:
         where = hidden[0]
@@ -243,6 +249,12 @@ def _across(
         own = mask if where is op else None
         return Origin(where, "hidden", output if where is op else 0, own, operand, path=(*path, where), guessed=True)
     return Origin(op, "unknown", output, mask, path=path, guessed=True)
+
+
+def _explains_itself(known: Known, op: Op, output: int, mask: torch.Tensor) -> bool:
+    """Whether the operands that are known stand at an edge of the operator: a denominator of 0, whatever is above."""
+    scene = Scene(known, op, mask, output)
+    return any(op.kind in kinds and judge(scene) is not None for kinds, judge in TABLE)
 
 
 def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterator[tuple[Edge, torch.Tensor]]:

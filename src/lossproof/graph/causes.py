@@ -48,7 +48,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ("Drop or mend {rows}; the network's output is finite.",),
         (
             "Check targets where batches are made: assert torch.isfinite(y).all().",
-            "If a missing label is stored as NaN, mask it before the loss: keep = ~torch.isnan(y); loss(pred[keep], y[keep]).",
+            "If a missing label is stored as NaN, mask it before the loss: keep = ~torch.isnan(y); "
+            "loss(pred[keep], y[keep]).",
         ),
         ("the share of missing labels",),
     ),
@@ -77,7 +78,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ("bad-target", "no-alignment"): Advice(
         ("Pass zero_infinity=True to ctc_loss: the loss and the gradient of {rows} become 0.",),
         (
-            "Drop samples whose target is longer than the input allows: input_length >= target_length + repeated labels.",
+            "Drop samples whose target is longer than the input allows: input_length >= target_length + "
+            "repeated labels.",
             "Mind that input_lengths count the frames after the network's down-sampling.",
         ),
         ("the share of samples that zero_infinity silences",),
@@ -85,8 +87,10 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ("zero-denominator", ""): Advice(
         ("Skip {rows}: their denominator is 0.",),
         (
-            "Guard the denominator, not the quotient: a / b.clamp_min(1e-6), or (a + s) / (b + s) where both go to 0 together.",
-            "torch.where(b > 0, a / b, 0) is not enough: its gradient is NaN. Replace b first: a / torch.where(b > 0, b, 1).",
+            "Guard the denominator, not the quotient: a / b.clamp_min(1e-6), or (a + s) / (b + s) where both "
+            "go to 0 together.",
+            "torch.where(b > 0, a / b, 0) is not enough: its gradient is NaN. Replace b first: a / "
+            "torch.where(b > 0, b, 1).",
         ),
         ("the smallest denominator of a batch",),
     ),
@@ -101,7 +105,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ("zero-denominator", "nothing-selected"): Advice(
         ("Skip the batch when nothing is selected: if mask.any(): loss = loss + x[mask].mean().",),
         (
-            "Divide by a count that cannot be 0: (x * mask).sum() / mask.sum().clamp_min(1). With no element this is 0, with a "
+            "Divide by a count that cannot be 0: (x * mask).sum() / mask.sum().clamp_min(1). With no element "
+            "this is 0, with a"
             "gradient of 0.",
         ),
         ("batches in which nothing is selected",),
@@ -121,7 +126,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ("zero-denominator", "empty-softmax"): Advice(
         ("Leave {rows} out of the batch: every position of a row is masked.",),
         (
-            "Let each row attend to something: keep the first (or the own) position unmasked, and mask the result instead.",
+            "Let each row attend to something: keep the first (or the own) position unmasked, and mask the "
+            "result instead.",
             "Fill with a finite number: masked_fill(mask, torch.finfo(x.dtype).min) gives a uniform row and no NaN.",
             "Zeroing afterwards is not enough: softmax(…).nan_to_num() and where(…) leave a NaN gradient.",
         ),
@@ -135,15 +141,18 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ("Skip {rows}: the logarithm's operand is 0 or negative there.",),
         (
             "Compute the logarithm of a probability from logits: F.log_softmax(x, dim=1), F.logsigmoid(x).",
-            "Where it is not a probability, keep it positive where it is made (softplus, exp), or x.clamp_min(1e-6).log().",
-            "torch.where(x > 0, x.log(), 0) is not enough: its gradient is NaN. Replace x first: torch.where(x > 0, x, 1).log().",
+            "Where it is not a probability, keep it positive where it is made (softplus, exp), or "
+            "x.clamp_min(1e-6).log().",
+            "torch.where(x > 0, x.log(), 0) is not enough: its gradient is NaN. Replace x first: "
+            "torch.where(x > 0, x, 1).log().",
         ),
         ("the smallest operand of the logarithm",),
     ),
     ("log-domain", "root"): Advice(
         ("Skip {rows}: the root's operand is negative there.",),
         (
-            "Find why it can be negative: E[x²] - E[x]² cancels; use x.var(correction=0) or sum the squares of differences.",
+            "Find why it can be negative: E[x²] - E[x]² cancels; use x.var(correction=0) or sum the squares "
+            "of differences.",
             "If it is rounding alone: x.clamp_min(1e-8).sqrt() (a floor of exactly 0 has an infinite gradient).",
         ),
     ),
@@ -160,7 +169,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ),
     ("log-domain", "masked"): Advice(
         (
-            "Take the masked elements out of the product: torch.where(mask, 0, p * logp) with logp.masked_fill(mask, 0).",
+            "Take the masked elements out of the product: torch.where(mask, 0, p * logp) with "
+            "logp.masked_fill(mask, 0).",
         ),
         ("Use torch.special.xlogy or F.kl_div, which take 0 * log 0 as 0, or mask with a large finite number.",),
     ),
@@ -178,7 +188,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ),
     ("half-overflow", "forward"): Advice(
         (
-            "Run this part in float32: with torch.autocast(device, enabled=False): loss = criterion(x.float(), y.float()).",
+            "Run this part in float32: with torch.autocast(device, enabled=False): loss = "
+            "criterion(x.float(), y.float()).",
         ),
         (
             "Use bfloat16, whose range is float32's, or keep losses, norms and sums in float32.",
@@ -228,7 +239,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ("gradient-only", "trap"): Advice(
         (SKIP,),
         (
-            "Replace the operand before {op}, not the result after: torch.where(ok, x, 1) first, then {op}, then the mask. "
+            "Replace the operand before {op}, not the result after: torch.where(ok, x, 1) first, then {op}, "
+            "then the mask."
             "where, masked_fill, a product with 0 and nan_to_num mend the value and leave the gradient NaN.",
         ),
         ("how many elements the mask hides",),
@@ -240,10 +252,6 @@ ADVICE: dict[tuple[str, str], Advice] = {
     ("gradient-only", "decomposition"): Advice(
         (SKIP,),
         ("The gradient divides by differences of singular values: break ties with a small diagonal, or in float64.",),
-    ),
-    ("gradient-only", "angle"): Advice(
-        (SKIP,),
-        ("Keep one of the two off 0: torch.atan2(y, x + 1e-6 * (x == 0)).",),
     ),
     ("diverged", ""): Advice(
         (

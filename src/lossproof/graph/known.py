@@ -231,8 +231,7 @@ def _stale(graph: Graph) -> bool:
     before = len(graph.unseen)
     for op in graph.of("Addmm", "Mm", "Bmm", "Convolution", "Mul", "NativeLayerNorm", "NativeBatchNorm"):
         for number, edge in enumerate(op.inputs):
-            if edge is not None and (
-                edge.op.leaf is not None or edge.op.input() is None or edge.op.input().leaf is not None
-            ):  # type: ignore[union-attr]
+            below = None if edge is None else edge.op if edge.op.leaf is not None else edge.op.input()
+            if below is not None and below.leaf is not None:
                 kept(op, number)
     return any("changed in place" in said for said in graph.unseen[before:])

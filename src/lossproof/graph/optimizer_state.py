@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lossproof.graph.figures import all_finite, bad, may_be_bad, plain
+from lossproof.graph.scene import Verdict
 from lossproof.graph.spoken import Names, leaf_said
-from lossproof.graph.verdict import Verdict
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -58,7 +58,7 @@ def _vanished(optimizer: Optimizer, names: Names) -> Verdict | None:
             if squares is not None and not bool((squares == 0).any()):
                 continue
             what = (
-                f"{int((squares == 0).sum())} of {squares.numel()} second moments of {leaf_said(parameter, names)} are 0"
+                f"{int((squares == 0).sum())} of {squares.numel()} squares kept of {leaf_said(parameter, names)} are 0"
                 if squares is not None
                 else f"the squares of small gradients of {leaf_said(parameter, names)} are 0 in float16 as well"
             )

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lossproof.graph import again, optimizer_state, verdict
-from lossproof.graph.blame import Origin, search
+from lossproof.graph import again, gradient_verdict, optimizer_state, verdict
+from lossproof.graph.blame import Origin, of_loss, search
 from lossproof.graph.figures import Figures, all_finite, bad, figures, plain
 from lossproof.graph.known import Known
-from lossproof.graph.operands import operands
+from lossproof.graph.operands import Operand, operands
 from lossproof.graph.place import neighbours, noted
 from lossproof.graph.reach import MOVES
 from lossproof.graph.replay import LOSSES
 from lossproof.graph.rows import Rows, batch_size, of_operand, of_result
-from lossproof.graph.spoken import Names, operator, role
+from lossproof.graph.scene import Verdict
+from lossproof.graph.spoken import Names, leaf_said, operator, role
 from lossproof.graph.sweep import Birth, Sweep, first, sweep
-from lossproof.graph.verdict import Verdict
 from lossproof.graph.walk import Edge, Graph, Op
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _described(known: Known, origin: Origin, found: Verdict, names: Names) -> De
     op, rows = origin.op, Rows()
     if found.variant == "masked-class":
         op = next(each for each in reversed(origin.path) if each.kind in ("NllLoss", "NllLoss2D"))
-        each = verdict.source_of_loss(known, op)
+        each = _bad_samples(known, op)
         rows = Rows() if each is None else _loss_rows(graph, op, each)
     elif origin.birth == "came" and op.leaf is not None:
         if found.cause == "bad-input":
@@ -103,7 +103,7 @@ def _described(known: Known, origin: Origin, found: Verdict, names: Names) -> De
     elif origin.birth == "came" and origin.operand is not None and origin.mask is not None:
         if found.variant not in ("class-weight", "buffer"):
             rows = of_operand(graph, op, origin.operand.number, origin.mask)
-    elif op.kind in LOSSES and (each := verdict.source_of_loss(known, op)) is not None:
+    elif op.kind in LOSSES and (each := _bad_samples(known, op)) is not None:
         rows = _loss_rows(graph, op, each)
     else:
         rows = of_result(graph, op, origin.mask, origin.output)
@@ -124,6 +124,12 @@ def _reader(origin: Origin) -> Op:
         if op.kind not in MOVES and op.kind != "ToCopy":
             return op
     return origin.op
+
+
+def _bad_samples(known: Known, op: Op) -> torch.Tensor | None:
+    """Which elements of a loss of one operator are not finite."""
+    each = of_loss(known, op)
+    return None if each is None else bad(each)
 
 
 def _loss_rows(graph: Graph, op: Op, each: torch.Tensor) -> Rows:
@@ -186,43 +192,57 @@ def _backward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
 
 
 def _born(known: Known, birth: Birth, names: Names) -> Death:
-    op = birth.op
-    judged = verdict.backward(known, birth, names)
-    rows = Rows()
-    if birth.number >= 0:
-        rows = of_operand(known.graph, op, birth.number, birth.mask)
-        op, judged, rows = _hidden_by(known, birth, judged, rows, names)
-    death = _at(known, op, names)
-    death.verdict, death.where, death.rows = judged, "backward", rows
+    death = _value_was_bad(known, birth, names) if birth.number >= 0 else None
+    if death is None:
+        rows = Rows() if birth.number < 0 else of_operand(known.graph, birth.op, birth.number, birth.mask)
+        death = _at(known, birth.op, names)
+        death.verdict, death.where, death.rows = gradient_verdict.judge(known, birth), "backward", rows
     death.symptom, death.value = "non-finite-gradient", "nan" if birth.nan else "inf"
     return death
 
 
-def _hidden_by(known: Known, birth: Birth, judged: Verdict, rows: Rows, names: Names) -> tuple[Op, Verdict, Rows]:
-    """Where the value itself was not finite in the forward pass and was hidden later: the operator that made it."""
+def _value_was_bad(known: Known, birth: Birth, names: Names) -> Death | None:
+    """Where an operand was not finite in the forward pass, and the loss did not show it: what made that operand so."""
     op = birth.op
-    edge = op.inputs[birth.number]
-    if edge is None or edge.op.leaf is not None:
-        return op, judged, rows
-    inside = known.operand(op, birth.number)[0]
-    if inside is None or all_finite(inside):
-        return op, judged, rows
-    wrong = bad(inside)
-    both = wrong & birth.mask if wrong.shape == birth.mask.shape else wrong
-    if not bool(both.any()):
-        return op, judged, rows
-    nans = torch.isnan(inside) & both
+    for operand in sorted(operands(op), key=lambda each: each.number != birth.number):
+        tensor = operand.tensor
+        if operand.number >= 0:
+            tensor, assumed = known.operand(op, operand.number)
+            tensor = None if assumed else tensor
+        if tensor is None or all_finite(tensor):
+            continue
+        wrong = bad(tensor)
+        if operand.number == birth.number and wrong.shape == birth.mask.shape:
+            wrong = wrong & birth.mask
+        if not bool(wrong.any()):
+            continue
+        origin = _origin_of(known, op, operand, tensor, wrong)
+        if origin.birth not in ("made", "came") or origin.masks:
+            continue
+        found = verdict.forward(known, origin, names)
+        death = _described(known, origin, found, names)
+        if origin.birth == "made":
+            text = (
+                f"{operator(origin.op)} gave what is not finite, and it was hidden from the loss afterwards: "
+                f"the gradient is NaN in {operator(op)}"
+            )
+            death.verdict = Verdict("gradient-only", "trap", (*found.because, text), found.probability)
+            death.where = "backward"
+        else:
+            text = "the loss does not show it, and the gradient does"
+            death.verdict = Verdict(found.cause, found.variant, (*found.because, text), found.probability)
+        return death
+    return None
+
+
+def _origin_of(known: Known, op: Op, operand: Operand, tensor: torch.Tensor, wrong: torch.Tensor) -> Origin:
+    if operand.edge is None:
+        return Origin(op, "came", mask=wrong, operand=operand)
+    nans = torch.isnan(tensor) & wrong
     nan = bool(nans.any())
-    origin = search(known, edge, nans if nan else both, nan)
-    if origin.birth != "made" or origin.masks:
-        return op, judged, rows
-    forward = verdict.forward(known, origin, names)
-    text = (
-        f"{operator(origin.op)} gave what is not finite in the forward pass, and it was hidden from the loss afterwards: "
-        f"its gradient is NaN in {operator(op)}"
-    )
-    found = Verdict("gradient-only", "trap", (*forward.because, text), judged.probability)
-    return origin.op, found, of_result(known.graph, origin.op, origin.mask, origin.output)
+    origin = search(known, operand.edge, nans if nan else wrong, nan)
+    origin.path = (op, *origin.path)
+    return origin
 
 
 def _unexplained(known: Known, found: Sweep, names: Names) -> Death:
@@ -232,8 +252,6 @@ def _unexplained(known: Known, found: Sweep, names: Names) -> Death:
 
 
 def role_of(op: Op, names: Names) -> str:
-    from lossproof.graph.spoken import leaf_said
-
     return operator(op) if op.leaf is None else leaf_said(op.leaf, names)
 
 

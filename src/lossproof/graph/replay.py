@@ -74,8 +74,8 @@ def _picked(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | 
     """Max, min, median, topk, sort: the indices that were picked are kept."""
     indices = op.tensor("indices")
     if indices is None:
-        function = {"Max": torch.max, "Min": torch.min, "Median": torch.median}.get(op.kind)
-        return None if function is None else function(ins[0])
+        whole = _WHOLE.get(op.kind)
+        return None if whole is None else whole(ins[0])
     dim = op.dim()
     if dim is None or output != 0:
         return None
@@ -85,6 +85,13 @@ def _picked(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | 
     if keep is not None and not keep:
         return ins[0].gather(dim, indices.unsqueeze(dim)).squeeze(dim)
     return ins[0].gather(dim, indices)
+
+
+_WHOLE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "Max": torch.max,
+    "Min": torch.min,
+    "Median": torch.median,
+}
 
 
 def _slice(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | None:
@@ -220,12 +227,16 @@ def _vector_norm(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tens
 
 
 def _addmm(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor:
-    function = {"Addmm": torch.addmm, "Baddbmm": torch.baddbmm, "Addmv": torch.addmv}[op.kind]
-    return function(ins[0], ins[1], ins[2], beta=_scalar(op, "beta"), alpha=_scalar(op, "alpha"))
+    functions: dict[str, Callable[..., torch.Tensor]] = {
+        "Addmm": torch.addmm,
+        "Baddbmm": torch.baddbmm,
+        "Addmv": torch.addmv,
+    }
+    return functions[op.kind](ins[0], ins[1], ins[2], beta=_scalar(op, "beta"), alpha=_scalar(op, "alpha"))
 
 
 def _addc(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor:
-    function = torch.addcmul if op.kind == "Addcmul" else torch.addcdiv
+    function: Callable[..., torch.Tensor] = torch.addcmul if op.kind == "Addcmul" else torch.addcdiv
     return function(ins[0], ins[1], ins[2], value=_scalar(op, "value"))
 
 
@@ -301,7 +312,7 @@ def _avg_pool(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor 
 
 def _adaptive(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | None:
     shape = op.shape(output)
-    return None if shape is None else F.adaptive_avg_pool2d(ins[0], shape[-2:])
+    return None if shape is None else F.adaptive_avg_pool2d(ins[0], (shape[-2], shape[-1]))
 
 
 def _embedding(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | None:
@@ -332,7 +343,8 @@ def _activation(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tenso
     if op.kind == "Hardtanh":
         return F.hardtanh(x, _scalar(op, "min_val", -1), _scalar(op, "max_val"))
     if op.kind == "Glu":
-        return F.glu(x, op.dim() if op.dim() is not None else -1)
+        dim = op.dim()
+        return F.glu(x, -1 if dim is None else dim)
     return None
 
 

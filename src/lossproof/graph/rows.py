@@ -62,8 +62,20 @@ def _layer_rows(op: Op) -> int | None:
         if operand.number == (1 if op.kind in ("Addmm", "Baddbmm") else 0) and operand.edge is None:
             data = operand.tensor
             if data is not None and data.dim():
-                return data.shape[0]
+                return data.shape[0] // folded_in(op)
     return None
+
+
+def folded_in(op: Op) -> int:
+    """How many rows of a product are one sample: a linear layer flattens more dimensions, and views them back."""
+    shape = op.shape()
+    if op.kind not in ("Addmm", "Mm") or not shape or len(op.consumers) != 1:
+        return 1
+    reader = op.consumers[0]
+    larger = reader.shape() if reader.kind in ("View", "UnsafeView", "ReshapeAlias") else None
+    if not larger or len(larger) < 3 or larger[-1] != shape[-1] or not larger[0]:
+        return 1
+    return shape[0] // larger[0]
 
 
 def weight_like(op: Op) -> bool:
@@ -72,6 +84,9 @@ def weight_like(op: Op) -> bool:
     for _ in range(4):
         readers = [(each, reader) for each in level for reader in each.consumers]
         for each, reader in readers:
+            given, made = each.shape(), reader.shape()
+            if given and made and (len(made) > len(given) or (len(made) == len(given) and made[0] > given[0] == 1)):
+                return True  # it is spread over something larger
             places = [number for number, edge in enumerate(reader.inputs) if edge is not None and edge.op is each]
             if reader.kind in ("Mm", "Mv", "Bmm", "Convolution", "NativeLayerNorm", "NativeBatchNorm"):
                 return 0 not in places
@@ -96,6 +111,9 @@ def of_operand(graph: Graph, op: Op, number: int, mask: torch.Tensor) -> Rows:
     size = batch_size(graph)
     if mask.dim() and (size is None or mask.shape[0] == size):
         return _here(mask, size)
+    folds = folded_in(op)
+    if size and folds > 1 and mask.dim() and mask.shape[0] == size * folds:
+        return _here(mask.reshape(size, -1), size, columns=False)
     edge = op.inputs[number] if 0 <= number < len(op.inputs) else None
     if edge is None and op.inputs and op.inputs[0] is not None and op.inputs[0].shape == tuple(mask.shape):
         edge = op.inputs[0]
@@ -122,6 +140,8 @@ def _follow(op: Op, mask: torch.Tensor, output: int, size: int | None, columns: 
     for _ in range(_STEPS):
         if mask.dim() and (size is None or mask.shape[0] == size):
             return _here(mask, size, columns)
+        if size and mask.dim() and folded_in(op) > 1 and mask.shape[0] == size * folded_in(op):
+            return _here(mask.reshape(size, -1), size, columns=False)
         for number, edge in _towards_data(op):
             below = down(op, mask, number, output)
             if below is not None and not (mask.numel() == 1 and below.numel() > 1):

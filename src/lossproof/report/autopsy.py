@@ -102,8 +102,8 @@ def _range(each: Figures) -> str:
     if each.minimum is None or each.maximum is None:
         return "no finite element"
     if each.elements == 1:
-        return f"{each.minimum:.4g}"
-    return f"{each.minimum:.4g} to {each.maximum:.4g}, mean {each.mean:.4g}"
+        return f"{each.minimum + 0.0:.4g}"
+    return f"{each.minimum + 0.0:.4g} to {each.maximum + 0.0:.4g}, mean {each.mean or 0.0:.4g}"
 
 
 def _wrong(each: Figures) -> str:

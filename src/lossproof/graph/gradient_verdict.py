@@ -59,7 +59,7 @@ _VARIANTS = {
     **dict.fromkeys(("Acos", "Asin", "Atanh"), "arc"),
     **dict.fromkeys(("Div", "Reciprocal"), "division"),
     **dict.fromkeys(("Log", "Log2", "Log10", "Log1P", "Xlogy"), "log"),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), "softmax"),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Logsumexp"), "softmax"),
     **dict.fromkeys(("LinalgSvd", "LinalgEigh", "LinalgEig"), "decomposition"),
     "Pow": "power",
 }
@@ -128,12 +128,27 @@ def _division(birth: Birth) -> str:
     return f"the smallest denominator at fault is {number(low)}, and the slope divides by its square" if tiny else ""
 
 
+def _sharpened(birth: Birth) -> str:
+    result = value(Edge(birth.op, 0))
+    if result is None:
+        return ""
+    wrong = bad(result)
+    dim = birth.op.dim()
+    rows = wrong.any(dim) if birth.op.kind != "Logsumexp" and dim is not None and wrong.dim() else wrong
+    name = operator(birth.op)
+    count = int(rows.sum())
+    return f"{count} of {rows.numel()} rows of {name} are -inf from end to end: its slope is NaN there" if count else ""
+
+
 EDGES: dict[str, Callable[[Birth], str]] = {
     "Acos": _arc,
     "Asin": _arc,
     "Atanh": _arc,
     "Div": _division,
     "Log": _logarithm,
+    "LogSoftmax": _sharpened,
+    "Logsumexp": _sharpened,
+    "Softmax": _sharpened,
     "Log10": _logarithm,
     "Log1P": _logarithm,
     "Log2": _logarithm,

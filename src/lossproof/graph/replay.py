@@ -213,6 +213,7 @@ def _softmax(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor |
 
 def _cumulate(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | None:
     dim = op.dim()
+    functions: dict[str, Callable[..., torch.Tensor]]
     functions = {"Cumsum": torch.cumsum, "Cumprod": torch.cumprod, "Logcumsumexp": torch.logcumsumexp}
     return None if dim is None else functions[op.kind](ins[0], dim)
 
@@ -337,7 +338,8 @@ def _activation(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tenso
         return F.leaky_relu(x, _scalar(op, "negative_slope", 0.01))
     if op.kind == "Elu":
         alpha, scale, inner = _scalar(op, "alpha"), _scalar(op, "scale"), _scalar(op, "input_scale")
-        return torch.where(x > 0, x, alpha * torch.expm1(x * inner)) * scale
+        bent: torch.Tensor = torch.where(x > 0, x, alpha * torch.expm1(x * inner)) * scale
+        return bent
     if op.kind == "Softplus":
         return F.softplus(x, _scalar(op, "beta"), _scalar(op, "threshold", 20))
     if op.kind == "Hardtanh":

@@ -585,6 +585,90 @@ def test_a_healthy_loss_is_left_in_peace(make: Callable[[], torch.Tensor]) -> No
     assert found.as_dict()["symptom"] is None
 
 
+# ----------------------------------------------------------------------------------------------- scorecard
+
+
+class Small(nn.Module):
+    """An embedding-free transformer block with a head: what a triage has to find its way in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter, self.mix, self.norm, self.leave = (
+            nn.Linear(8, 16),
+            nn.Linear(16, 48),
+            nn.LayerNorm(16),
+            nn.Linear(16, 4),
+        )
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        h = self.norm(self.enter(x).relu())
+        q, k, v = self.mix(h).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 4
+        weights = scores.masked_fill(~mask[:, None], -INF).softmax(-1)
+        return self.leave(h + weights @ v)
+
+
+def small(
+    *, x: tuple[int, ...] = (), masked: int | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[Small, torch.Tensor, torch.Tensor]:
+    model = Small().to(dtype)
+    data, mask = torch.randn(4, 5, 8, dtype=dtype), torch.ones(4, 5, dtype=torch.bool)
+    mask[0, 3:] = False
+    if x:
+        data[x] = NAN
+    if masked is not None:
+        mask[masked] = False
+    return model, data, mask
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_the_triage_of_one_network_in_every_precision(dtype: torch.dtype) -> None:
+    def told(loss: torch.Tensor, **more: object) -> tuple[str | None, str | None, tuple[int, ...]]:
+        found = lossproof.autopsy(loss, **more)
+        return found.cause, found.op, found.rows
+
+    model, data, mask = small(dtype=dtype)
+    assert told(model(data, mask).square().mean()) == (None, None, ())  # a causal or padding mask is healthy
+
+    model, data, mask = small(x=(2, 1, 3), dtype=dtype)
+    assert told(model(data, mask).square().mean()) == ("bad-input", "addmm", (2,))
+
+    model, data, mask = small(masked=3, dtype=dtype)
+    assert told(model(data, mask).square().mean()) == ("zero-denominator", "softmax", (3,))
+
+    model, data, mask = small(dtype=dtype)
+    target = torch.zeros(4, 5, 4, dtype=dtype)
+    target[1, 2, 3] = INF
+    assert told(F.mse_loss(model(data, mask), target)) == ("bad-target", "mse_loss", (1,))
+
+    model, data, mask = small(dtype=dtype)
+    out = model(data, mask)
+    out = out * torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=dtype)[:, None, None]
+    assert told(-out.abs().log().mean()) == ("log-domain", "log", (2,))
+    assert told(out.abs().sqrt().mean()) == ("gradient-only", "sqrt", (2,))
+    pooled = out.mean(1)
+    assert told((pooled / pooled.square().sum(1, keepdim=True).sqrt()).mean()) == ("zero-denominator", "div", (2,))
+
+    with torch.no_grad():
+        model.mix.weight[5, 5] = NAN
+    found = lossproof.autopsy(model(data, mask).square().mean(), names=model)
+    assert (found.cause, found.where) == ("bad-weights", "outside")
+    assert "1 of 768 elements of parameter mix.weight" in found.because[0]
+
+
+def test_a_run_that_diverged_is_told_from_bad_data() -> None:
+    model, data, mask = small()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e18)
+    loss = model(data, mask).square().mean()
+    assert not torch.isfinite(loss)
+    found = lossproof.autopsy(loss, names=model)
+    assert found.cause == "diverged"
+    assert "the weights have run away" in found.because[1]
+
+
 # ------------------------------------------------------------------------------------------------ manners
 
 

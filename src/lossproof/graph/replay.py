@@ -224,7 +224,8 @@ def _logsumexp(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor
 
 
 def _vector_norm(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor:
-    return torch.linalg.vector_norm(ins[0], _scalar(op, "ord", 2), _dims(op), bool(op.saved("keepdim")))
+    norm: Callable[..., torch.Tensor] = torch.linalg.vector_norm
+    return norm(ins[0], _scalar(op, "ord", 2), _dims(op), bool(op.saved("keepdim")))
 
 
 def _addmm(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor:

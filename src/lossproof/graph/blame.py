@@ -17,12 +17,14 @@ from lossproof.graph import replay
 from lossproof.graph.domains import TABLE
 from lossproof.graph.figures import all_finite, bad, may_be_bad
 from lossproof.graph.known import SHARPENS, Known, sharpened
-from lossproof.graph.operands import Operand, operands
+from lossproof.graph.operands import WRITES, Operand, operands
 from lossproof.graph.reach import down, folded
 from lossproof.graph.scene import Scene
 from lossproof.graph.walk import Edge, Op
 
-FILLERS = frozenset(("MaskedFill", "Where", "IndexPut", "CopySlices", "ConstantPadNd", "Scatter", "Add", "Cat", "Sub"))
+FILLERS = frozenset(
+    ("MaskedFill", "IndexFill", "Where", "IndexPut", "CopySlices", "ConstantPadNd", "Scatter", "Add", "Cat", "Sub")
+)
 """What puts a constant of the user's into a tensor."""
 ADDS = frozenset(("Add", "Sub", "Cat"))
 """Of these, what computes with it as often as it masks with it."""
@@ -91,7 +93,7 @@ def search(known: Known, edge: Edge, mask: torch.Tensor, nan: bool) -> Origin:
             edge, output_mask, nan = below, below_mask, below_nan
             continue
         else:
-            birth = "mask" if op.kind in ("MaskedFill", "ConstantPadNd") and not nan else "made"
+            birth = "mask" if op.kind in (*WRITES, "ConstantPadNd") and not nan else "made"
             masks = (op,) if birth == "mask" else ()
             return Origin(op, birth, edge.output, output_mask, masks=masks, path=tuple(path), guessed=guessed)
         guessed = guessed or best.assumed
@@ -284,11 +286,9 @@ def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterato
 
 
 def _fills(op: Op) -> bool:
-    return op.kind == "MaskedFill" or (op.kind in FILLERS and any(each.hidden for each in operands(op)))
+    return op.kind in WRITES or (op.kind in FILLERS and any(each.hidden for each in operands(op)))
 
 
 def opaque_region(op: Op) -> bool:
     """A region that autograd shows as one node, or whose kept tensors may not be read."""
-    return op.opaque or (
-        op.leaf is None and op.kind not in replay.RULES and op.kind not in ("MaskedFill", "CopySlices")
-    )
+    return op.opaque or (op.leaf is None and op.kind not in replay.RULES and op.kind not in (*WRITES, "CopySlices"))

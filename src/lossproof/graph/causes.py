@@ -44,6 +44,10 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ("Leave the masked elements out of the reduction: x[mask].mean(), or (x * mask).sum() / mask.sum().",),
         ("Fill with minus infinity only in front of a softmax, a log-sum-exp or a maximum.",),
     ),
+    ("bad-input", "number"): Advice(
+        ("Print the number: it is computed outside the graph (a weight, a schedule, a count, a temperature).",),
+        ("Check it where it is made: assert math.isfinite(weight). A schedule that divides by its step starts at 0.",),
+    ),
     ("bad-target", ""): Advice(
         ("Drop or mend {rows}; the network's output is finite.",),
         (

@@ -88,14 +88,12 @@ def _root(scene: Scene) -> Verdict | None:
 
 
 def _power(scene: Scene) -> Verdict | None:
-    base = scene.at(0)
-    exponent = scene.at(1)
+    start = None if isinstance(scene.op.saved("self"), torch.Tensor) else scene.op.number("self")
+    base = scene.at(0) if start is None else torch.tensor([start])
+    exponent = scene.at(1 if start is None else 0)
     fixed = scene.op.number("exponent")
     if exponent is None and fixed is not None:
         exponent = torch.tensor([fixed])
-    if base is None:
-        start = scene.op.number("self")
-        base = None if start is None else torch.tensor([start])
     if base is None or exponent is None or not base.numel() or not exponent.numel():
         return None
     fractional = bool((exponent != exponent.round()).any())

@@ -17,7 +17,7 @@ import torch
 
 from lossproof.graph import replay
 from lossproof.graph.figures import all_finite
-from lossproof.graph.operands import kept, optional
+from lossproof.graph.operands import WRITES, kept, optional
 from lossproof.graph.place import note
 from lossproof.graph.values import value
 
@@ -120,7 +120,7 @@ class Known:
 
     def _needs(self, op: Op) -> list[Edge] | None:
         """The edges that have to be known first; None where the operator cannot be made again."""
-        if op.opaque or (op.kind not in replay.RULES and op.kind not in ("MaskedFill", "CopySlices")):
+        if op.opaque or (op.kind not in replay.RULES and op.kind not in (*WRITES, "CopySlices")):
             return None
         return [edge for number, edge in enumerate(op.inputs) if edge is not None and kept(op, number) is None]
 
@@ -144,13 +144,18 @@ class Known:
                 filled, sure = self._hidden(op, number, edge.output)
                 ins.append(filled)
                 assumed = assumed or not sure
-        if op.kind in ("Rsub", "Mul", "Div", "Pow") and len(op.inputs) == 1:
+        if op.kind in ("Pow", "Xlogy") and len(op.inputs) == 1 and (base := op.number("self")) is not None:
+            if not isinstance(op.saved("self"), torch.Tensor):
+                ins.insert(0, torch.tensor(base))
+        if op.kind in ("Rsub", "Mul", "Div", "Pow") and len(op.inputs) == 1 == len(ins):
             filled, sure = self._hidden(op, 1, edge.output)
             own = kept(op, 1)
             ins.append(own if own is not None else filled)
             assumed = assumed or (own is None and not sure)
         if op.kind == "CopySlices":
             return (ins[0] if ins else None), True
+        if op.kind == "IndexFill":
+            return self._index_fill(op, ins[0])
         if op.kind == "MaskedFill":
             mask = op.tensor("mask")
             if mask is None:
@@ -161,6 +166,12 @@ class Known:
         if made is None or (edge.shape is not None and tuple(made.shape) != edge.shape):
             return None, False
         return made, assumed
+
+    def _index_fill(self, op: Op, base: torch.Tensor) -> tuple[torch.Tensor | None, bool]:
+        index, dim = op.tensor("index"), op.dim()
+        if index is None or dim is None:
+            return None, False
+        return base.index_fill(dim, index, float("-inf") if sharpened(op) else 0.0), True
 
     def _hidden(self, op: Op, number: int, output: int) -> tuple[torch.Tensor, bool]:
         """Data that nobody kept: the number that was noted, else what is most likely, and whether it is sure."""

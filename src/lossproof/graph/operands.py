@@ -30,6 +30,8 @@ SAVED: dict[str, tuple[str, ...]] = {
     "CudnnBatchNorm": ("input", "weight", "bias"),
     "Dot": ("self", "tensor"),
     "Embedding": ("weight",),
+    "EmbeddingBag": ("weight", "per_sample_weights"),
+    "GridSampler2D": ("input", "grid"),
     "IndexAdd": ("self", "source"),
     "Lerp": ("self", "end", "weight"),
     "MiopenBatchNorm": ("input", "weight", "bias"),
@@ -39,6 +41,7 @@ SAVED: dict[str, tuple[str, ...]] = {
     "NativeGroupNorm": ("input", "weight", "bias"),
     "NativeLayerNorm": ("input", "weight", "bias"),
     "Pow": ("self", "exponent"),
+    "ScatterReduce": ("self", "src"),
     "PreluKernel": ("self", "weight"),
     "ScaledDotProductEfficientAttention": ("query", "key", "value", "attn_bias"),
     "ScaledDotProductFlashAttention": ("query", "key", "value"),
@@ -82,6 +85,8 @@ SPOKEN: dict[tuple[str, int], str] = {
 }
 """What people call an operand."""
 
+WRITES = ("MaskedFill", "IndexFill")
+"""Operators that write a number which nobody keeps, and which is no operand either."""
 _CONSTANT_KEPT = {"Where": ()}
 """Operators that keep none of the operands that need no gradient, whatever their names promise."""
 
@@ -102,9 +107,17 @@ class Operand:
         return self.edge is None and self.tensor is None
 
 
+def names_of(op: Op) -> tuple[str, ...]:
+    """Under which names the operands are kept, in the order of ``op.inputs``."""
+    names = SAVED.get(op.kind, USUAL)
+    if op.kind in ("Pow", "Xlogy") and len(op.inputs) == 1 and isinstance(op.saved(names[0]), (int, float)):
+        return names[1:]  # a plain number is the first operand, and no edge
+    return names
+
+
 def kept(op: Op, number: int) -> torch.Tensor | None:
     """An operand as the operator itself kept it; None where its derivative does not need it."""
-    names = SAVED.get(op.kind, USUAL)
+    names = names_of(op)
     if number >= len(names) or op.kind in _CONSTANT_KEPT:
         return None
     found = op.saved(names[number])
@@ -121,7 +134,7 @@ def optional(op: Op, number: int) -> bool:
     """Whether an operand may be absent: a bias, an affine weight, a bound."""
     if op.kind == "Convolution":
         return number == 2 and not any(op.saved("bias_sym_sizes_opt") or ())
-    if op.kind == "Clamp" or "Norm" in op.kind:
+    if op.kind in ("Clamp", "EmbeddingBag") or "Norm" in op.kind:
         return number > 0
     return op.kind.startswith("Scaled") and number == 3
 
@@ -133,7 +146,7 @@ def operands(op: Op) -> Iterator[Operand]:
         if edge is None and own is None and optional(op, number):
             continue
         yield Operand(called(op, number), edge, own, number)
-    given = {SAVED.get(op.kind, USUAL)[n] for n in range(min(len(op.inputs), len(SAVED.get(op.kind, USUAL))))}
+    given = set(names_of(op)[: len(op.inputs)])
     for name in EXTRA.get(op.kind, ()):
         if name in given or (name == "target" and len(op.inputs) > 1):
             continue
@@ -151,6 +164,6 @@ def called(op: Op, number: int) -> str:
         return "target"
     if len(op.inputs) == 1:
         return "input"
-    names = SAVED.get(op.kind, USUAL)
+    names = names_of(op)
     name = names[number] if number < len(names) else f"operand {number}"
     return "input" if name == "self" and len(op.inputs) == 1 else {"self": "left", "other": "right"}.get(name, name)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from lossproof.graph import replay_rare
+
 if TYPE_CHECKING:
     from lossproof.graph.walk import Op
 
@@ -443,6 +445,7 @@ def _loss(op: Op, ins: Sequence[torch.Tensor], output: int) -> torch.Tensor | No
 
 
 RULES: dict[str, Rule] = {
+    **replay_rare.RULES,
     **dict.fromkeys(("Alias", "Clone", "Contiguous", "Copy", "Identity", "Detach"), lambda op, ins, output: ins[0]),
     **dict.fromkeys(
         ("View", "Reshape", "ReshapeAlias", "UnsafeView", "Flatten", "Unflatten", "Squeeze", "Unsqueeze", "ViewAs"),

@@ -61,6 +61,8 @@ def _came(known: Known, origin: Origin, names: Names) -> Verdict:
         return Verdict("unknown", "", (f"{operator(op)} was given something that is not finite",), 0.4)
     count = int(bad(tensor).sum())
     said = f"{count} of {tensor.numel()} elements of the {operand.name} of {operator(op)} are {_sort(tensor)}"
+    if not tensor.dim():
+        return Verdict("bad-input", "number", (f"a number given to {operator(op)} is {_sort(tensor)}",))
     if operand.name in ("running_mean", "running_var"):
         return Verdict("bad-weights", "buffer", (said,))
     if operand.name in ("weight", "pos_weight"):

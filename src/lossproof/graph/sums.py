@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
-
 from lossproof.graph.chain import SHAPE_ONLY
+from lossproof.graph.known_values import Known
 from lossproof.graph.objective_facts import Addend, LossWeights, Maximized, SumOfLosses
 from lossproof.graph.terms import Term, constant, terms
-from lossproof.graph.values import value
 
 if TYPE_CHECKING:
     from lossproof.graph.facts import GraphFact
@@ -46,15 +44,15 @@ _DEEP = 32
 
 def facts(graph: Graph) -> Iterator[GraphFact]:
     found = list(terms(graph))
-    yield from _unlike(found)
-    yield from _maximized(found)
+    yield from _unlike(graph, found)
+    yield from _maximized(graph, found)
     yield from _weights(graph)
 
 
 # ---- unlike losses with no weight
 
 
-def _unlike(found: list[Term]) -> Iterator[SumOfLosses]:
+def _unlike(graph: Graph, found: list[Term]) -> Iterator[SumOfLosses]:
     known_terms: list[tuple[tuple[str, str], Term]] = []
     factors: set[float] = set()
     for term in found:
@@ -70,7 +68,8 @@ def _unlike(found: list[Term]) -> Iterator[SumOfLosses]:
         return
     if len({family for (_, family), _ in known_terms}) < 2:
         return
-    addends = [Addend(*known, _amount(term), term.op) for known, term in known_terms]
+    values = Known(graph)
+    addends = [Addend(*known, _amount(term, values), term.op) for known, term in known_terms]
     totals: dict[str, float] = {}
     for each in addends:
         if each.value is None or not math.isfinite(each.value):
@@ -127,66 +126,20 @@ def _of_leaves_alone(op: Op) -> bool:
     return len(seen) < 50
 
 
-def _amount(term: Term) -> float | None:
-    """What a term adds to the loss."""
-    number = None if term.top is None else _number(term.top)
-    return None if number is None or term.outer is None else number * term.outer
-
-
-def _number(edge: Edge) -> float | None:
-    """A value that is one number: as the graph or a recording holds it, or worked out from what the operator kept."""
-    found = value(edge)
-    if found is None:
-        found = _again(edge)
-    return float(found) if found is not None and found.numel() == 1 and not found.is_complex() else None
-
-
-def _again(edge: Edge) -> torch.Tensor | None:
-    op = edge.op
-    operands = [each for each in op.inputs if each is not None]
-    if op.kind in ("Mean", "Sum") and edge.shape == () and operands:
-        below = value(operands[0])
-        if below is None:
-            below = _again(operands[0])
-        if below is None or not below.is_floating_point():
-            return None
-        return below.mean() if op.kind == "Mean" else below.sum()
-    kept = op.tensor("self")
-    if kept is None or not kept.is_floating_point():
+def _amount(term: Term, known: Known) -> float | None:
+    """What a term adds to the loss: as the graph or a recording holds it, or made again from what operators kept."""
+    if term.top is None or term.outer is None or math.prod(term.top.shape or ()) != 1:
         return None
-    target = op.tensor("target")
-    reduction = {0: "none", 1: "mean", 2: "sum"}.get(int(op.number("reduction") or 0), "none")
-    functional = torch.nn.functional
-    if op.kind == "Pow" and (exponent := op.number("exponent")) is not None:
-        return kept**exponent
-    if op.kind == "Abs":
-        return kept.abs()
-    if target is None:
+    found, assumed = known.value(term.top)
+    if found is None or assumed or found.numel() != 1 or found.is_complex():
         return None
-    if op.kind == "MseLoss":
-        return functional.mse_loss(kept, target, reduction=reduction)
-    if op.kind == "SmoothL1Loss":
-        return functional.smooth_l1_loss(kept, target, reduction=reduction, beta=op.number("beta") or 1.0)
-    if op.kind == "HuberLoss":
-        return functional.huber_loss(kept, target, reduction=reduction, delta=op.number("delta") or 1.0)
-    if op.kind == "BinaryCrossEntropyWithLogits":
-        return functional.binary_cross_entropy_with_logits(
-            kept, target, op.tensor("weight"), reduction=reduction, pos_weight=op.tensor("pos_weight")
-        )
-    if op.kind == "BinaryCrossEntropy":
-        return functional.binary_cross_entropy(kept, target, op.tensor("weight"), reduction=reduction)
-    if op.kind in ("NllLoss", "NllLoss2D"):
-        ignore = op.dim("ignore_index")
-        return functional.nll_loss(
-            kept, target, op.tensor("weight"), ignore_index=-100 if ignore is None else ignore, reduction=reduction
-        )
-    return None
+    return float(found) * term.outer
 
 
 # ---- a term that is pushed up without an end
 
 
-def _maximized(found: list[Term]) -> Iterator[Maximized]:
+def _maximized(graph: Graph, found: list[Term]) -> Iterator[Maximized]:
     pushed = [term for term in found if term.factor is not None and term.factor < 0 and term.join is not None]
     kept = [term for term in found if term.factor is not None and term.factor > 0]
     if not kept or any(term.factor is None for term in found):
@@ -202,7 +155,7 @@ def _maximized(found: list[Term]) -> Iterator[Maximized]:
         loose = [op for op in sources if op.index not in held]
         if loose and not all(op.kind in _BOUNDED for op in sources):
             assert term.join is not None
-            yield Maximized(term.join, kind, _amount(term))
+            yield Maximized(term.join, kind, _amount(term, Known(graph)))
 
 
 def _distance(op: Op) -> str | None:

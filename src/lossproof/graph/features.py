@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
 
 _POOLS = frozenset(("MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D"))
-_INSIDE = (
-    SHAPE_ONLY | _POOLS | {"Convolution", "Relu", "NativeBatchNorm", "Add", "Addmm", "Mean", "Mul", "NativeDropout"}
-)
-"""What such a network is built of."""
-_GRAMS = frozenset(("Bmm", "Mm"))
+_LAYERS = frozenset(("Convolution", "Relu", "NativeBatchNorm", "Add", "Addmm", "Mean", "Mul", "NativeDropout"))
+_SCALES = frozenset(("Bmm", "Mm", "Div", "LinalgVectorNorm", "Pow", "Sum", "Sqrt", "ClampMin"))
+_INSIDE = SHAPE_ONLY | _POOLS | _LAYERS | _SCALES
+"""What such a network is built of, and what is made of its features before they are compared: grams, unit vectors."""
 _COMPARES = frozenset(("MseLoss", "SmoothL1Loss", "HuberLoss", "Sub", "Rsub"))
 _RESIZES = frozenset(
     (
@@ -95,11 +94,7 @@ def _network(graph: Graph, firsts: list[Op], called: str) -> FeatureBranch | Non
         for reader in op.consumers:
             if reader.kind in _COMPARES:
                 compares += [(reader, edge) for edge in reader.inputs if edge is not None and edge.op is op]
-            elif (
-                reader.kind in _INSIDE
-                or reader.kind in _GRAMS
-                or (reader.kind == "Div" and len(_operands(reader)) == 1)
-            ):
+            elif reader.kind in _INSIDE:
                 level.append(reader)
     compared = [(op, edge) for op, edge in compares if _is_features(op, edge, inside)]
     if not compared:
@@ -255,5 +250,5 @@ def _stretched(edge: Edge, first: Op) -> tuple[float, float] | None:
     shift = at_low - slope * low
     if float((slope * before + shift - after).abs().max()) > 1e-3 * max(1.0, float(after.abs().max())):
         return None  # not the same for every channel: that is a normalization
-    found = tuple(round(float(slope * end + shift), 2) for end in ends)
+    found = tuple(round(float(slope * end + shift), 2) + 0.0 for end in ends)
     return (found[0], found[1]) if found in _USUAL else None

@@ -104,7 +104,7 @@ def _products(op: Op) -> Iterator[tuple[Op, Edge]]:
     """The multiplications that a factor goes into, with the other operand where that has a gradient as well."""
     edge_op = op
     for _ in range(_DEEP):
-        readers = [reader for reader in edge_op.consumers if reader.kind == "Mul" or reader.kind in KEEPS_KIND]
+        readers = [op for op in edge_op.consumers if op.kind in ("Mul", "Neg") or op.kind in KEEPS_KIND]
         if not readers:
             return
         for reader in readers:

@@ -59,9 +59,8 @@ def terms(graph: Graph) -> Iterator[Term]:
                 if each is not None:
                     sign = _sign(kind, place, 1.0 if alpha is None else alpha)
                     parts.append((each, _times(factor, sign)))
-            alone = len(parts) == 1
             for each, part in parts:
-                stack.append((each, part, added if alone else (each, part, op)))
+                stack.append((each, part, (each, part, op)))
         elif kind == "Neg" and operands:
             stack.append((operands[0], _times(factor, -1.0), added))
         elif kind == "Mul" and len(operands) == 1:

@@ -274,8 +274,8 @@ def audit(fact: FocalTerm) -> Iterator[Finding]:
     if fact.scale is not None and fact.elements > 1:
         yield fact.finding(
             RULE,
-            f"one number, {abs(fact.scale):.4g}, multiplies all {fact.elements} elements of the focal loss, whatever their "
-            "class: it only rescales the loss and balances nothing",
+            f"one number, {abs(fact.scale):.4g}, multiplies all {fact.elements} elements of the focal loss, whatever "
+            "their class: it only rescales the loss and balances nothing",
         )
 
 

@@ -4,6 +4,8 @@
 Finds a focal loss whose `alpha` is one number that multiplies every element, whatever its class: `alpha * (1 - pt) **
 gamma * ce`.
 
+`audit` reads the number from the graph of a live loss, wherever it came from.
+
 ## Why is this bad
 `alpha` is there to balance the classes: `alpha` for a positive, `1 - alpha` for a negative, or one number for each
 class.

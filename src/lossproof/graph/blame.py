@@ -220,10 +220,14 @@ def _across(
     """Past what is not known: a bad value further down, or the most likely place in between."""
     region: list[Op] = []
     bads: list[tuple[Edge, torch.Tensor, bool]] = []
-    for edge, tensor in _frontier(known, unknown, region):
+    for reader, operand, tensor in _frontier(known, unknown, region):
         nans = torch.isnan(tensor)
         has_nan = bool(nans.any())
-        bads.append((edge, nans if has_nan else bad(tensor), has_nan))
+        wrong = nans if has_nan else bad(tensor)
+        if operand.edge is not None:
+            bads.append((operand.edge, wrong, has_nan))
+        elif has_nan or (not nan and reader.kind not in FILLERS):
+            return Origin(reader, "came", 0, wrong, operand, path=(*path, reader), guessed=True)
     for found in sorted(bads, key=lambda each: each[2] is not nan):
         if found[2] or not nan:
             return found
@@ -259,7 +263,7 @@ def _explains_itself(known: Known, op: Op, output: int, mask: torch.Tensor) -> b
     return any(op.kind in kinds and judge(scene) is not None for kinds, judge in TABLE)
 
 
-def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterator[tuple[Edge, torch.Tensor]]:
+def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterator[tuple[Op, Operand, torch.Tensor]]:
     """The first bad known values below unknown ones; ``region`` collects the operators in between."""
     level = [operand.edge for operand in unknown if operand.edge is not None]
     seen: set[tuple[int, int]] = set()
@@ -273,16 +277,14 @@ def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterato
             region.append(edge.op)
         if edge.op.leaf is not None:
             continue
-        for number, below in enumerate(edge.op.inputs):
-            if below is None:
-                continue
-            tensor, assumed = known.operand(edge.op, number)
-            if tensor is None:
-                level.append(below)
-            elif not all_finite(tensor):
-                yield below, tensor
-            elif assumed:
-                level.append(below)
+        for operand in operands(edge.op):
+            tensor, assumed = operand.tensor, False
+            if operand.number >= 0:
+                tensor, assumed = known.operand(edge.op, operand.number)
+            if tensor is not None and not all_finite(tensor):
+                yield edge.op, operand, tensor
+            elif operand.edge is not None and (tensor is None or assumed):
+                level.append(operand.edge)
 
 
 def _fills(op: Op) -> bool:

@@ -35,6 +35,7 @@ SAVED: dict[str, tuple[str, ...]] = {
     "IndexAdd": ("self", "source"),
     "Lerp": ("self", "end", "weight"),
     "MiopenBatchNorm": ("input", "weight", "bias"),
+    "MkldnnRnnLayer": ("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_"),
     "Mm": ("self", "mat2"),
     "Mv": ("self", "vec"),
     "NativeBatchNorm": ("input", "weight", "bias"),
@@ -122,7 +123,7 @@ def kept(op: Op, number: int) -> torch.Tensor | None:
         return None
     found = op.saved(names[number])
     if isinstance(found, torch.Tensor):
-        return found.detach()
+        return op.tensor(names[number])
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         return torch.tensor(float(found))
     if op.kind in TARGETS and number == 1:
@@ -157,13 +158,14 @@ def operands(op: Op) -> Iterator[Operand]:
 
 def called(op: Op, number: int) -> str:
     """The name of an operand for a person."""
-    spoken = SPOKEN.get((op.kind, number))
+    names = names_of(op)
+    skipped = len(SAVED.get(op.kind, USUAL)) - len(names)  # a plain number stands before it
+    spoken = SPOKEN.get((op.kind, number + skipped))
     if spoken is not None:
         return spoken
     if op.kind in TARGETS and number == 1:
         return "target"
     if len(op.inputs) == 1:
         return "input"
-    names = names_of(op)
     name = names[number] if number < len(names) else f"operand {number}"
     return "input" if name == "self" and len(op.inputs) == 1 else {"self": "left", "other": "right"}.get(name, name)

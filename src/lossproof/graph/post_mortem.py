@@ -21,6 +21,7 @@ from lossproof.graph.scene import Verdict
 from lossproof.graph.spoken import Names, leaf_said, operator, role
 from lossproof.graph.sweep import Birth, Sweep, first, sweep
 from lossproof.graph.walk import Edge, Graph, Op
+from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -50,6 +51,8 @@ def examine(
     loss: object, *, names: Any = None, optimizer: Optimizer | None = None, replay: Callable[[], Any] | None = None
 ) -> Death:
     graph = Graph(loss)
+    if graph.loss.device.type == "meta":
+        raise CannotRun("this loss is on the meta device: it has a shape and no value")
     called = Names(names)
     known = Known(graph)
     if known.stale:
@@ -111,7 +114,7 @@ def _described(known: Known, origin: Origin, found: Verdict, names: Names) -> De
     if origin.turned is not None and origin.turned is not origin.op:
         turned = f"the infinity became a NaN in {operator(origin.turned)}"
         found = Verdict(found.cause, found.variant, (*found.because, turned), found.probability)
-    if origin.guessed and origin.birth not in ("opaque", "hidden", "unknown"):
+    if origin.guessed and origin.birth in ("made", "mask"):
         graph.cannot_see(f"what lies between the loss and {operator(op)}: not every value on the way was kept")
     death = _at(known, op, names)
     death.verdict, death.where, death.rows = found, where, rows

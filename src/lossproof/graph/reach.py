@@ -182,6 +182,11 @@ def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int
         return mask.any(dim, keepdim=True).expand(shape)
     if kind in _PRODUCTS:
         return _product(mask, number - _PRODUCTS[kind], shape)
+    if kind in ("NativeBatchNorm", "CudnnBatchNorm") and number == 0 and mask.dim() > 1:
+        if not op.saved("training"):
+            return mask
+        channels = mask.transpose(0, 1).flatten(1).any(1)  # its statistics are over the whole batch
+        return channels.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)
     if kind == "NativeLayerNorm" and number == 0:
         normalized = len(op.saved("normalized_shape") or (1,))
         return mask.flatten(-normalized).any(-1).reshape(*mask.shape[:-normalized], *[1] * normalized).expand(shape)

@@ -809,3 +809,47 @@ def test_a_budget_of_no_memory_gives_the_same_answer() -> None:
     known = Known(graph, budget=1)
     origin = search(known, Edge(graph.root, 0), torch.ones((), dtype=torch.bool), nan=False)
     assert (origin.op.kind, origin.birth) == ("Log", "made")
+
+
+# ------------------------------------------------------------------------------------------------- advice
+
+
+def gradient_of(make: Callable[[torch.Tensor], torch.Tensor], values: list[float]) -> tuple[bool, bool]:
+    """Whether the value and the gradient are finite."""
+    x = torch.tensor(values, requires_grad=True)
+    loss = make(x).sum()
+    (gradient,) = torch.autograd.grad(loss, x)
+    return bool(torch.isfinite(loss)), bool(torch.isfinite(gradient).all())
+
+
+ROW = torch.tensor([True, True])
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "finite"),
+    [
+        (lambda b: 1 / b.clamp_min(1e-6), [0.0, 2.0], (True, True)),
+        (lambda b: torch.where(b > 0, 1 / b, torch.zeros(())), [0.0, 2.0], (True, False)),
+        (lambda b: 1 / torch.where(b > 0, b, torch.ones(())), [0.0, 2.0], (True, True)),
+        (lambda x: torch.where(x > 0, x.log(), torch.zeros(())), [0.0, 2.0], (True, False)),
+        (lambda x: torch.where(x > 0, x, torch.ones(())).log(), [0.0, 2.0], (True, True)),
+        (lambda x: x.clamp(min=0).sqrt(), [0.0, 2.0], (True, False)),
+        (lambda x: (x + 1e-8).sqrt(), [0.0, 2.0], (True, True)),
+        (lambda x: x.clamp_min(1e-8).sqrt(), [-1.0, 2.0], (True, True)),
+        (lambda x: torch.linalg.vector_norm(x), [0.0, 0.0], (True, True)),
+        (lambda x: x.clamp(-1, 1).acos(), [1.0, 0.0], (True, False)),
+        (lambda x: x.clamp(-1 + 1e-6, 1 - 1e-6).acos(), [1.0, 0.0], (True, True)),
+        (lambda x: (x * ~ROW).sum() / (~ROW).sum().clamp_min(1), [1.0, 2.0], (True, True)),
+        (lambda x: x.masked_fill(ROW, -INF).softmax(0), [1.0, 2.0], (False, True)),
+        (lambda x: x.masked_fill(ROW, -INF).softmax(0).masked_fill(ROW, 0), [1.0, 2.0], (True, True)),
+        (lambda x: (x - INF).softmax(0).masked_fill(ROW, 0), [1.0, 2.0], (True, False)),
+        (lambda x: x.masked_fill(ROW, torch.finfo(x.dtype).min).softmax(0), [1.0, 2.0], (True, True)),
+        (lambda x: torch.special.xlogy(torch.zeros(2), x), [0.0, 2.0], (True, False)),
+        (lambda x: (torch.tensor([0.0, 1.0]) * x.log().masked_fill(x == 0, 0))[1:], [0.0, 2.0], (True, False)),
+        (lambda x: torch.zeros(2) * (x - torch.tensor([INF, 0])).masked_fill(ROW, 0), [0.0, 2.0], (True, True)),
+    ],
+)
+def test_what_the_advice_claims_is_so(
+    make: Callable[[torch.Tensor], torch.Tensor], values: list[float], finite: tuple[bool, bool]
+) -> None:
+    assert gradient_of(make, values) == finite

@@ -26,6 +26,8 @@ FILLERS = frozenset(
     ("MaskedFill", "IndexFill", "Where", "IndexPut", "CopySlices", "ConstantPadNd", "Scatter", "Add", "Cat", "Sub")
 )
 """What puts a constant of the user's into a tensor."""
+BY_RESULT_INF = frozenset(("Exp", "Expm1", "Exp2", "Sinh", "Cosh", "Reciprocal", "Rsqrt"))
+"""What keeps its result alone, and makes an infinity more often than it is given one."""
 ADDS = frozenset(("Add", "Sub", "Cat"))
 """Of these, what computes with it as often as it masks with it."""
 
@@ -233,10 +235,18 @@ def _across(
             return found
     if not bads and _explains_itself(known, op, output, mask):
         return Origin(op, "made", output, mask, path=path)
+    if not bads and ((op.kind in BY_RESULT_INF and not nan) or (op.kind == "Sqrt" and nan)):
+        return Origin(op, "made", output, mask, path=path, guessed=True)
     fillers = tuple(each for each in region if _fills(each))
     hidden = [each for each in (op, *region) if any(operand.hidden for operand in operands(each))]
     if nan and op.kind in SHARPENS and (fillers or bads):
         return Origin(op, "made", output, mask, masks=fillers, path=path, guessed=not fillers)
+    written = tuple(each for each in fillers if each.kind in WRITES or (not nan and each.kind not in ADDS))
+    if written and not bads:
+        if nan:
+            return Origin(op, "made", output, mask, masks=written, path=path, guessed=True)
+        filled = _written(written[0])
+        return Origin(written[0], "mask", mask=filled, masks=written[:1], path=(*path, written[0]), guessed=True)
     for edge, wrong, _ in bads:
         origin = search(known, edge, wrong, nan=False)
         if origin.birth != "mask":
@@ -255,6 +265,12 @@ def _across(
         own = mask if where is op else None
         return Origin(where, "hidden", output if where is op else 0, own, operand, path=(*path, where), guessed=True)
     return Origin(op, "unknown", output, mask, path=path, guessed=True)
+
+
+def _written(op: Op) -> torch.Tensor | None:
+    """Which elements a mask was filled into."""
+    mask, shape = op.tensor("mask"), op.shape()
+    return None if mask is None or shape is None else mask.expand(shape)
 
 
 def _explains_itself(known: Known, op: Op, output: int, mask: torch.Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -680,7 +681,10 @@ def test_nothing_is_touched() -> None:
     model.register_full_backward_hook(lambda *each: calls.append(3))
     loss = out.square().mean()
     before = torch.get_rng_state()
-    assert lossproof.autopsy(loss).healthy
+    found = lossproof.autopsy(loss)
+    assert found.healthy
+    assert found.looked_at == 4
+    assert found.unseen == ()
     assert calls == []
     assert torch.equal(before, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -782,10 +786,29 @@ def test_it_renders_itself_and_speaks_the_shape_of_diagnose() -> None:
     for part in ("the loss is inf", "bad-target", "rows      4  (1 of 6)", "1 inf", "now", "for good"):
         assert part in text
     assert "<table>" in found._repr_html_()
-    told = found.as_dict()
+    told = json.loads(json.dumps(found.as_dict()))
     assert told["symptom"] == "non-finite-loss"
     assert told["first_bad_op"]["rows"] == [4]
     assert told["causes"][0]["cause"] == "bad-target"
+
+
+def test_a_network_with_module_hooks_is_seen_through() -> None:
+    model = net()
+    for module in model:
+        module.register_full_backward_hook(lambda *each: None)
+    loss = (model(batch()) * 0).log().mean()
+    assert (lossproof.autopsy(loss).cause, lossproof.autopsy(loss).op) == ("log-domain", "log")
+    x = batch()
+    x[4] = NAN
+    assert lossproof.autopsy(model(x).mean()).rows == (4,)
+
+
+def test_a_gradient_that_was_left_there_is_told() -> None:
+    model = net()
+    (model(batch()).mean() * NAN).backward()
+    found = lossproof.autopsy(model(batch()).square().mean(), names=model)
+    assert (found.cause, found.symptom) == ("bad-optimizer-state", "non-finite-step")
+    assert "optimizer.zero_grad()" in found.immediate[0]
 
 
 def test_a_long_chain_needs_no_deep_stack() -> None:

@@ -295,6 +295,11 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ),
         ("exp_avg and exp_avg_sq after loading",),
     ),
+    ("bad-optimizer-state", "left-over"): Advice(
+        ("optimizer.zero_grad() before this backward pass.",),
+        ("Clear gradients of a skipped batch too: if not torch.isfinite(loss): optimizer.zero_grad(); continue.",),
+        ("batches that were skipped",),
+    ),
     ("bad-optimizer-state", "epsilon"): Advice(
         ("Give the optimizer an eps that float16 holds (1e-4), or keep float32 weights.",),
         ("Keep master weights in float32 and use autocast for the forward pass: model.float(), torch.autocast(…).",),

@@ -34,6 +34,9 @@ _PASSING = frozenset(
 _FILLED = {"MaskedFill": ("masked_fill", "masked_fill_"), "Where": ("where",)}
 _ADDED = {"Add": ("add", "add_", "__add__", "__radd__", "__iadd__"), "Sub": ("sub", "sub_", "__sub__", "__isub__")}
 
+PASSES_ON = "BackwardHookFunction"
+"""What PyTorch puts around a module with a full backward hook: it gives what it is given."""
+
 Key = tuple[int, int]
 
 
@@ -120,12 +123,17 @@ class Known:
 
     def _needs(self, op: Op) -> list[Edge] | None:
         """The edges that have to be known first; None where the operator cannot be made again."""
+        if op.kind == PASSES_ON:
+            return [edge for edge in op.inputs if edge is not None]
         if op.opaque or (op.kind not in replay.RULES and op.kind not in (*WRITES, "CopySlices")):
             return None
         return [edge for number, edge in enumerate(op.inputs) if edge is not None and kept(op, number) is None]
 
     def _again(self, edge: Edge) -> tuple[torch.Tensor | None, bool]:
         op = edge.op
+        if op.kind == PASSES_ON:
+            below = op.inputs[edge.output] if edge.output < len(op.inputs) else None
+            return (None, False) if below is None else self._made.get((below.op.index, below.output), (None, False))
         ins: list[torch.Tensor] = []
         assumed = False
         for number, below in enumerate(op.inputs):

@@ -149,6 +149,8 @@ def operands(op: Op) -> Iterator[Operand]:
         yield Operand(called(op, number), edge, own, number)
     given = set(names_of(op)[: len(op.inputs)])
     for name in EXTRA.get(op.kind, ()):
+        if name.startswith("running_") and op.saved("training"):
+            continue  # not read: batch statistics are
         if name in given or (name == "target" and len(op.inputs) > 1):
             continue
         tensor = op.tensor(name)

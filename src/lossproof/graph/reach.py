@@ -169,6 +169,8 @@ def shape_of(op: Op, number: int) -> tuple[int, ...] | None:
 
 def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int, ...]) -> torch.Tensor | None:
     kind = op.kind
+    if kind == "BackwardHookFunction":
+        return mask if number == output else torch.zeros(shape, dtype=torch.bool, device=mask.device)
     if kind in MOVES and may_call(op):
         return _moved(op, mask, number, output)
     if kind in _ELEMENTWISE and tuple(mask.shape) == op.shape(output):

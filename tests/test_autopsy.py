@@ -823,7 +823,7 @@ def test_a_long_chain_needs_no_deep_stack() -> None:
 
 def test_a_budget_of_no_memory_gives_the_same_answer() -> None:
     from lossproof.graph.blame import search
-    from lossproof.graph.known import Known
+    from lossproof.graph.known_values import Known
     from lossproof.graph.walk import Edge, Graph
 
     x = torch.tensor([1.0, 0.0], requires_grad=True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: E402
 
 from lossproof.graph import replay  # noqa: E402
 from lossproof.graph.figures import all_finite, bad, figures  # noqa: E402
-from lossproof.graph.known import Known  # noqa: E402
+from lossproof.graph.known_values import Known  # noqa: E402
 from lossproof.graph.reach import down  # noqa: E402
 from lossproof.graph.walk import Edge, Graph  # noqa: E402
 

@@ -16,7 +16,7 @@ import torch
 from lossproof.graph import replay
 from lossproof.graph.domains import TABLE
 from lossproof.graph.figures import all_finite, bad, may_be_bad
-from lossproof.graph.known import SHARPENS, Known, sharpened
+from lossproof.graph.known_values import SHARPENS, Known, sharpened
 from lossproof.graph.operands import WRITES, Operand, operands
 from lossproof.graph.reach import down, folded
 from lossproof.graph.scene import Scene

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossproof.graph import activations
+from lossproof.graph import activations, class_weights, features, focal, sums
+from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
     from lossproof.graph.facts import GraphFact
     from lossproof.graph.walk import Graph
 
-GATHERERS = (activations.facts,)
+GATHERERS = (activations.facts, focal.facts, class_weights.facts, sums.facts, features.facts)
+STOPPED = "lossproof stopped"
+"""How it begins what is said of a gatherer that met something nobody had thought of."""
 
 
 def facts(graph: Graph) -> Iterator[GraphFact]:
     for gather in GATHERERS:
-        yield from gather(graph)
+        try:
+            yield from gather(graph)
+        except CannotRun:
+            raise
+        except Exception as error:  # one idea is lost, the others are not
+            where = gather.__module__.rpartition(".")[2]
+            graph.cannot_see(f"{STOPPED} at {where}: {type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from lossproof.graph.figures import bad, may_be_bad, plain
-from lossproof.graph.known import Known
+from lossproof.graph.known_values import Known
 from lossproof.graph.operands import called, kept
 from lossproof.graph.scene import Verdict
 from lossproof.graph.spoken import number, operator

@@ -141,7 +141,7 @@ def optional(op: Op, number: int) -> bool:
 
 
 def operands(op: Op) -> Iterator[Operand]:
-    """All operands, with the values that the operator kept (an edge's value may be known elsewhere: ``known.py``)."""
+    """All operands, with the values that the operator kept (``known_values.py`` may know an edge's value otherwise)."""
     for number, edge in enumerate(op.inputs):
         own = kept(op, number)
         if edge is None and own is None and optional(op, number):

@@ -11,7 +11,7 @@ import torch
 from lossproof.graph import again, gradient_verdict, optimizer_state, verdict
 from lossproof.graph.blame import Origin, of_loss, search
 from lossproof.graph.figures import Figures, all_finite, bad, figures, plain
-from lossproof.graph.known import Known
+from lossproof.graph.known_values import Known
 from lossproof.graph.operands import Operand, operands
 from lossproof.graph.place import neighbours, noted
 from lossproof.graph.reach import MOVES

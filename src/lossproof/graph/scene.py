@@ -9,7 +9,7 @@ import torch
 
 from lossproof.graph import replay
 from lossproof.graph.figures import bad, plain
-from lossproof.graph.known import Known
+from lossproof.graph.known_values import Known
 from lossproof.graph.reach import down
 from lossproof.graph.spoken import operator
 

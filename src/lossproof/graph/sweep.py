@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lossproof.graph.figures import all_finite, bad, may_be_bad, plain
-from lossproof.graph.known import PASSES_ON
+from lossproof.graph.known_values import PASSES_ON
 from lossproof.graph.reach import may_call
 from lossproof.problem import CannotRun
 

@@ -13,7 +13,7 @@ import torch
 from lossproof.graph.blame import Origin
 from lossproof.graph.domains import TABLE, empty_softmax
 from lossproof.graph.figures import bad, may_be_bad, plain
-from lossproof.graph.known import SHARPENS, Known
+from lossproof.graph.known_values import SHARPENS, Known
 from lossproof.graph.operands import called, operands
 from lossproof.graph.rows import feeds_network, weight_like
 from lossproof.graph.scene import Scene, Verdict

@@ -792,6 +792,21 @@ def test_it_renders_itself_and_speaks_the_shape_of_diagnose() -> None:
     assert told["causes"][0]["cause"] == "bad-target"
 
 
+def test_a_target_that_only_the_recording_saw_is_read_while_it_lives() -> None:
+    y = torch.zeros(6, 4)
+    y[3, 2] = INF
+    with lossproof.recording():
+        by_hand = (y - net()(batch())).abs().mean()
+        composed = F.l1_loss(net()(batch()), y)
+    for loss in (by_hand, composed):
+        found = lossproof.autopsy(loss)
+        assert (found.cause, found.op, found.rows, found.columns) == ("bad-target", "sub", (3,), (2,))
+        assert found.probability > 0.85
+        assert any(each.posinf == 1 for each in found.inputs)
+    y.zero_()  # changed since: it says nothing any more
+    assert lossproof.autopsy(by_hand).inputs[0].seen is False
+
+
 def test_a_network_with_module_hooks_is_seen_through() -> None:
     model = net()
     for module in model:

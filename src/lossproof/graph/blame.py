@@ -9,7 +9,7 @@ again is jumped over, and the answer then says so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -99,6 +99,8 @@ def search(known: Known, edge: Edge, mask: torch.Tensor, nan: bool) -> Origin:
             masks = (op,) if birth == "mask" else ()
             return Origin(op, birth, edge.output, output_mask, masks=masks, path=tuple(path), guessed=guessed)
         guessed = guessed or best.assumed
+        if best.operand.edge is None and not nan and _masks_with_data(op):
+            return Origin(op, "mask", edge.output, output_mask, masks=(op,), path=tuple(path), guessed=guessed)
         if best.operand.edge is None:
             return Origin(op, "came", edge.output, best.mask, best.operand, path=tuple(path), guessed=guessed)
         edge, output_mask, nan = best.operand.edge, best.mask, best.nan
@@ -131,6 +133,8 @@ def _candidates(known: Known, op: Op, mask: torch.Tensor, output: int) -> tuple[
             continue
         nans = torch.isnan(tensor) & wrong
         has_nan = bool(nans.any())
+        if operand.hidden:
+            operand = replace(operand, tensor=tensor)
         found.append(_Candidate(operand, tensor, nans if has_nan else wrong, has_nan, assumed))
     return found, unknown
 
@@ -257,7 +261,7 @@ def _across(
     opaque = [each for each in region if opaque_region(each)]
     if opaque:
         return Origin(opaque[0], "opaque", path=(*path, opaque[0]), guessed=True)
-    if hidden and hidden[0] is op and not nan and op.kind in FILLERS and (op.kind not in ADDS or sharpened(op)):
+    if hidden and hidden[0] is op and not nan and _masks_with_data(op):
         return Origin(op, "mask", output, mask, masks=(op,), path=path)
     if hidden:
         where = hidden[0]
@@ -277,6 +281,11 @@ def _explains_itself(known: Known, op: Op, output: int, mask: torch.Tensor) -> b
     """Whether the operands that are known stand at an edge of the operator: a denominator of 0, whatever is above."""
     scene = Scene(known, op, mask, output)
     return any(op.kind in kinds and judge(scene) is not None for kinds, judge in TABLE)
+
+
+def _masks_with_data(op: Op) -> bool:
+    """Whether infinite data in an operator is a mask rather than a fault."""
+    return op.kind in FILLERS and (op.kind not in ADDS or sharpened(op))
 
 
 def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterator[tuple[Op, Operand, torch.Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -153,6 +153,8 @@ def _at(known: Known, op: Op, names: Names) -> Death:
         if operand.number >= 0:
             tensor, assumed = known.operand(op, operand.number)
             tensor = None if assumed else tensor
+        if operand.hidden and tensor is not None:
+            operand = replace(operand, tensor=tensor)
         shape = operand.edge.shape if operand.edge is not None else None
         shown.append(figures(operand.name, role(operand, names), tensor, shape))
     return Death(

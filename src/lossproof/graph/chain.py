@@ -61,16 +61,54 @@ KEEPS_KIND = SHAPE_ONLY | {"Clamp", "ClampMin", "ClampMax", "NanToNum"}
 """What keeps a probability a probability, and logits logits."""
 
 
+_PATH = 64
+"""How many operators of a path are told: an output that was written in place a thousand times is one story."""
+
+
+class _Step:
+    """An operator with the one that read it: a path that costs the same however long it gets."""
+
+    __slots__ = ("above", "op")
+
+    def __init__(self, op: Op, above: _Step | None) -> None:
+        self.op = op
+        self.above = above
+
+    def passed(self) -> tuple[Op, ...]:
+        path: list[Op] = []
+        step = self.above
+        while step is not None and len(path) < _PATH:
+            path.append(step.op)
+            step = step.above
+        return tuple(reversed(path))
+
+
 def behind(edge: Edge | None, through: frozenset[str] = KEEPS_KIND) -> Iterator[tuple[Op, tuple[Op, ...]]]:
     """The operators that a value really comes from, each with those passed on the way (nearest the value first)."""
-    stack: list[tuple[Op, tuple[Op, ...]]] = [] if edge is None else [(edge.op, ())]
+    stack: list[_Step] = [] if edge is None else [_Step(edge.op, None)]
     seen: set[int] = set()
     while stack:
-        op, passed = stack.pop()
+        step = stack.pop()
+        op = step.op
         if op.index in seen:
             continue
         seen.add(op.index)
         if op.kind not in through:
-            yield op, passed
+            yield op, step.passed()
             continue
-        stack += [(below.op, (*passed, op)) for below in reversed(op.inputs) if below is not None]
+        stack += [_Step(below.op, step) for below in reversed(op.inputs) if below is not None]
+
+
+def readers(op: Op, through: frozenset[str] = KEEPS_KIND) -> Iterator[Op]:
+    """The operators that really read a value: those above it, past what keeps its kind."""
+    stack = list(reversed(op.consumers))
+    seen: set[int] = set()
+    while stack:
+        above = stack.pop()
+        if above.index in seen:
+            continue
+        seen.add(above.index)
+        if above.kind in through:
+            stack += reversed(above.consumers)
+        else:
+            yield above

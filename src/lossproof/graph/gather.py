@@ -16,4 +16,12 @@ GATHERERS = (activations.facts,)
 
 def facts(graph: Graph) -> Iterator[GraphFact]:
     for gather in GATHERERS:
-        yield from gather(graph)
+        try:
+            yield from gather(graph)
+        except _UNREADABLE as error:
+            # A tensor of an unusual sort (a wrapper, another device, a layout): the other gatherers still look.
+            what = gather.__module__.rpartition(".")[2].replace("_", " ")
+            graph.cannot_see(f"{what}: what the graph holds could not be read ({type(error).__name__}: {error})")
+
+
+_UNREADABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, AttributeError)

@@ -153,8 +153,10 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
 def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
     if (fact.loss, fact.activation) != ("bce", "sigmoid"):
         return
+    wrong = fact.figures.get("wrong", 0)
     dead = (
-        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 and send back no gradient"
+        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 (or were clamped) and send back no "
+        f"gradient, {wrong} of them on the wrong side of the target"
         if fact.dead
         else f"none of the {fact.elements} elements has rounded to 0 or 1 yet, where the gradient is exactly 0"
     )

@@ -100,6 +100,7 @@ from typing import Any
 
 from lossproof.finding import Finding, Severity
 from lossproof.rules.logspace import fuse_logs
+from lossproof.graph.loss_facts import LogOfActivation
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
@@ -215,6 +216,30 @@ def _bare(t: T) -> T:
     return t
 
 
+def audit(fact: LogOfActivation) -> Iterator[Finding]:
+    replacement = {"log(softmax)": "log_softmax", "log(sigmoid)": "logsigmoid"}.get(fact.form, "logsigmoid(-x)")
+    if fact.zeros:
+        cost = f"{fact.zeros} of {fact.elements} elements have rounded to 0, where it is -inf and its gradient NaN"
+    elif fact.guarded:
+        cost = (
+            f"{fact.floored} of {fact.elements} elements are at the guard, where the gradient of a mistake is lost"
+            if fact.floored
+            else f"none of the {fact.elements} elements is at the guard now (the smallest is {fact.least:.3g}); where one "
+            "is, the gradient of a mistake is lost"
+        )
+    else:
+        cost = (
+            f"none of the {fact.elements} elements has rounded to 0 now (the smallest is {fact.least:.3g}); once one does, "
+            "it is -inf and its gradient NaN"
+        )
+    yield fact.finding(
+        RULE,
+        f"{fact.form} in two steps: {cost}; `{replacement}` is exact",
+        severity=Severity.WARNING if fact.guarded else None,
+    )
+
+
+
 RULE = Rule(
     code="LP106",
     name="unfused-log-activation",
@@ -225,4 +250,6 @@ RULE = Rule(
     evidence="log-of-activation",
     facts="operation",
     check=check,
+    graph="log-of-activation",
+    audit=audit,
 )

@@ -114,6 +114,8 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import Hop
+from lossproof.graph.loss_facts import WrongAxis
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, SoftmaxCall, location
@@ -225,6 +227,18 @@ def _off_the_batch(t: T, patch: Patch) -> tuple[str, str]:
     return "unsafe", "over the classes, not over the batch"
 
 
+def audit(fact: WrongAxis) -> Iterator[Finding]:
+    over = "the batch" if fact.dim == 0 else "another axis"
+    place = fact.hops[0].op if fact.hops else fact.op
+    yield replace(fact, op=place, hops=(Hop(fact.op, "the loss is here"),)).finding(
+        RULE,
+        f"{fact.activation} over `dim={fact.dim}` of {fact.shape} normalizes over {over}, while the loss has its classes "
+        f"along `dim={fact.classes}`: the probabilities of one example add up to between {fact.least:.3g} and "
+        f"{fact.most:.3g}" + (", and depend on the others in its batch" if fact.dim == 0 else ""),
+    )
+
+
+
 RULE = Rule(
     code="LP109",
     name="softmax-over-wrong-dim",
@@ -235,4 +249,6 @@ RULE = Rule(
     evidence="softmax-over-batch",
     facts="softmax loss",
     check=check,
+    graph="wrong-axis",
+    audit=audit,
 )

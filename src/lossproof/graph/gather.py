@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossproof.graph import activations, log_inputs, logs
+from lossproof.graph import activations, broadcast, log_inputs, logs, masks, overlap
 
 if TYPE_CHECKING:
     from lossproof.graph.facts import GraphFact
     from lossproof.graph.walk import Graph
 
-GATHERERS = (activations.facts, log_inputs.facts, logs.facts)
+GATHERERS = (activations.facts, log_inputs.facts, logs.facts, overlap.facts, broadcast.facts, masks.facts)
 
 
 def facts(graph: Graph) -> Iterator[GraphFact]:

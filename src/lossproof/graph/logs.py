@@ -74,7 +74,7 @@ def _fact(
     if added and (most > 1 + _FAR or (least > 1 - _FAR and (exact is None or float(exact.max()) < 1 - 2 * _FAR))):
         return
     bounds = [_bound(each, one_minus, given.dtype) for each in passed if each.kind in _CLAMPS]
-    if any(bound == torch.finfo(given.dtype).eps for bound in bounds):
+    if any(each.number("min") == torch.finfo(given.dtype).eps for each in passed if each.kind in _CLAMPS):
         return  # torch.distributions holds every probability so
     zeros = int((given <= 0).sum())
     guarded = not zeros and (added or any(bound > 0 for bound in bounds))

@@ -90,6 +90,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import CrossedShapes
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation, possible
@@ -227,6 +228,17 @@ def _row(t: T) -> bool:
     return t.get("ndim") == 1 or bool(t.get("flat"))
 
 
+def audit(fact: CrossedShapes) -> Iterator[Finding]:
+    n = fact.result[0]
+    yield fact.finding(
+        RULE,
+        f"{fact.left} meets {fact.right} here and becomes {fact.result}: each of {n} rows is combined with all {n}, and "
+        "the best answer for every row is the mean of the targets",
+        confidence="proven" if fact.written else "likely",
+    )
+
+
+
 RULE = Rule(
     code="LP303",
     name="silent-broadcast",
@@ -237,4 +249,6 @@ RULE = Rule(
     evidence="broadcast-mean",
     facts="loss operation",
     check=check,
+    graph="crossed-shapes",
+    audit=audit,
 )

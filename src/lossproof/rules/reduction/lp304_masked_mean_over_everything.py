@@ -107,6 +107,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import MaskedMean
 from lossproof.rules.registry import Rule
 from lossproof.source import masked
 from lossproof.source.edits import Patch, Unfixable
@@ -381,6 +382,29 @@ def _fix_both(fact: LossCall, patch: Patch) -> tuple[str, str]:
     return "unsafe", _KEPT
 
 
+def audit(fact: MaskedMean) -> Iterator[Finding]:
+    kept = f"{fact.kept} of {fact.elements} elements"
+    if fact.how == "empty":
+        yield fact.finding(
+            RULE, f"the mask selects none of {fact.elements} elements here: this mean is 0 / 0", severity=Severity.ERROR
+        )
+    elif fact.how == "all-ignored":
+        yield fact.finding(
+            RULE,
+            f"all {fact.elements} targets are `ignore_index`: the mean over none of them is 0 / 0",
+            severity=Severity.ERROR,
+            hint='reduction="sum", divided by (target != ignore_index).sum().clamp(min=1)',
+        )
+    else:
+        share = fact.kept / fact.elements
+        yield fact.finding(
+            RULE,
+            f"{kept} are kept here and the mean divides by all {fact.elements}: the loss is {share:.3g} times the mean "
+            "over what is kept, and shrinks as the batch is padded",
+        )
+
+
+
 RULE = Rule(
     code="LP304",
     name="masked-mean-over-everything",
@@ -391,4 +415,6 @@ RULE = Rule(
     evidence="masked-mean",
     facts="operation loss",
     check=check,
+    graph="masked-mean",
+    audit=audit,
 )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lossproof.graph.walk import readable
+
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Op
 
@@ -42,7 +44,7 @@ def value(edge: Edge | None) -> torch.Tensor | None:
         return None
     op = edge.op
     if op.leaf is not None:
-        return op.leaf.detach()
+        return op.leaf.detach() if readable(op.leaf) else None
     if edge.output == 0:
         own = op.tensor(RESULT)
         if own is not None:

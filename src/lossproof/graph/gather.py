@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossproof.graph import activations, broadcast, log_inputs, logs, masks, overlap
+from lossproof.graph import activations, broadcast, dead_terms, log_inputs, logs, masks, overlap, reach
 from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ GATHERERS = (
     overlap.facts,
     broadcast.facts,
     masks.facts,
+    dead_terms.facts,
+    reach.facts,
 )
 STOPPED = "lossproof stopped"
 """How it begins what is said of a gatherer that met something nobody had thought of."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lossproof.graph.facts import GraphFact
+
+if TYPE_CHECKING:
+    from lossproof.graph.cuts import Cut
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,8 @@ class DeadTerm(GraphFact):
     """The operator: ``round``, ``sign``, ``floor`` …"""
     whole: bool
     """Whether that is the whole loss."""
+    cut: Cut | None = None
+    """The call that took the term out of the graph, where that is how it died; ``op`` adds it to the loss."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,12 @@ class UnreachedParameters(GraphFact):
 
     sort: ClassVar[str] = "unreached-parameters"
 
-    names: tuple[str, ...]
+    parts: tuple[str, ...]
+    """The largest parts of the model that are missed as a whole."""
+    missed: int
     of: int
-    """How many trainable parameters (tensors) the model has."""
+    """How many trainable parameters (tensors) are missed, of how many."""
     elements: int
+    of_elements: int
     held: bool
-    """Whether the optimizer that was told holds any of them."""
+    """Whether an optimizer was told: then all of them are parameters that it holds."""

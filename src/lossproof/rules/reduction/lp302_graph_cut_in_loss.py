@@ -88,8 +88,10 @@ def train(loader):
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import DeadTerm
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import GradientCut
 
@@ -119,6 +121,39 @@ def check(fact: GradientCut) -> Iterator[Finding]:
     )
 
 
+_CUT = {
+    "number": _WHAT["item"],
+    "rewrapped": _WHAT["rewrap"],
+    "no-grad": _WHAT["no_grad"],
+    "numpy": _WHAT["numpy"],
+    "detach": _WHAT["detach"],
+    "floor": "`floor` has a gradient of zero everywhere",
+    "ceil": "`ceil` has a gradient of zero everywhere",
+    "trunc": "`trunc` has a gradient of zero everywhere",
+    "round": _WHAT["round"],
+    "sign": _WHAT["sign"],
+    "sgn": _WHAT["sign"],
+}
+
+
+def audit(fact: DeadTerm) -> Iterator[Finding]:
+    what = _CUT.get(fact.by)
+    if what is None:
+        called = fact.cut.note.called.rpartition(".")[2] if fact.cut is not None else fact.by
+        what = f"`{called}` has no gradient"
+    term = "the whole loss" if fact.whole else "this term of the loss"
+    rest = "" if fact.whole else ", while the other terms do train"
+    found = fact.finding(
+        RULE,
+        f"{what}, and nothing else in {term} carries one: it trains nothing{rest}",
+        confidence="proven" if fact.cut is None else "likely",
+    )
+    if fact.cut is not None:
+        place = fact.cut.note.at()
+        found = replace(found, location=place, related=(replace(found.location, message="added to the loss here"),))
+    yield found
+
+
 RULE = Rule(
     code="LP302",
     name="graph-cut-in-loss",
@@ -129,4 +164,6 @@ RULE = Rule(
     evidence="graph-cut",
     facts="cut",
     check=check,
+    graph="dead-term",
+    audit=audit,
 )

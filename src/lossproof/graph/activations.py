@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lossproof.graph.chain import KEEPS_KIND, SHAPE_ONLY, readers
+from lossproof.graph.chain import SHAPE_ONLY, readers
 from lossproof.graph.facts import ActivationIntoLoss, Hop
 from lossproof.graph.kinds import LOG_SOFTMAX, SIGMOID, SOFTMAX, kind, kinds
 
@@ -24,7 +24,9 @@ _LOGITS = {
     "LogSigmoid": "log-sigmoid",
 }
 NLL = ("NllLoss", "NllLoss2D", "NllLossNd")
-_PICKS = frozenset(("Gather", "Index", "IndexSelect", "MaskedSelect", "Narrow", "Select", "Slice", "Split", "Take", "Unbind"))
+_PICKS = frozenset(
+    ("Gather", "Index", "IndexSelect", "MaskedSelect", "Narrow", "Select", "Slice", "Split", "Take", "Unbind")
+)
 SAME_ELEMENTS = SHAPE_ONLY - _PICKS - {"Cat", "Stack", "CopySlices", "SplitWithSizes", "UnsafeSplit", "Chunk"}
 _HOPS = 4
 

@@ -2,7 +2,8 @@
 
 A loss function expands both sides itself, and keeps them with strides of 0. Arithmetic by hand leaves no trace of the
 other shape; there the difference that the square or the absolute value kept is looked at: each of its rows is the first
-one plus a number exactly when one side was repeated. Pairs that the code wrote out (``x[:, None] - x[None, :]``) have an
+one plus a number exactly when one side was repeated. Pairs that the code wrote out (``x[:, None] - x[None, :]``) have
+an
 operator for it and are left alone.
 """
 
@@ -23,9 +24,29 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 _LOSSES = ("MseLoss", "SmoothL1Loss", "HuberLoss")
-_WRITTEN = frozenset(("Unsqueeze", "View", "Reshape", "ReshapeAlias", "UnsafeView", "Permute", "Transpose", "T", "Index", "Expand"))
+_WRITTEN = frozenset(
+    ("Unsqueeze", "View", "Reshape", "ReshapeAlias", "UnsafeView", "Permute", "Transpose", "T", "Index", "Expand")
+)
 """What somebody may have written to line the axes up."""
-_LINEAR = frozenset(("Neg", "Mul", "Div", "Add", "Sub", "Abs", "Pow", "ToCopy", "SmoothL1Loss", "HuberLoss", "Rsub", "Log", "LogSigmoid", "Mean", "Sum"))
+_LINEAR = frozenset(
+    (
+        "Neg",
+        "Mul",
+        "Div",
+        "Add",
+        "Sub",
+        "Abs",
+        "Pow",
+        "ToCopy",
+        "SmoothL1Loss",
+        "HuberLoss",
+        "Rsub",
+        "Log",
+        "LogSigmoid",
+        "Mean",
+        "Sum",
+    )
+)
 _REPEATED = ("Expand",)
 
 

@@ -58,7 +58,9 @@ def kind(op: Op) -> str | None:
     return None
 
 
-def kinds(edge: Edge | None, through: frozenset[str] = KEEPS_KIND) -> tuple[set[str | None], list[tuple[Op, tuple[Op, ...]]]]:
+def kinds(
+    edge: Edge | None, through: frozenset[str] = KEEPS_KIND
+) -> tuple[set[str | None], list[tuple[Op, tuple[Op, ...]]]]:
     """The kinds of all that a value is made of, with the operators and the ways from them."""
     ways = list(behind(edge, through))
     return {kind(op) for op, _ in ways}, ways

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from lossproof.graph.activations import NLL, SAME_ELEMENTS, way
-
-from lossproof.graph.chain import KEEPS_KIND, SHAPE_ONLY, behind, readers
-from lossproof.graph.kinds import LAYERS, LOG_SOFTMAX, RAW, SIGMOID, SOFTMAX, kind, kinds
+from lossproof.graph.chain import KEEPS_KIND, behind, readers
 from lossproof.graph.facts import Hop
+from lossproof.graph.kinds import LAYERS, LOG_SOFTMAX, RAW, SIGMOID, SOFTMAX, kind, kinds
 from lossproof.graph.loss_facts import DivergenceInput, NllInput, OneColumn, SwappedArguments, WrongAxis
 from lossproof.graph.place import noted
 
@@ -263,7 +262,9 @@ def _reduced(op: Op) -> bool:
 
 
 def _distribution(target: torch.Tensor) -> bool:
-    return target.dim() > 0 and target.numel() > 1 and (_adds_up(target, -1) or (target.dim() > 2 and _adds_up(target, 1)))
+    return (
+        target.dim() > 0 and target.numel() > 1 and (_adds_up(target, -1) or (target.dim() > 2 and _adds_up(target, 1)))
+    )
 
 
 def _log_distribution(target: torch.Tensor) -> bool:
@@ -283,7 +284,7 @@ def _binary(loss: Op) -> Iterator[SwappedArguments]:
     labels = loss.tensor("self")
     if labels is None or not labels.numel() or not _one_hot(labels):
         return
-    found, ways = kinds(loss.inputs[1])
+    _, ways = kinds(loss.inputs[1])
     source, passed = ways[0]
     name = _WORDS.get(kind(source) or "", kind(source) or source.kind)
     called = {"BinaryCrossEntropy": "bce"}.get(loss.kind, "bce-with-logits")
@@ -316,6 +317,6 @@ def _two_values(rows: torch.Tensor) -> bool:
     low, high = rows.amin(-1, keepdim=True), rows.amax(-1, keepdim=True)
     slack = 1e-3 if rows.dtype in (torch.float32, torch.float64) else 2e-2
     apart = ((high - low) - 1).abs() <= slack
-    return bool(apart.all()) and bool(((rows == low) | (rows == high)).all()) and bool(
-        ((rows == high).sum(-1) == 1).all()
+    return (
+        bool(apart.all()) and bool(((rows == low) | (rows == high)).all()) and bool(((rows == high).sum(-1) == 1).all())
     )

@@ -63,9 +63,7 @@ def _through_guards(source: Op, passed: tuple[Op, ...]) -> tuple[Op, tuple[Op, .
     return source, passed
 
 
-def _fact(
-    op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op, ...]
-) -> Iterator[LogOfActivation]:
+def _fact(op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op, ...]) -> Iterator[LogOfActivation]:
     given = operand + 1 if op.kind == "Log1P" else operand
     least, most = (float(each) for each in torch.aminmax(given))
     one_minus = form == "log(1 - sigmoid)"

@@ -1,6 +1,7 @@
 """Masked losses and what they are divided by: all elements, those that were kept, or nothing (``LP304``).
 
-A mask is a saved constant of zeros and ones that multiplies a loss which is complete: one with a prediction and a target
+A mask is a saved constant of zeros and ones that multiplies a loss which is complete: one with a prediction and a
+target
 in it. Labels are zeros and ones too; a one-hot table, or a pair of constants that add up to 1, are labels.
 """
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lossproof.graph.activations import NLL
-from lossproof.graph.chain import SHAPE_ONLY, behind
+from lossproof.graph.chain import behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.loss_facts import MaskedMean
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
 
 _COMPLETE = ("MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", *NLL)
-_MOVES = frozenset(("View", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy", "Clone", "Alias", "Permute", "Transpose", "Flatten"))
+_MOVES = frozenset(
+    ("View", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy", "Clone", "Alias", "Permute", "Transpose", "Flatten")
+)
 _SCALES = frozenset(("Neg", "ToCopy", "Clone", "Alias", "View", "Squeeze"))
 
 
@@ -126,7 +129,8 @@ def _complete(edge: Edge) -> bool:
 
 
 def _same(op: Op) -> bool:
-    return op.input(0) is not None and op.input(0) is op.input(1)
+    first = op.input(0)
+    return first is not None and first is op.input(1)
 
 
 def _labels(graph: Graph, op: Op, mask: torch.Tensor) -> bool:

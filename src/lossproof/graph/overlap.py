@@ -1,6 +1,7 @@
 """Ratios of sums that took the batch away: Dice, IoU and Tversky over all samples at once (``LP301``).
 
-The numerator is a sum of the prediction times a mask, the denominator has a sum of the same prediction and more; what is
+The numerator is a sum of the prediction times a mask, the denominator has a sum of the same prediction and more; what
+is
 summed has four axes or more, of which the first, the batch, is longer than 1.
 """
 
@@ -18,10 +19,26 @@ from lossproof.graph.loss_facts import PooledOverlap
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
 
-_SCALED = frozenset(("Add", "Sub", "Mul", "Rsub", "Neg", "Clamp", "ClampMin", "ToCopy", "Squeeze", "Unsqueeze", "View", "Alias"))
+_SCALED = frozenset(
+    ("Add", "Sub", "Mul", "Rsub", "Neg", "Clamp", "ClampMin", "ToCopy", "Squeeze", "Unsqueeze", "View", "Alias")
+)
 """Arithmetic on sums: smoothing, weights, a factor of 2."""
 _PICKS = ("Select", "Unbind", "Index", "IndexSelect", "Split", "Slice", "Chunk", "SplitWithSizes", "Gather")
-_ELEMENTWISE = ("Sigmoid", "Softmax", "LogSoftmax", "Exp", "Relu", "Clamp", "ClampMin", "ClampMax", "Mul", "Rsub", "Pow", "Hardsigmoid", "Tanh")
+_ELEMENTWISE = (
+    "Sigmoid",
+    "Softmax",
+    "LogSoftmax",
+    "Exp",
+    "Relu",
+    "Clamp",
+    "ClampMin",
+    "ClampMax",
+    "Mul",
+    "Rsub",
+    "Pow",
+    "Hardsigmoid",
+    "Tanh",
+)
 _DOWN = 24
 
 
@@ -41,7 +58,9 @@ def _ratio(op: Op) -> Iterator[PooledOverlap]:
         return  # a mean with weights has one sum below
     for total, (edge, mask) in over:
         mine = _sources(edge)
-        if not any(mine & _sources(each.inputs[0]) for each in below if each.inputs[0] is not None and each is not total):
+        if not any(
+            mine & _sources(each.inputs[0]) for each in below if each.inputs[0] is not None and each is not total
+        ):
             continue
         shape = _pooled(total, edge)
         if shape is not None:

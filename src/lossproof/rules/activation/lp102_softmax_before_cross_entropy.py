@@ -161,9 +161,9 @@ def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
         RULE,
         f"the output of a softmax reaches the log-softmax of a cross entropy: with {classes} classes no prediction can "
         f"be given more than {fact.figures['most']:.3g} (here the surest has {fact.figures['believed']:.3g}), so the "
-        f"loss of a row cannot fall below {fact.figures['floor']:.3g} and the gradient fades where the model is most wrong",
+        f"loss of a row cannot fall below {fact.figures['floor']:.3g} and the gradient fades where the model is most "
+        "wrong",
     )
-
 
 
 RULE = Rule(

@@ -171,7 +171,6 @@ def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
         )
 
 
-
 RULE = Rule(
     code="LP103",
     name="sigmoid-before-logits-loss",

@@ -165,7 +165,6 @@ def audit(fact: NllInput) -> Iterator[Finding]:
     )
 
 
-
 RULE = Rule(
     code="LP104",
     name="nll-without-log-softmax",

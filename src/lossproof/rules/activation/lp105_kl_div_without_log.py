@@ -202,7 +202,6 @@ def audit(fact: DivergenceInput) -> Iterator[Finding]:
     )
 
 
-
 RULE = Rule(
     code="LP105",
     name="kl-div-without-log",

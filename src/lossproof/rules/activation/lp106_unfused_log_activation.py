@@ -99,8 +99,8 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
-from lossproof.rules.logspace import fuse_logs
 from lossproof.graph.loss_facts import LogOfActivation
+from lossproof.rules.logspace import fuse_logs
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.facts import Operation
@@ -224,12 +224,14 @@ def audit(fact: LogOfActivation) -> Iterator[Finding]:
         cost = (
             f"{fact.floored} of {fact.elements} elements are at the guard, where the gradient of a mistake is lost"
             if fact.floored
-            else f"none of the {fact.elements} elements is at the guard now (the smallest is {fact.least:.3g}); where one "
+            else f"none of the {fact.elements} elements is at the guard now (the smallest is {fact.least:.3g}); "
+            "where one "
             "is, the gradient of a mistake is lost"
         )
     else:
         cost = (
-            f"none of the {fact.elements} elements has rounded to 0 now (the smallest is {fact.least:.3g}); once one does, "
+            f"none of the {fact.elements} elements has rounded to 0 now (the smallest is {fact.least:.3g}); once one "
+            "does, "
             "it is -inf and its gradient NaN"
         )
     yield fact.finding(
@@ -237,7 +239,6 @@ def audit(fact: LogOfActivation) -> Iterator[Finding]:
         f"{fact.form} in two steps: {cost}; `{replacement}` is exact",
         severity=Severity.WARNING if fact.guarded else None,
     )
-
 
 
 RULE = Rule(

@@ -150,7 +150,6 @@ def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
     )
 
 
-
 RULE = Rule(
     code="LP107",
     name="bce-on-probabilities",

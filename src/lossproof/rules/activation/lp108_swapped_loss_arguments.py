@@ -224,7 +224,6 @@ def audit(fact: SwappedArguments) -> Iterator[Finding]:
     )
 
 
-
 RULE = Rule(
     code="LP108",
     name="swapped-loss-arguments",

@@ -232,11 +232,11 @@ def audit(fact: WrongAxis) -> Iterator[Finding]:
     place = fact.hops[0].op if fact.hops else fact.op
     yield replace(fact, op=place, hops=(Hop(fact.op, "the loss is here"),)).finding(
         RULE,
-        f"{fact.activation} over `dim={fact.dim}` of {fact.shape} normalizes over {over}, while the loss has its classes "
+        f"{fact.activation} over `dim={fact.dim}` of {fact.shape} normalizes over {over}, while the loss has its "
+        "classes "
         f"along `dim={fact.classes}`: the probabilities of one example add up to between {fact.least:.3g} and "
         f"{fact.most:.3g}" + (", and depend on the others in its batch" if fact.dim == 0 else ""),
     )
-
 
 
 RULE = Rule(

@@ -116,10 +116,10 @@ def _one_column(t: T) -> bool:
 def audit(fact: OneColumn) -> Iterator[Finding]:
     yield fact.finding(
         RULE,
-        f"cross entropy over a single class, {fact.rows} rows of shape {fact.shape}: the softmax of one number is 1, so "
+        f"cross entropy over a single class, {fact.rows} rows of shape {fact.shape}: the softmax of one number is 1, "
+        "so "
         "loss and gradient are always 0 and nothing is learned",
     )
-
 
 
 RULE = Rule(

@@ -178,7 +178,6 @@ def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
     )
 
 
-
 RULE = Rule(
     code="LP111",
     name="log-softmax-before-cross-entropy",

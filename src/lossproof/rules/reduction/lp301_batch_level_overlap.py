@@ -278,10 +278,10 @@ def audit(fact: PooledOverlap) -> Iterator[Finding]:
     )
     yield fact.finding(
         RULE,
-        f"this overlap ratio is summed over all {fact.shape[0]} samples of a batch of shape {fact.shape}: {weight}, and the "
+        f"this overlap ratio is summed over all {fact.shape[0]} samples of a batch of shape {fact.shape}: {weight}, "
+        "and the "
         "loss of an image depends on the others in its batch",
     )
-
 
 
 RULE = Rule(

@@ -232,11 +232,11 @@ def audit(fact: CrossedShapes) -> Iterator[Finding]:
     n = fact.result[0]
     yield fact.finding(
         RULE,
-        f"{fact.left} meets {fact.right} here and becomes {fact.result}: each of {n} rows is combined with all {n}, and "
+        f"{fact.left} meets {fact.right} here and becomes {fact.result}: each of {n} rows is combined with all {n}, "
+        "and "
         "the best answer for every row is the mean of the targets",
         confidence="proven" if fact.written else "likely",
     )
-
 
 
 RULE = Rule(

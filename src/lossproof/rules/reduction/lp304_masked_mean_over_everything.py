@@ -404,7 +404,6 @@ def audit(fact: MaskedMean) -> Iterator[Finding]:
         )
 
 
-
 RULE = Rule(
     code="LP304",
     name="masked-mean-over-everything",

@@ -3,8 +3,7 @@
 A loss function expands both sides itself, and keeps them with strides of 0. Arithmetic by hand leaves no trace of the
 other shape; there the difference that the square or the absolute value kept is looked at: each of its rows is the first
 one plus a number exactly when one side was repeated. Pairs that the code wrote out (``x[:, None] - x[None, :]``) have
-an
-operator for it and are left alone.
+an operator for it and are left alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Terms of the loss that train nothing: their gradient is zero everywhere, or they left the graph (``LP302``).
 
-``round``, ``sign`` and their like stay in the graph with a derivative of 0. What was detached, compared or turned
-into a
-number is a constant there; that it once depended on the model is known where ``lossproof.recording()`` saw the call.
+``round``, ``sign`` and their like stay in the graph with a derivative of 0. What was detached, compared or turned into
+a number is a constant there; that it once depended on the model is known where ``lossproof.recording()`` saw the call.
 """
 
 from __future__ import annotations

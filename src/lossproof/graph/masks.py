@@ -1,8 +1,7 @@
 """Masked losses and what they are divided by: all elements, those that were kept, or nothing (``LP304``).
 
 A mask is a saved constant of zeros and ones that multiplies a loss which is complete: one with a prediction and a
-target
-in it. Labels are zeros and ones too; a one-hot table, or a pair of constants that add up to 1, are labels.
+target in it. Labels are zeros and ones too; a one-hot table, or a pair of constants that add up to 1, are labels.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ def _complete(edge: Edge) -> bool:
     value of a difference from a constant."""
     for op, _ in behind(edge, _MOVES | {"Sum", "Mean"}):
         if op.kind in _COMPLETE:
-            return op.saved("reduction") == 0
+            return bool(op.saved("reduction") == 0)
         if op.kind in ("Pow", "Abs") or (op.kind == "Mul" and len(op.inputs) == 2 and _same(op)):
             below = op.input(0)
             return below is not None and below.kind == "Sub" and len(below.inputs) == 2 and None in below.inputs

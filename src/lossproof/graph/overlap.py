@@ -1,8 +1,7 @@
 """Ratios of sums that took the batch away: Dice, IoU and Tversky over all samples at once (``LP301``).
 
 The numerator is a sum of the prediction times a mask, the denominator has a sum of the same prediction and more; what
-is
-summed has four axes or more, of which the first, the batch, is longer than 1.
+is summed has four axes or more, of which the first, the batch, is longer than 1.
 """
 
 from __future__ import annotations

@@ -42,6 +42,10 @@ _LINEAR = frozenset(
         "Rsub",
         "Log",
         "LogSigmoid",
+        "Log1P",
+        "Cosh",
+        "Softplus",
+        "Sqrt",
         "Mean",
         "Sum",
     )
@@ -111,7 +115,7 @@ def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
         # Of the constant in a difference only the outcome is known.
         left = known[0]
         n = result[0]
-        difference = values.value(_edge_of(op))
+        difference = _difference(op)
         column, row = (n, 1, *result[2:]), (n, *result[2:])
         if left not in (column, row) or difference is None or not _repeats(difference):
             return
@@ -120,6 +124,19 @@ def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
         right = row if left == column else column
     if _ends_in_a_mean(op):
         yield _fact(op, left, right, result, False)
+
+
+def _difference(op: Op) -> torch.Tensor | None:
+    """What a difference came to, as its reader kept it, or the reader of its quotient by a constant."""
+    own = values.value(_edge_of(op))
+    if own is not None:
+        return own
+    for reader in op.consumers:
+        by = reader.tensor("other") if reader.kind == "Div" and reader.inputs[1:] == (None,) else None
+        quotient = values.value(_edge_of(reader)) if by is not None else None
+        if by is not None and quotient is not None:
+            return quotient * by
+    return None
 
 
 def _edge_of(op: Op) -> Edge | None:

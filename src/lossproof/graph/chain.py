@@ -86,8 +86,17 @@ class _Step:
         return tuple(reversed(path))
 
 
-def behind(edge: Edge | None, through: frozenset[str] = KEEPS_KIND) -> Iterator[tuple[Op, tuple[Op, ...]]]:
-    """The operators that a value really comes from, each with those passed on the way (nearest the value first)."""
+_FAR = 2000
+"""How many operators are passed in search of a source; what lies further is not known."""
+
+
+def behind(
+    edge: Edge | None, through: frozenset[str] = KEEPS_KIND, far: int = _FAR
+) -> Iterator[tuple[Op, tuple[Op, ...]]]:
+    """The operators that a value really comes from, each with those passed on the way (nearest the value first).
+
+    Past ``far`` operators the next ones come as they are, so that the answer is never taken for complete.
+    """
     stack: list[_Step] = [] if edge is None else [_Step(edge.op, None)]
     seen: set[int] = set()
     while stack:
@@ -96,17 +105,17 @@ def behind(edge: Edge | None, through: frozenset[str] = KEEPS_KIND) -> Iterator[
         if op.index in seen:
             continue
         seen.add(op.index)
-        if op.kind not in through:
+        if op.kind not in through or len(seen) > far:
             yield op, step.passed()
             continue
         stack += [_Step(below.op, step) for below in reversed(op.inputs) if below is not None]
 
 
-def readers(op: Op, through: frozenset[str] = KEEPS_KIND) -> Iterator[Op]:
+def readers(op: Op, through: frozenset[str] = KEEPS_KIND, far: int = _FAR) -> Iterator[Op]:
     """The operators that really read a value: those above it, past what keeps its kind."""
     stack = list(reversed(op.consumers))
     seen: set[int] = set()
-    while stack:
+    while stack and len(seen) <= far:
         above = stack.pop()
         if above.index in seen:
             continue

@@ -38,8 +38,9 @@ def facts(graph: Graph) -> Iterator[DeadTerm]:
             continue
         seen.add(op.index)
         if op.index in dead:
-            flat = _cause(op)
-            yield DeadTerm(flat, _FLAT.get(flat.kind, flat.kind), op is graph.root)
+            if op is graph.root or op.shape() == ():
+                flat = _cause(op)
+                yield DeadTerm(flat, _FLAT.get(flat.kind, flat.kind), op is graph.root)
             continue
         yield from _constant_terms(op)
         if op.kind in _SUMS or (op.kind in _SCALES and _by_constant(op)):
@@ -78,4 +79,10 @@ def _constant_terms(op: Op) -> Iterator[DeadTerm]:
     if found is None or not found.cuts:
         return
     cut = found.cuts[0]
+    if (
+        op.kind in ("Sub", "Rsub")
+        and cut.how == "detach"
+        and any(edge and edge.op.kind == cut.kind for edge in op.inputs)
+    ):
+        return  # x - x.detach(): a gradient without a value
     yield DeadTerm(op, cut.how, False, cut=cut)

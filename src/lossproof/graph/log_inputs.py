@@ -14,7 +14,8 @@ import torch
 from lossproof.graph.activations import NLL, SAME_ELEMENTS, way
 from lossproof.graph.chain import KEEPS_KIND, behind, readers
 from lossproof.graph.facts import Hop
-from lossproof.graph.kinds import LAYERS, LOG_SOFTMAX, RAW, SIGMOID, SOFTMAX, kind, kinds
+from lossproof.graph.kinds import LOG_SOFTMAX, RAW, SIGMOID, SOFTMAX, kind, kinds
+from lossproof.graph.logs import of_activation
 from lossproof.graph.loss_facts import DivergenceInput, NllInput, OneColumn, SwappedArguments, WrongAxis
 from lossproof.graph.place import noted
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 _SAMPLE = 8
 """Rows (along each axis) that are looked at before all are."""
-_ELEMENTWISE = KEEPS_KIND | {"Add", "Mul", "Div", "Sub", "NativeDropout", "FusedDropout"}
-"""What is passed on the way from a raw output to its layer: a bias, a scale, a residual."""
+_ELEMENTWISE = KEEPS_KIND | {"Add", "Mul", "Div", "Sub", "Mean", "Max", "Amax", "NativeDropout", "FusedDropout"}
+"""What is passed on the way from a raw output to its layer: a bias, a scale, a residual, a pooling."""
 
 
 def facts(graph: Graph) -> Iterator[GraphFact]:
@@ -68,11 +69,11 @@ def _nll(loss: Op) -> Iterator[GraphFact]:
     if good == rows:
         return
     least, most = (float(each) for each in torch.aminmax(table))
-    if found <= {LOG_SOFTMAX, SOFTMAX}:
+    if found == {LOG_SOFTMAX} or source.kind == "Log":
         wrong = _wrong_axis(loss, source, passed, table, axis)
-        if wrong is not None and found == {LOG_SOFTMAX}:
+        if wrong is not None:
             yield wrong
-            return
+        return
     what = None
     if len(found) == 1 and found <= {SOFTMAX, SIGMOID}:
         what = found.pop()
@@ -93,10 +94,10 @@ def _by_value(loss: Op, table: torch.Tensor, axis: int, least: float, most: floa
         sums = table.float().sum(axis)
         if bool(((sums - 1).abs() <= _slack(table)).all()):
             return "probabilities"
-    if most > 0 and any(op.kind in LAYERS for op, _ in behind(loss.inputs[0], _ELEMENTWISE)):
-        ways = [op.kind for op, _ in behind(loss.inputs[0], _ELEMENTWISE)]
-        # A logarithm among them makes it a density or a score in log space, which may be above 0.
-        return "raw" if not any(kind.startswith("Log") or kind == "Xlogy" for kind in ways) else None
+    if most > 0:
+        # A logarithm among them would make it a density or a score in log space, which may be above 0.
+        ends = {kind(op) for op, _ in behind(loss.inputs[0], _ELEMENTWISE, 200) if op.leaf is None}
+        return "raw" if ends == {RAW} else None
     return None
 
 
@@ -119,22 +120,28 @@ def _slack(tensor: torch.Tensor) -> float:
 
 def _wrong_axis(loss: Op, source: Op, passed: tuple[Op, ...], table: torch.Tensor, axis: int) -> WrongAxis | None:
     """Logarithms that are normalized, but not over the classes."""
+    activation = "log-softmax"
+    if source.kind == "Log":
+        within = of_activation(source)
+        if within is None or within[0] != "log(softmax)":
+            return None
+        activation, source, passed = SOFTMAX, within[1], (*passed, *(op for op in within[2] if op.kind != "Add"))
     result, dim = source.tensor("result"), source.dim()
-    if result is None or dim is None or result.numel() != table.numel():
+    if result is None or dim is None or result.numel() != table.numel() or dim % result.dim() == axis:
         return None
-    if any(op.kind not in SAME_ELEMENTS for op in passed) or result.dim() < 2:
+    if any(op.kind not in SAME_ELEMENTS | {"Clamp", "ClampMin"} for op in passed) or result.dim() < 2:
         return None
     totals = table.float().exp().sum(axis)
     low, high = (float(each) for each in torch.aminmax(totals))
     return WrongAxis(
         loss,
-        "log-softmax",
+        activation,
         dim % result.dim(),
         tuple(result.shape),
         axis,
         low,
         high,
-        hops=way(source, "log-softmax", passed),
+        hops=way(source, activation, passed),
     )
 
 

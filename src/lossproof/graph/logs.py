@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lossproof.graph.chain import behind
+from lossproof.graph.chain import SHAPE_ONLY, behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.kinds import SIGMOID, SOFTMAX, kind
 from lossproof.graph.loss_facts import LogOfActivation
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _CLAMPS = ("Clamp", "ClampMin", "ClampMax")
 _IN_PLACE = {*_CLAMPS, "Add", "Rsub", "Sub", "Neg", "View", "Unsqueeze", "Squeeze", "ToCopy", "Clone", "Alias"}
 """What leaves every element where it was."""
+_NEAR = 40
+"""How much arithmetic is looked through."""
+_CHOOSES = SHAPE_ONLY | {*_CLAMPS, "Where", "Mul", "Add", "Sub", "Rsub"}
 _FAR = 0.05
 """What is added in front of a logarithm is a guard up to here; ``log(1 + p)`` is another function."""
 
@@ -27,12 +30,12 @@ def facts(graph: Graph) -> Iterator[LogOfActivation]:
         operand = op.tensor("self")
         if operand is None or not operand.is_floating_point() or not operand.numel():
             continue
-        found = _read(op)
+        found = of_activation(op) or _of_chosen(op, operand)
         if found is not None:
             yield from _fact(op, operand, *found)
 
 
-def _read(op: Op) -> tuple[str, Op, tuple[Op, ...]] | None:
+def of_activation(op: Op) -> tuple[str, Op, tuple[Op, ...]] | None:
     """The form of a logarithm, the activation, and what lies between."""
     ways = [_through_guards(source, passed) for source, passed in behind(op.inputs[0])]
     if len(ways) != 1 or ways[0] is None:
@@ -48,6 +51,34 @@ def _read(op: Op) -> tuple[str, Op, tuple[Op, ...]] | None:
         return None
     known = kind(source)
     return (f"log({known})", source, passed) if known in (SIGMOID, SOFTMAX) else None
+
+
+def _of_chosen(op: Op, operand: torch.Tensor) -> tuple[str, Op, tuple[Op, ...]] | None:
+    """``where(y == 1, p, 1 - p)`` and ``p * y + (1 - p) * (1 - y)``: each element is that of a sigmoid, or one "
+    "minus it."""
+    if op.kind == "Log1P":
+        return None
+    ways = list(behind(op.inputs[0], _CHOOSES, _NEAR))
+    sigmoids = [source for source, _ in ways if source.kind == "Sigmoid"]
+    if len(sigmoids) != 1 or len(ways) != 1 or not any(each.kind in ("Where", "Mul") for each in ways[0][1]):
+        return None
+    p = sigmoids[0].tensor("result")
+    if p is None or p.numel() != operand.numel():
+        return None
+    p = p.reshape(operand.shape)
+    near = (operand - p).abs().minimum((operand - (1 - p)).abs())
+    return ("log(pt)", sigmoids[0], _spanned(op, sigmoids[0])) if float(near.max()) <= 1e-3 else None
+
+
+def _spanned(op: Op, source: Op) -> tuple[Op, ...]:
+    """Every operator between two."""
+    stack, found = [edge.op for edge in op.inputs if edge is not None], []
+    while stack:
+        each = stack.pop()
+        if each is not source and each not in found:
+            found.append(each)
+            stack += [edge.op for edge in each.inputs if edge is not None]
+    return tuple(found)
 
 
 def _through_guards(source: Op, passed: tuple[Op, ...]) -> tuple[Op, tuple[Op, ...]] | None:
@@ -66,12 +97,14 @@ def _through_guards(source: Op, passed: tuple[Op, ...]) -> tuple[Op, tuple[Op, .
 def _fact(op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op, ...]) -> Iterator[LogOfActivation]:
     given = operand + 1 if op.kind == "Log1P" else operand
     least, most = (float(each) for each in torch.aminmax(given))
-    one_minus = form == "log(1 - sigmoid)"
-    exact = _exact(source, passed, given, one_minus)
-    added = any(each.kind == "Add" for each in passed)
+    one_minus, chosen = form == "log(1 - sigmoid)", form == "log(pt)"
+    exact = None if chosen else _exact(source, passed, given, one_minus)
+    added = any(each.kind == "Add" and sum(edge is not None for edge in each.inputs) == 1 for each in passed)
     if added and (most > 1 + _FAR or (least > 1 - _FAR and (exact is None or float(exact.max()) < 1 - 2 * _FAR))):
         return
     bounds = [_bound(each, one_minus, given.dtype) for each in passed if each.kind in _CLAMPS]
+    if chosen and bounds:
+        bounds = [min(*bounds, *(_bound(each, True, given.dtype) for each in passed if each.kind in _CLAMPS))]
     if any(each.number("min") == torch.finfo(given.dtype).eps for each in passed if each.kind in _CLAMPS):
         return  # torch.distributions holds every probability so
     zeros = int((given <= 0).sum())

@@ -6,6 +6,7 @@ target in it. Labels are zeros and ones too; a one-hot table, or a pair of const
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ _COMPLETE = ("MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy", "Bina
 _MOVES = frozenset(
     ("View", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy", "Clone", "Alias", "Permute", "Transpose", "Flatten")
 )
+_BEFORE = _MOVES | {"Abs", "Pow", "Sub", "Mul", "Neg", *_COMPLETE}
 _SCALES = frozenset(("Neg", "ToCopy", "Clone", "Alias", "View", "Squeeze"))
 
 
@@ -32,10 +34,12 @@ def facts(graph: Graph) -> Iterator[MaskedMean]:
             yield from _mean(graph, op)
         elif op.kind == "Div":
             yield from _division(graph, op)
-        elif op.kind in ("MseLoss", "SmoothL1Loss", "HuberLoss") and op.saved("reduction") == 1:
-            yield from _both(op)
-        elif op.kind in NLL and op.saved("reduction") == 1:
-            yield from _all_ignored(op)
+        elif op.kind in _COMPLETE and op.saved("reduction") == 1:
+            yield from _nothing(op)
+            if op.kind in NLL:
+                yield from _all_ignored(op)
+            elif not op.kind.startswith("Binary"):
+                yield from _both(op)
 
 
 def _mean(graph: Graph, op: Op) -> Iterator[MaskedMean]:
@@ -44,9 +48,7 @@ def _mean(graph: Graph, op: Op) -> Iterator[MaskedMean]:
         return
     numel = op.saved("self_sym_numel")
     if numel == 0:
-        for source, _ in behind(edge, _MOVES):
-            if source.kind in ("Index", "MaskedSelect"):
-                yield MaskedMean(op, "empty", 0, _elements(source), hops=(Hop(source, "nothing is selected here"),))
+        yield from _nothing(op)
         return
     for source, _ in behind(edge, _SCALES | {"Permute"}):
         found = _masked(graph, source)
@@ -93,6 +95,10 @@ def _masked(graph: Graph, op: Op) -> tuple[int, int] | None:
         except RuntimeError:
             return None
         return int((whole != 0).sum()), whole.numel()
+    if op.kind in ("Pow", "Abs") or (op.kind == "Mul" and _same(op)):
+        return _difference_masked(op)
+    if op.kind == "IndexPut" and op.inputs and op.inputs[0] is not None and op.inputs[1:] == (None,):
+        return _overwritten(op) if _complete(op.inputs[0]) else None
     if op.kind == "MaskedFill" and op.inputs and op.inputs[0] is not None and _complete(op.inputs[0]):
         mask, shape = op.tensor("mask"), op.shape()
         if mask is not None and shape is not None:
@@ -106,6 +112,40 @@ def _masked(graph: Graph, op: Op) -> tuple[int, int] | None:
             kept = int(whole.sum())
             return (kept if op.inputs[0] is not None else whole.numel() - kept), whole.numel()
     return None
+
+
+def _overwritten(op: Op) -> tuple[int, int] | None:
+    """``loss[mask] = 0``."""
+    indices, shape = op.saved("indices"), op.shape()
+    if not isinstance(indices, (tuple, list)) or len(indices) != 1 or shape is None:
+        return None
+    mask = indices[0]
+    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool or not mask.numel():
+        return None
+    elements = math.prod(shape)
+    return elements - int(mask.sum()) * (elements // mask.numel()), elements
+
+
+def _difference_masked(op: Op) -> tuple[int, int] | None:
+    """``((prediction - target) * mask) ** 2``, ``(prediction * mask - target * mask).abs()``."""
+    below = op.input(0)
+    product = below
+    if below is not None and below.kind == "Sub" and len(below.inputs) == 2 and below.inputs.count(None) == 1:
+        product = below.input(0) or below.input(1)
+    if product is None or product.kind != "Mul" or len(product.inputs) != 2 or product.inputs.count(None) != 1:
+        return None
+    mask = product.tensor("self" if product.inputs[0] is None else "other")
+    difference = op.tensor("self")
+    if mask is None or difference is None or not mask.dim() or not _zeros_and_ones(mask):
+        return None
+    if product is below:
+        inner = product.input(0) or product.input(1)
+        if inner is None or inner.kind != "Sub" or None not in inner.inputs:
+            return None
+    whole = mask.expand(difference.shape) != 0
+    if bool((difference[~whole] != 0).any()):
+        return None
+    return int(whole.sum()), whole.numel()
 
 
 def _zeros_and_ones(mask: torch.Tensor) -> bool:
@@ -182,9 +222,12 @@ def _both(op: Op) -> Iterator[MaskedMean]:
         yield MaskedMean(op, "both", kept, whole.numel(), hops=(Hop(product, "masked here"),))
 
 
-def _elements(op: Op) -> int:
-    edge = op.inputs[0]
-    count = 1
-    for each in (edge.shape or ()) if edge is not None else ():
-        count *= each
-    return count
+def _nothing(op: Op) -> Iterator[MaskedMean]:
+    """A mean over no elements; where a selection left none, of how many."""
+    table = op.tensor("self")
+    if op.kind != "Mean" and (table is None or table.numel()):
+        return
+    picks = [each for each, _ in behind(op.inputs[0], _BEFORE) if each.kind in ("Index", "MaskedSelect")]
+    below = picks[0].inputs[0] if picks else None
+    elements = math.prod(below.shape or (0,)) if below is not None else 0
+    yield MaskedMean(op, "empty", 0, elements, hops=tuple(Hop(each, "selected here") for each in picks[:1]))

@@ -39,6 +39,8 @@ _ELEMENTWISE = (
     "Tanh",
 )
 _DOWN = 24
+_NEAR = 60
+"""How many operators are looked through."""
 
 
 def facts(graph: Graph) -> Iterator[PooledOverlap]:
@@ -71,7 +73,7 @@ def _ratio(op: Op) -> Iterator[PooledOverlap]:
 
 def _totals(edge: Edge | None) -> Iterator[Op]:
     """The sums that a side is made of."""
-    for op, _ in behind(edge, _SCALED):
+    for op, _ in behind(edge, _SCALED, _NEAR):
         if op.kind in ("Sum", "Dot"):
             yield op
 
@@ -80,7 +82,7 @@ def _added(edge: Edge | None) -> bool:
     """Whether a denominator is made of several things: ``p.sum() + t.sum()`` and not ``w.sum()``."""
     stack = [edge.op] if edge is not None else []
     seen: set[int] = set()
-    while stack:
+    while stack and len(seen) < _NEAR:
         op = stack.pop()
         if op.index in seen:
             continue
@@ -123,7 +125,7 @@ def _is_mask(mask: torch.Tensor) -> bool:
 
 def _sources(edge: Edge | None) -> set[int]:
     through = SHAPE_ONLY | {"Mul", "Pow", "Rsub", "Add", "Sub", "Abs"}
-    return {op.index for op, _ in behind(edge, through)}
+    return {op.index for op, _ in behind(edge, through, _NEAR)}
 
 
 def _between_0_and_1(op: Op) -> bool:

@@ -217,7 +217,11 @@ def _bare(t: T) -> T:
 
 
 def audit(fact: LogOfActivation) -> Iterator[Finding]:
-    replacement = {"log(softmax)": "log_softmax", "log(sigmoid)": "logsigmoid"}.get(fact.form, "logsigmoid(-x)")
+    replacement = {
+        "log(softmax)": "log_softmax",
+        "log(sigmoid)": "logsigmoid",
+        "log(pt)": "logsigmoid of the logit with the sign of its label",
+    }.get(fact.form, "logsigmoid(-x)")
     if fact.zeros:
         cost = f"{fact.zeros} of {fact.elements} elements have rounded to 0, where it is -inf and its gradient NaN"
     elif fact.guarded:
@@ -236,7 +240,7 @@ def audit(fact: LogOfActivation) -> Iterator[Finding]:
         )
     yield fact.finding(
         RULE,
-        f"{fact.form} in two steps: {cost}; `{replacement}` is exact",
+        f"{fact.form} in two steps: {cost}; {replacement if ' ' in replacement else f'`{replacement}`'} is exact",
         severity=Severity.WARNING if fact.guarded else None,
     )
 

@@ -385,9 +385,8 @@ def _fix_both(fact: LossCall, patch: Patch) -> tuple[str, str]:
 def audit(fact: MaskedMean) -> Iterator[Finding]:
     kept = f"{fact.kept} of {fact.elements} elements"
     if fact.how == "empty":
-        yield fact.finding(
-            RULE, f"the mask selects none of {fact.elements} elements here: this mean is 0 / 0", severity=Severity.ERROR
-        )
+        what = f"none of {fact.elements} elements is selected" if fact.elements else "there is no element"
+        yield fact.finding(RULE, f"{what} here: this mean is 0 / 0", severity=Severity.ERROR)
     elif fact.how == "all-ignored":
         yield fact.finding(
             RULE,

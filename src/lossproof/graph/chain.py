@@ -97,7 +97,11 @@ def behind(
 
     Past ``far`` operators the next ones come as they are, so that the answer is never taken for complete.
     """
-    stack: list[_Step] = [] if edge is None else [_Step(edge.op, None)]
+    return iter(()) if edge is None else _behind(edge.op, through, far, True)
+
+
+def _behind(start: Op, through: frozenset[str], far: int, shared: bool) -> Iterator[tuple[Op, tuple[Op, ...]]]:
+    stack = [_Step(start, None)]
     seen: set[int] = set()
     while stack:
         step = stack.pop()
@@ -107,8 +111,18 @@ def behind(
         seen.add(op.index)
         if op.kind not in through or len(seen) > far:
             yield op, step.passed()
-            continue
-        stack += [_Step(below.op, step) for below in reversed(op.inputs) if below is not None]
+        elif shared and op.kind == "CopySlices":
+            # An output that was written step by step, and is read step by step: what it is made of is found out once.
+            memo, key = op.graph.memo, ("behind", op.index, through, far)
+            if key not in memo:
+                memo[key] = [source for source, _ in _behind(op, through, far, False)]
+            above = (*step.passed(), op)
+            for source in memo[key]:
+                if source.index not in seen:
+                    seen.add(source.index)
+                    yield source, above
+        else:
+            stack += [_Step(below.op, step) for below in reversed(op.inputs) if below is not None]
 
 
 def readers(op: Op, through: frozenset[str] = KEEPS_KIND, far: int = _FAR) -> Iterator[Op]:

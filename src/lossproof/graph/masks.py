@@ -178,16 +178,38 @@ def _labels(graph: Graph, op: Op, mask: torch.Tensor) -> bool:
         for axis in {1, mask.dim() - 1}:
             if mask.shape[axis] > 1 and bool((mask.sum(axis) == 1).all()):
                 return True
-    count = mask.count_nonzero()
-    for other in graph.of("Mul"):
-        if other is op or len(other.inputs) != 2 or other.inputs.count(None) != 1:
-            continue
-        twin = other.tensor("self" if other.inputs[0] is None else "other")
-        if twin is None or twin.shape != mask.shape or twin.data_ptr() == mask.data_ptr():
-            continue
-        if int(twin.count_nonzero() + count) == mask.numel() and bool(((twin != 0) != (mask != 0)).all()):
+    if not mask.numel():
+        return False
+    chosen = mask != 0
+    for twin in _constants(graph).get(_signature(~chosen), ()):
+        if bool((twin != chosen).all()):
             return True
     return False
+
+
+_Signature = tuple[tuple[int, ...], int, int]
+
+
+def _signature(chosen: torch.Tensor) -> _Signature:
+    """What two masks have to share before they are compared element by element."""
+    flat = chosen.reshape(-1)
+    return tuple(chosen.shape), int(flat.sum()), int((flat * torch.arange(flat.numel(), device=flat.device)).sum())
+
+
+def _constants(graph: Graph) -> dict[_Signature, list[torch.Tensor]]:
+    """Where what is multiplied by as a constant is not zero."""
+    found: dict[_Signature, list[torch.Tensor]] | None = graph.memo.get("constants")
+    if found is None:
+        found = graph.memo["constants"] = {}
+        for op in graph.of("Mul"):
+            if len(op.inputs) == 2 and op.inputs.count(None) == 1:
+                constant = op.tensor("self" if op.inputs[0] is None else "other")
+                if constant is not None and constant.dim() and constant.numel():
+                    chosen = constant != 0
+                    same = found.setdefault(_signature(chosen), [])
+                    if not same or not torch.equal(same[-1], chosen):
+                        same.append(chosen)
+    return found
 
 
 def _ignored(op: Op) -> tuple[int, int] | None:

@@ -127,8 +127,10 @@ def _wrong_axis(loss: Op, source: Op, passed: tuple[Op, ...], table: torch.Tenso
             return None
         activation, source, passed = SOFTMAX, within[1], (*passed, *(op for op in within[2] if op.kind != "Add"))
     result, dim = source.tensor("result"), source.dim()
-    if result is None or dim is None or result.numel() != table.numel() or dim % result.dim() == axis:
+    if result is None or dim is None or result.numel() != table.numel():
         return None
+    if result.shape == table.shape and dim % result.dim() == axis:
+        return None  # the right one: what was added before the logarithm is what shows
     if any(op.kind not in SAME_ELEMENTS | {"Clamp", "ClampMin"} for op in passed) or result.dim() < 2:
         return None
     totals = table.float().exp().sum(axis)

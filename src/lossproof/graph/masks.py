@@ -181,30 +181,28 @@ def _labels(graph: Graph, op: Op, mask: torch.Tensor) -> bool:
     if not mask.numel():
         return False
     chosen = mask != 0
-    for twin in _constants(graph).get(_signature(~chosen), ()):
-        if bool((twin != chosen).all()):
-            return True
-    return False
+    twins = _constants(graph, tuple(mask.shape)).get(_signature(~chosen), ())
+    return any(bool((twin != chosen).all()) for twin in twins)
 
 
-_Signature = tuple[tuple[int, ...], int, int]
+_Signature = tuple[int, int]
 
 
 def _signature(chosen: torch.Tensor) -> _Signature:
     """What two masks have to share before they are compared element by element."""
     flat = chosen.reshape(-1)
-    return tuple(chosen.shape), int(flat.sum()), int((flat * torch.arange(flat.numel(), device=flat.device)).sum())
+    return int(flat.sum()), int((flat * torch.arange(flat.numel(), device=flat.device)).sum())
 
 
-def _constants(graph: Graph) -> dict[_Signature, list[torch.Tensor]]:
-    """Where what is multiplied by as a constant is not zero."""
-    found: dict[_Signature, list[torch.Tensor]] | None = graph.memo.get("constants")
+def _constants(graph: Graph, shape: tuple[int, ...]) -> dict[_Signature, list[torch.Tensor]]:
+    """Where what is multiplied by as a constant is not zero, of constants of one shape."""
+    found: dict[_Signature, list[torch.Tensor]] | None = graph.memo.get(("constants", shape))
     if found is None:
-        found = graph.memo["constants"] = {}
+        found = graph.memo["constants", shape] = {}
         for op in graph.of("Mul"):
             if len(op.inputs) == 2 and op.inputs.count(None) == 1:
                 constant = op.tensor("self" if op.inputs[0] is None else "other")
-                if constant is not None and constant.dim() and constant.numel():
+                if constant is not None and tuple(constant.shape) == shape:
                     chosen = constant != 0
                     same = found.setdefault(_signature(chosen), [])
                     if not same or not torch.equal(same[-1], chosen):

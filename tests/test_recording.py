@@ -22,6 +22,7 @@ import lossproof  # noqa: E402
 from lossproof.graph import place  # noqa: E402
 from lossproof.graph.place import INSTALLED, MACHINERY, TYPED, USER, note, noted  # noqa: E402
 from lossproof.graph.recorder import MOST_CUTS  # noqa: E402
+from lossproof.graph.values import value  # noqa: E402
 from lossproof.graph.walk import Graph, Op  # noqa: E402
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
@@ -477,3 +478,21 @@ def test_a_loss_that_was_cut_off_is_refused_with_the_line(x: torch.Tensor) -> No
         loss = (guess.float() - torch.ones(3)).abs().mean()
     with pytest.raises(lossproof.CannotRun, match=f"`argmax` at {__file__}:{line}"):
         lossproof.audit(loss)
+
+
+def test_results_that_are_one_number_are_kept_until_they_change(x: torch.Tensor) -> None:
+    with lossproof.recording():
+        loss = x.square().mean()
+        whole = loss * 2
+        whole += x.sum()
+        corner = x.exp()[0, 0]
+    graph = Graph(whole)
+    assert place.kept(graph.root).item() == pytest.approx(float(whole.detach()))  # type: ignore[union-attr]
+    assert place.kept(next(graph.of("Mean"))).item() == pytest.approx(float(loss.detach()))  # type: ignore[union-attr]
+    assert place.kept(next(graph.of("Mul"))) is None  # changed in place
+    assert place.kept(Graph(corner).root) is None  # a view of something larger
+    total = x.square().mean() + x.exp().mean()
+    assert [value(edge) for edge in Graph(total).root.inputs] == [None, None]
+    with lossproof.recording():
+        total = x.square().mean() + x.exp().mean()
+    assert all(value(edge) is not None for edge in Graph(total).root.inputs)

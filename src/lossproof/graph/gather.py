@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossproof.graph import activations, broadcast, dead_terms, log_inputs, logs, masks, overlap, reach
+from lossproof.graph import (
+    activations,
+    broadcast,
+    class_weights,
+    dead_terms,
+    features,
+    focal,
+    log_inputs,
+    logs,
+    masks,
+    overlap,
+    sums,
+    unreached,
+)
 from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
@@ -20,7 +33,11 @@ GATHERERS = (
     broadcast.facts,
     masks.facts,
     dead_terms.facts,
-    reach.facts,
+    unreached.facts,
+    focal.facts,
+    class_weights.facts,
+    sums.facts,
+    features.facts,
 )
 STOPPED = "lossproof stopped"
 """How it begins what is said of a gatherer that met something nobody had thought of."""

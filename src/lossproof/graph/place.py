@@ -82,7 +82,7 @@ class Note:
 class Call:
     """A note as it is taken while the step runs: what is at hand, nothing worked out."""
 
-    __slots__ = ("code", "cuts", "func", "last", "numbers")
+    __slots__ = ("_note", "_value", "_version", "code", "cuts", "func", "last", "numbers")
 
     def __init__(
         self, code: CodeType, last: int, func: Any, numbers: tuple[tuple[str, Any], ...], cuts: tuple[Cut, ...]
@@ -92,8 +92,27 @@ class Call:
         self.func = func
         self.numbers = numbers
         self.cuts = cuts
+        self._note: Note | None = None
+        self._value: torch.Tensor | None = None
+        self._version = 0
+
+    def keep(self, value: torch.Tensor) -> None:
+        """Keep a result that is one number, without its history: a few bytes, and nothing waits for it."""
+        if value._base is None:
+            self._value = value.detach()
+            self._version = value._version
+
+    @property
+    def value(self) -> torch.Tensor | None:
+        """The number that was kept, unless it was changed in place since."""
+        return self._value if self._value is not None and self._value._version == self._version else None
 
     def note(self) -> Note:
+        if self._note is None:
+            self._note = self._worked_out()
+        return self._note
+
+    def _worked_out(self) -> Note:
         line, end_line, column, end_column = _position(self.code, self.last)
         code = self.code
         return Note(
@@ -144,11 +163,15 @@ def note(op: Op) -> Note | None:
     metadata = op.node.metadata
     found = metadata.get(NOTE)
     if isinstance(found, Call):
-        found = metadata[NOTE] = found.note()
-    if found is not None:
-        return found if isinstance(found, Note) else None
+        return found.note()
     lines = metadata.get("traceback_")
     return _last_of_user(lines) if lines else None
+
+
+def kept(op: Op) -> torch.Tensor | None:
+    """The result of an operator that is one number, where a recording kept it."""
+    found = op.node.metadata.get(NOTE)
+    return found.value if isinstance(found, Call) else None
 
 
 def noted(op: Op) -> Note | None:

@@ -130,6 +130,8 @@ class recording(TorchFunctionMode):
             if call is not None:
                 for metadata in fresh:
                     metadata[NOTE] = call
+                if len(made) == 1 and made[0].dim() == 0:
+                    call.keep(made[0])
                 if func in _FLAT:
                     self._cut(call, "flat", args, kwargs)
 

@@ -7,6 +7,7 @@ calls itself from operator to operator, so a chain of a hundred thousand of them
 
 from __future__ import annotations
 
+import gc
 import heapq
 import re
 from collections.abc import Iterator
@@ -22,8 +23,9 @@ from lossproof.problem import CannotRun
 _NAME = re.compile(r"(?:torch::autograd::)?(\w+?)(?:Backward\d*|BackwardAutogradFn)?$")
 
 
-_TRANSPARENT = ("torch.nn.parallel", "torch.utils.hooks")
-"""Modules whose custom functions hand tensors on: data in parallel, a module's backward hooks."""
+_HANDED_ON = "BackwardHookFunction"
+_PARALLEL = "torch.nn.parallel."
+"""Custom functions that only hand tensors on: a module's backward hooks, data in parallel."""
 
 
 def kind_of(node: Any) -> str:
@@ -121,14 +123,10 @@ class Op:
     @property
     def opaque(self) -> bool:
         """One node for a region that autograd does not show: a custom function, a compiled or a checkpointed part."""
-        return isinstance(self.node, torch.autograd.function.BackwardCFunction) and not self._forward.startswith(
-            _TRANSPARENT
-        )
-
-    @property
-    def _forward(self) -> str:
-        """The module of the custom function that a node belongs to."""
-        return str(getattr(getattr(self.node, "_forward_cls", None), "__module__", ""))
+        if not isinstance(self.node, torch.autograd.function.BackwardCFunction) or self.kind == _HANDED_ON:
+            return False
+        made_by = getattr(self.node, "_forward_cls", None)
+        return not getattr(made_by, "__module__", "").startswith(_PARALLEL)
 
     def saved(self, name: str) -> Any:
         """What the operator kept for its derivative under a name (``self``, ``other``, ``result``, ``dim``), or None.
@@ -148,7 +146,7 @@ class Op:
     def tensor(self, name: str) -> torch.Tensor | None:
         """A saved tensor, without its own history, or None."""
         found = self.saved(name)
-        return found.detach() if isinstance(found, torch.Tensor) else None
+        return _plain(found) if isinstance(found, torch.Tensor) else None
 
     def dim(self, name: str = "dim") -> int | None:
         """A saved dimension; autograd keeps a negative one as a huge unsigned number."""
@@ -161,6 +159,16 @@ class Op:
 
     def __repr__(self) -> str:
         return f"{self.kind}#{self.index}"
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A saved tensor to compute with. A number that was given as an operand is kept as a tensor with a mark on it, and
+    torch 2.13 gives garbage for the sum of such a tensor: it is made anew.
+    """
+    found = tensor.detach()
+    if found.dim() == 0 and found.device.type == "cpu" and not found.is_complex():
+        return torch.tensor(found.item(), dtype=found.dtype)
+    return found
 
 
 def _signed(number: int) -> int:
@@ -236,7 +244,17 @@ class Graph:
             return None
 
     def _walk(self) -> list[Op]:
-        """Every node once, consumers first: a depth-first walk with its own stack, its finishing order turned round."""
+        """Every node once; without the garbage collector, which would look at them all again and again meanwhile."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return self._consumers_first()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _consumers_first(self) -> list[Op]:
+        """A depth-first walk with its own stack, its finishing order turned round."""
         root: Any = self.loss.grad_fn
         finished: list[Any] = []
         seen = {root}

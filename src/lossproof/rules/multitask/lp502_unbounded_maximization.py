@@ -98,6 +98,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import Maximized
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import tested
@@ -241,6 +242,16 @@ def _softplus(t: T) -> bool:
     return any(isinstance(p, T) and p.act in ("softplus", "exp") for p in via[1:])
 
 
+def audit(fact: Maximized) -> Iterator[Finding]:
+    now = "" if fact.value is None else f", {fact.value:.4g} of the loss now"
+    yield fact.finding(
+        RULE,
+        f"a term with no upper bound is maximized ({fact.kind}{now}): the sum has no minimum, so training drifts to "
+        "ever larger values or diverges",
+        confidence="likely",
+    )
+
+
 RULE = Rule(
     code="LP502",
     name="unbounded-maximization",
@@ -251,4 +262,6 @@ RULE = Rule(
     evidence="unbounded-term",
     facts="operation",
     check=check,
+    graph="maximized",
+    audit=audit,
 )

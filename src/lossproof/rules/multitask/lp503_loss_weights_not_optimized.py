@@ -116,6 +116,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import LossWeights
 from lossproof.rules.loop.places import binders, known_at, parameters
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -359,6 +360,16 @@ def _kind_of_element(element: Any) -> str:
     return "parameters" if isinstance(element, (ast.Name, ast.Attribute)) else ""
 
 
+def audit(fact: LossWeights) -> Iterator[Finding]:
+    name = f"`{fact.name}`" if fact.name else "a learnable parameter"
+    shown = ", ".join(f"{each:.4g}" for each in fact.values[:6]) + (", …" if len(fact.values) > 6 else "")
+    yield fact.finding(
+        RULE,
+        f"{name} ({shown}) weighs the losses and is learnable, but the optimizer does not hold it: it stays where it "
+        "started",
+    )
+
+
 RULE = Rule(
     code="LP503",
     name="loss-weights-not-optimized",
@@ -369,4 +380,6 @@ RULE = Rule(
     evidence="unheld-weights",
     facts="unheld",
     check=check,
+    graph="loss-weights",
+    audit=audit,
 )

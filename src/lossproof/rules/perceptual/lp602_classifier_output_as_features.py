@@ -99,6 +99,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FeatureBranch
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import FeatureNetwork
 
@@ -114,6 +115,15 @@ def check(fact: FeatureNetwork) -> Iterator[Finding]:
     )
 
 
+def audit(fact: FeatureBranch) -> Iterator[Finding]:
+    if fact.classes:
+        yield fact.finding(
+            RULE,
+            f"the loss compares the {fact.classes:,} class scores of a {fact.called}, not a feature map: where things "
+            "are and how they look is gone from them",
+        )
+
+
 RULE = Rule(
     code="LP602",
     name="classifier-output-as-features",
@@ -123,4 +133,6 @@ RULE = Rule(
     page=__doc__ or "",
     facts="network",
     check=check,
+    graph="feature-branch",
+    audit=audit,
 )

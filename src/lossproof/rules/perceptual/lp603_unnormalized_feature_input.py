@@ -96,6 +96,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FeatureBranch
 from lossproof.rules.perceptual.building import is_module
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -213,6 +214,17 @@ def _is_super(call: Any) -> bool:
     return (isinstance(owner, ast.Call) and dotted(owner.func) == "super") or dotted(owner).endswith("Module")
 
 
+def audit(fact: FeatureBranch) -> Iterator[Finding]:
+    if fact.plain is not None:
+        low, high = fact.plain
+        yield fact.finding(
+            RULE,
+            f"images in [{low:g}, {high:g}] enter a {fact.called} as they were made, without ImageNet's normalization: "
+            "its features are those of a range that it never saw in training",
+            confidence="likely",
+        )
+
+
 RULE = Rule(
     code="LP603",
     name="unnormalized-feature-input",
@@ -222,4 +234,6 @@ RULE = Rule(
     page=__doc__ or "",
     facts="network",
     check=check,
+    graph="feature-branch",
+    audit=audit,
 )

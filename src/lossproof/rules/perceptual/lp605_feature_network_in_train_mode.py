@@ -103,6 +103,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FeatureBranch
 from lossproof.rules.perceptual.building import add, chain_end, keep_in_evaluation, only_for_the_loss
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -148,6 +149,20 @@ def _fix(fact: FeatureNetwork, patch: Patch) -> tuple[str, str]:
     return "unsafe", "the network that measures the loss is in evaluation mode"
 
 
+def audit(fact: FeatureBranch) -> Iterator[Finding]:
+    if fact.live:
+        cost = (
+            "an image's features depend on the rest of the batch and its contrast cannot be seen"
+            if "batch normalization" in fact.live
+            else "the loss of two equal images is not zero"
+        )
+        yield fact.finding(
+            RULE,
+            f"a {fact.called} that only measures is used in training mode: its {' and its '.join(fact.live)} is live "
+            f"in the loss, so {cost}",
+        )
+
+
 RULE = Rule(
     code="LP605",
     name="feature-network-in-train-mode",
@@ -157,4 +172,6 @@ RULE = Rule(
     page=__doc__ or "",
     facts="network",
     check=check,
+    graph="feature-branch",
+    audit=audit,
 )

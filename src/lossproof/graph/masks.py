@@ -243,11 +243,13 @@ def _both(op: Op) -> Iterator[MaskedMean]:
 
 
 def _nothing(op: Op) -> Iterator[MaskedMean]:
-    """A mean over no elements; where a selection left none, of how many."""
+    """A mean over what a selection left, which is nothing."""
     table = op.tensor("self")
     if op.kind != "Mean" and (table is None or table.numel()):
         return
-    picks = [each for each, _ in behind(op.inputs[0], _BEFORE) if each.kind in ("Index", "MaskedSelect")]
-    below = picks[0].inputs[0] if picks else None
-    elements = math.prod(below.shape or (0,)) if below is not None else 0
-    yield MaskedMean(op, "empty", 0, elements, hops=tuple(Hop(each, "selected here") for each in picks[:1]))
+    for pick, _ in behind(op.inputs[0], _BEFORE):
+        below = pick.inputs[0] if pick.kind in ("Index", "MaskedSelect") else None
+        elements = math.prod(below.shape or (0,)) if below is not None else 0
+        if elements:
+            yield MaskedMean(op, "empty", 0, elements, hops=(Hop(pick, "selected here"),))
+            return

@@ -385,8 +385,9 @@ def _fix_both(fact: LossCall, patch: Patch) -> tuple[str, str]:
 def audit(fact: MaskedMean) -> Iterator[Finding]:
     kept = f"{fact.kept} of {fact.elements} elements"
     if fact.how == "empty":
-        what = f"none of {fact.elements} elements is selected" if fact.elements else "there is no element"
-        yield fact.finding(RULE, f"{what} here: this mean is 0 / 0", severity=Severity.ERROR)
+        yield fact.finding(
+            RULE, f"none of {fact.elements} elements is selected here: this mean is 0 / 0", severity=Severity.ERROR
+        )
     elif fact.how == "all-ignored":
         yield fact.finding(
             RULE,

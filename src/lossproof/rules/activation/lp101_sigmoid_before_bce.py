@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a sigmoid whose output reaches `binary_cross_entropy` or `BCELoss` in a training loss, through whatever lies
-between: a return, an attribute, an `nn.Sequential`, a `squeeze`, a `clamp`, another file.
+between: a return, an attribute, an `nn.Sequential`, a `squeeze`, a `clamp`, another file. In the graph of a live loss
+(`lossproof.audit`) it counts the elements that have rounded to 0 or 1, or were clamped, and send nothing back.
 
 ## Why is this bad
 A sigmoid rounds to exactly 1 long before its logit is extreme. From there on the loss no longer depends on the logit,

@@ -1,7 +1,8 @@
 """# LP102 softmax-before-cross-entropy
 
 ## What it does
-Finds a softmax whose output reaches `cross_entropy` or `CrossEntropyLoss`, which apply a log-softmax themselves.
+Finds a softmax whose output reaches `cross_entropy` or `CrossEntropyLoss`, which apply a log-softmax themselves. In the
+graph of a live loss (`lossproof.audit`) it tells the floor of the loss and the most that it can believe in a class.
 
 ## Why is this bad
 The second softmax sees numbers between 0 and 1, so the sharpest prediction that it can express gives the right class

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a sigmoid whose output reaches a loss that applies a sigmoid itself: `binary_cross_entropy_with_logits`,
-`BCEWithLogitsLoss`, sigmoid focal losses, `soft_margin_loss`, `multilabel_soft_margin_loss`.
+`BCEWithLogitsLoss`, sigmoid focal losses, `soft_margin_loss`, `multilabel_soft_margin_loss`. In the graph of a live
+loss (`lossproof.audit`) it tells between what the scores of this batch lie.
 
 ## Why is this bad
 The loss sees a logit between 0 and 1, so the probability that it works with lies between 0.5 and 0.731. No example

@@ -1,7 +1,9 @@
 """# LP104 nll-without-log-softmax
 
 ## What it does
-Finds logits or probabilities that reach `nll_loss` or `NLLLoss`. That loss takes log-probabilities.
+Finds logits or probabilities that reach `nll_loss` or `NLLLoss`. That loss takes log-probabilities. In the graph of a
+live loss (`lossproof.audit`) the rows themselves are looked at: the logarithm of a distribution has a logsumexp of 0,
+whoever made it.
 
 ## Why is this bad
 `nll_loss` picks one number per row and negates it; it does no mathematics of its own. Given raw logits it is linear

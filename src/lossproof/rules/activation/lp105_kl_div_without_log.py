@@ -2,7 +2,8 @@
 
 ## What it does
 Finds probabilities (a softmax or a sigmoid) that reach the first argument of `kl_div` or `KLDivLoss`. That argument
-holds log-probabilities.
+holds log-probabilities. In the graph of a live loss (`lossproof.audit`) the arithmetic of `kl_div` is recognized; under
+`recording()` its call is known.
 
 ## Why is this bad
 `kl_div(input, target)` computes `target * (log(target) - input)`. With probabilities as input that is not a

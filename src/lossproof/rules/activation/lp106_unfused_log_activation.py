@@ -1,8 +1,9 @@
 """# LP106 unfused-log-activation
 
 ## What it does
-Finds a logarithm of an activation that a fused function computes safely: `log(softmax(x))`, `log(sigmoid(x))`,
-`log(1 - sigmoid(x))`.
+Finds a logarithm of an activation that a fused function computes safely: `log(softmax(x))`, `log(sigmoid(x))`, `log(1 -
+sigmoid(x))`. In the graph of a live loss (`lossproof.audit`) it counts the elements that have rounded to 0, or lie at
+the guard.
 
 ## Why is this bad
 The activation rounds first and the logarithm sees what is left: a tiny number, or zero. A confident mistake then

@@ -2,7 +2,8 @@
 
 ## What it does
 Points out `binary_cross_entropy` or `BCELoss` on probabilities that are not one sigmoid: a mean or a product of
-several, a complement, an attention-pooled score, an output that someone else computed.
+several, a complement, an attention-pooled score, an output that someone else computed. In the graph of a live loss
+(`lossproof.audit`) it counts the elements that are exactly 0 or 1.
 
 ## Why is this bad
 It is often right: when a probability is built from parts, no single logit exists and this loss is the honest one. It

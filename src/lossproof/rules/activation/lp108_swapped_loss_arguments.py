@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a loss whose target stands where the prediction belongs and the other way round: `loss(y, model(x))` for a loss
-that is not symmetric. `mse_loss` and `l1_loss` are symmetric and are left alone.
+that is not symmetric. `mse_loss` and `l1_loss` are symmetric and are left alone. In the graph of a live loss
+(`lossproof.audit`) it tells whether zeros and ones stand where the prediction belongs.
 
 ## Why is this bad
 Scikit-learn's metrics take the truth first; PyTorch's losses take the prediction first. With class indices the

@@ -1,8 +1,9 @@
 """# LP109 softmax-over-wrong-dim
 
 ## What it does
-Finds a softmax or log-softmax on the way to a loss that normalizes over the batch (`dim=0`), or that leaves the
-choice of the axis to PyTorch (`nn.Softmax()`, `F.softmax(x)`).
+Finds a softmax or log-softmax on the way to a loss that normalizes over the batch (`dim=0`), or that leaves the choice
+of the axis to PyTorch (`nn.Softmax()`, `F.softmax(x)`). In the graph of a live loss (`lossproof.audit`) it tells what
+the probabilities of one example add up to.
 
 ## Why is this bad
 Over `dim=0` the examples of a batch compete with each other: what is predicted for one depends on who sits beside it,

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds Dice, IoU and Tversky losses whose sums run over the whole batch, so that one ratio is built for all images
-together, with no option to choose otherwise.
+together, with no option to choose otherwise. In the graph of a live loss (`lossproof.audit`) it tells which sample
+holds how much of the target, and how many have none.
 
 ## Why is this bad
 The ratio is then dominated by the largest object in the batch. A small one may be missed completely and the loss

@@ -3,7 +3,8 @@
 ## What it does
 Finds an operation between the prediction and the loss through which no gradient passes: `.item()`, `.detach()`,
 `.data`, numpy, a tensor that is wrapped again (`torch.tensor(loss)`), `argmax`, `round`, `sign`, a comparison such as
-`probs > 0.5`.
+`probs > 0.5`. In the graph of a live loss (`lossproof.audit`) a term is dead if every way to a parameter has a
+derivative of 0; what was detached or turned into a number is told where `lossproof.recording()` saw it.
 
 ## Why is this bad
 If the whole loss is cut, `backward()` raises and the fault is found in a minute. The dangerous cases are silent:

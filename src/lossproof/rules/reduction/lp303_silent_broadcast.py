@@ -2,7 +2,8 @@
 
 ## What it does
 Finds an elementwise loss between shapes that differ and broadcast: most often a prediction `(N, 1)` from
-`nn.Linear(..., 1)` against a target `(N,)`.
+`nn.Linear(..., 1)` against a target `(N,)`. In the graph of a live loss (`lossproof.audit`) the shapes themselves are
+read, and where one is not kept, the difference.
 
 ## Why is this bad
 The difference is an `N x N` matrix: every prediction is compared with every target. Its best answer is the same for

@@ -3,7 +3,8 @@
 ## What it does
 Finds a masked loss with the wrong denominator: `(loss * mask).mean()`, which divides by all elements, kept or not; or
 `(loss * mask).sum() / mask.sum()` and `loss[mask].mean()`, where nothing prevents an empty mask. The first is a
-warning; the second can be NaN and is an error.
+warning; the second can be NaN and is an error. In the graph of a live loss (`lossproof.audit`) it counts what the mask
+keeps, and tells a mean over nothing, all targets ignored included.
 
 ## Why is this bad
 Divided by everything, the loss measures how full the batch is. A batch that is padded to ten times its length learns

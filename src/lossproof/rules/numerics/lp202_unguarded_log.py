@@ -100,6 +100,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge, percent
 from lossproof.rules.guards import guarded_logarithm
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
@@ -132,6 +133,31 @@ def _fix(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
     return guarded_logarithm(fact, reading, reading.operand(), t)
 
 
+def audit(fact: AtTheEdge) -> Iterator[Finding]:
+    if fact.function not in ("log", "log1p", "xlogy", "logit"):
+        return
+    count, name = fact.count, {"xlogy": "xlogy", "logit": "logit"}.get(fact.function, "logarithm")
+    if fact.near:
+        yield fact.finding(
+            RULE,
+            f"the {name} of {fact.closest:.1e}, next to the edge of its domain{count.at}: {count.found} of "
+            f"{count.elements:,} elements carry {percent(fact.share)} of its gradient",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    if fact.function == "logit":
+        what = f"{count.of('operand')} not inside of (0, 1)"
+    elif fact.beyond:
+        what = f"{fact.beyond} of {count.elements:,} operands are below {fact.edge:g}, the lowest {fact.closest:.4g}"
+        if count.found > fact.beyond:
+            what += f", and {count.found - fact.beyond} {'is' if count.found - fact.beyond == 1 else 'are'} {fact.edge:g}"
+    else:
+        what = f"{count.of('operand')} exactly {fact.edge:g}" if fact.value else f"{count.of('operand')} next to 0"
+    cost = "the loss is finite and its gradient is infinite or NaN" if fact.loss else "the loss is infinite or NaN"
+    yield fact.finding(RULE, f"{name}: {what}{count.at}; {cost}")
+
+
 RULE = Rule(
     code="LP202",
     name="unguarded-log",
@@ -142,4 +168,6 @@ RULE = Rule(
     evidence="log-of-zero",
     facts="operation",
     check=check,
+    graph="at-the-edge",
+    audit=audit,
 )

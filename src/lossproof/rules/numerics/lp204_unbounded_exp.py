@@ -105,6 +105,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge
 from lossproof.rules.logspace import is_bounded, tame
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_data, is_target
@@ -385,6 +386,25 @@ def _unbounded(x: T | None) -> bool:
     return not (x.sym and _LOG_LIKE.search(x.sym)) and not _called_log(x)
 
 
+def audit(fact: AtTheEdge) -> Iterator[Finding]:
+    if fact.function not in ("exp", "expm1", "exp2", "sinh", "cosh"):
+        return
+    count, name = fact.count, fact.function
+    limit = f"`{name}` overflows at {fact.edge:.4g} in {fact.dtype}"
+    if fact.near:
+        yield fact.finding(
+            RULE,
+            f"the largest exponent is {fact.closest:.3g}{count.at}, and {limit}",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    largest = f", the largest {fact.closest:.4g}" if fact.closest == fact.closest else ""
+    cost = "the loss is finite and its gradient is NaN" if fact.loss else "the loss is infinite or NaN"
+    what = f"{count.of('exponent')} too large{largest}{count.at}"
+    yield fact.finding(RULE, f"{what}: {limit}; {cost}")
+
+
 RULE = Rule(
     code="LP204",
     name="unbounded-exp",
@@ -395,4 +415,6 @@ RULE = Rule(
     evidence="exp-overflow",
     facts="operation",
     check=check,
+    graph="at-the-edge",
+    audit=audit,
 )

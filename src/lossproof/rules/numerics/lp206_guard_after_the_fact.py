@@ -110,6 +110,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import GuardedAfterwards
 from lossproof.rules.guards import guarded_before
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_target
@@ -149,6 +150,27 @@ def _fix(fact: Operation, inner: Operation, t: T, reason: str, patch: Patch) -> 
     return guarded_before(Reading(fact, patch), fact, Reading(inner, patch), inner, t, reason)
 
 
+_GUARDS = {
+    "where": "`torch.where`", "masked_fill": "`masked_fill`", "nan_to_num": "`nan_to_num`", "nansum": "`nansum`",
+    "index": "the selection", "mask": "the mask", "xlogy": "`xlogy`",
+}  # fmt: skip
+_STEPS = {
+    "div": "division by 0", "log": "logarithm", "log1p": "logarithm", "xlogy": "logarithm", "logit": "logit",
+    "sqrt": "root", "rsqrt": "root", "pow": "power", "exp": "overflowing exponential", "nan": "arithmetic on NaN",
+    "expm1": "overflowing exponential", "exp2": "overflowing exponential",
+}  # fmt: skip
+
+
+def audit(fact: GuardedAfterwards) -> Iterator[Finding]:
+    count = fact.count
+    yield fact.finding(
+        RULE,
+        f"{_GUARDS[fact.guard]} comes after the {_STEPS.get(fact.function, fact.function)} that it should guard: "
+        f"{count.found} of {count.elements:,} operands there have a derivative that is not finite{count.at}, and zero "
+        "times that is NaN in backward",
+    )
+
+
 RULE = Rule(
     code="LP206",
     name="guard-after-the-fact",
@@ -159,4 +181,6 @@ RULE = Rule(
     evidence="where-gradient",
     facts="operation",
     check=check,
+    graph="guarded-afterwards",
+    audit=audit,
 )

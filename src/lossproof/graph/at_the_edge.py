@@ -1,12 +1,11 @@
 """Operands at the edge of their operator's domain: a denominator of 0, the logarithm of a negative, a root of 0.
 
-What is at the edge now is judged by what becomes of it: elements that are chosen away behind the operator, or whose
-gradient a ``relu`` stops before it, do no harm, and elements that are chosen away too late (``where(x > 0, log(x), 0)``)
-do: their value is gone and their gradient is NaN.
+What is at the edge now is judged by what becomes of it. Where a ``relu`` stops the gradient below, it does no harm.
+Where it is chosen away too late (``where(x > 0, log(x), 0)``) it does: the value is gone, and the gradient is NaN.
 
 What is *next* to the edge is told only where a loss is computed, not inside of a network, and only where those elements
-carry nearly all of the operator's derivative: a small denominator among equals is a matter of units. It is not told where
-the operand is a product of the model (a density, a square, a softmax), because its own derivative is as small as it is.
+carry nearly all of the operator's derivative: a small denominator among equals is a matter of units. It is not told
+where the operand is a product of the model (a density, a square, a softmax): its own derivative is as small as it is.
 """
 
 from __future__ import annotations
@@ -33,9 +32,24 @@ SMALL = 1e-4
 CARRIED = 0.9
 """Of the derivative of all elements: what the small ones have to carry."""
 PROPORTIONAL = frozenset(
-    ("Div", "Exp", "Exp2", "Mul", "Pow", "Prod", "Sigmoid", "Softmax", "LinalgVectorNorm", "MseLoss", "Var", "Bmm", "Mm")
+    (
+        "Div",
+        "Exp",
+        "Exp2",
+        "Mul",
+        "Pow",
+        "Prod",
+        "Sigmoid",
+        "Softmax",
+        "LinalgVectorNorm",
+        "MseLoss",
+        "Var",
+        "Bmm",
+        "Mm",
+    )
 )
 """Operators whose derivative shrinks with their result."""
+_KEEPS = frozenset(("Sum", "Mean", "Sqrt", "Clamp", "ClampMin", "Neg", "Abs"))
 CLOSE_TO_OVERFLOW = 0.8
 """Of the largest exponent that does not overflow."""
 
@@ -171,7 +185,9 @@ def _near(op: Op) -> Iterator[AtTheEdge]:
         yield from _high(op)
 
 
-def _small(op: Op, function: str, operand: torch.Tensor, number: int, exponent: float | None = None) -> Iterator[AtTheEdge]:
+def _small(
+    op: Op, function: str, operand: torch.Tensor, number: int, exponent: float | None = None
+) -> Iterator[AtTheEdge]:
     """Operands far below the others, which carry nearly all of the derivative."""
     if operand.dtype.itemsize < 4:
         operand = operand.float()
@@ -221,18 +237,23 @@ def _vanishing_numerator(op: Op, small: torch.Tensor, d: torch.Tensor) -> bool:
 
 
 def proportional(op: Op, number: int) -> bool:
-    """Whether an operand comes from an operator whose derivative shrinks with its result, with nothing added since."""
-    below = op.input(number)
+    """Whether an operand comes from an operator whose derivative shrinks with its result, with nothing added since.
+
+    What is added as a number is a guard, and is judged by what it was added to. ``1 - p`` of a sigmoid or a softmax
+    shrinks as the derivative of ``p`` does.
+    """
+    below, complement = op.input(number), False
     for _ in range(20):
         if below is None:
             return False
         if below.kind in PROPORTIONAL:
-            return True
-        if below.kind not in SHAPE_ONLY and below.kind not in ("Sum", "Mean", "Sqrt", "Clamp", "ClampMin", "Neg", "Abs"):
-            # what was added is a guard where it is a number; it is judged by what it was added to
-            if below.kind != "Add" or sum(edge is not None for edge in below.inputs) != 1:
-                return False
-        below = next((edge.op for edge in below.inputs if edge is not None), None)
+            return not complement or below.kind in ("Sigmoid", "Softmax")
+        edges = [edge for edge in below.inputs if edge is not None]
+        number_added = below.kind in ("Add", "Rsub") and len(edges) == 1
+        if not number_added and below.kind not in _KEEPS and below.kind not in SHAPE_ONLY:
+            return False
+        complement |= below.kind == "Rsub"
+        below = edges[0].op if edges else None
     return False
 
 

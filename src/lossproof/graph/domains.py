@@ -123,7 +123,7 @@ def _xlogy(op: Op) -> Exam | None:
     if x is None or y is None or float(y.amin()) > 0:
         return None
     shape = op.shape() or tuple(y.shape)
-    wrong = ((y < 0) | ((y == 0))) & (x != 0)
+    wrong = ((y < 0) | (y == 0)) & (x != 0)
     slope = (y == 0).broadcast_to(shape)
     beyond = int((y < 0).sum())
     slopes = [(1, slope)] if op.inputs[1] is not None else []

@@ -1,7 +1,7 @@
 """Single elements followed through the graph: up to what selects them away, down to what stops their gradient.
 
-A division by zero in the third row is no fault of the loss if the third row is dropped later on; it is one all the same
-if its gradient comes back as zero times infinity. ``guarded`` follows marked elements of an operator's result towards the
+A division by zero in the third row does not reach the loss if the third row is dropped later on; it is a fault all the
+same if its gradient comes back as zero times infinity. ``guarded`` follows marked elements of a result towards the
 loss, ``escapes`` the gradient of marked elements of an operand towards the leaves. Both follow what works element by
 element, what moves elements and what sums them; anything else mixes them, and the answer is the careful one.
 """
@@ -21,11 +21,38 @@ if TYPE_CHECKING:
 POINTWISE = frozenset(
     (
         *("Abs", "Acos", "Acosh", "Add", "Addcdiv", "Addcmul", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Celu"),
-        *("Clamp", "ClampMax", "ClampMin", "Clone", "Contiguous", "Cos", "Cosh", "Digamma", "Div", "Elu", "Erf", "Erfc"),
+        *(
+            "Clamp",
+            "ClampMax",
+            "ClampMin",
+            "Clone",
+            "Contiguous",
+            "Cos",
+            "Cosh",
+            "Digamma",
+            "Div",
+            "Elu",
+            "Erf",
+            "Erfc",
+        ),
         *("Erfinv", "Exp", "Exp2", "Expm1", "Gelu", "Hardsigmoid", "Hardswish", "Hardtanh", "Hypot", "LeakyRelu"),
         *("Lerp", "Lgamma", "Log", "Log10", "Log1P", "Log2", "LogSigmoid", "Logaddexp", "Logit", "MaskedFill"),
         *("Maximum", "Minimum", "Mish", "Mul", "NanToNum", "Neg", "NativeDropout", "Pow", "Reciprocal", "Relu"),
-        *("Rsqrt", "Rsub", "Sgn", "Sigmoid", "Sign", "Silu", "Sin", "Sinc", "Sinh", "Softplus", "Sqrt", "Square", "Sub"),
+        *(
+            "Rsqrt",
+            "Rsub",
+            "Sgn",
+            "Sigmoid",
+            "Sign",
+            "Silu",
+            "Sin",
+            "Sinc",
+            "Sinh",
+            "Softplus",
+            "Sqrt",
+            "Square",
+            "Sub",
+        ),
         *("Tan", "Tanh", "Threshold", "ToCopy", "Where", "Xlogy", "ThresholdBackward", "Copy", "Float", "Half"),
     )
 )
@@ -41,11 +68,41 @@ LOSSES = frozenset(
         *("SmoothL1Loss", "SoftMarginLoss", "NllLoss", "NllLoss2D"),
     )
 )
-OBJECTIVE = POINTWISE | SAME_ORDER | SUMS | LOSSES | {
-    *("Amax", "Amin", "Cat", "Diagonal", "Expand", "Gather", "Index", "IndexPut", "IndexSelect", "LinalgVectorNorm"),
-    *("MaskedSelect", "Max", "Min", "Permute", "Select", "Slice", "Stack", "T", "Transpose", "Unbind", "Std", "Var"),
-    *("Narrow", "Split", "SplitWithSizes", "Logsumexp", "Sort", "Topk", "Tril", "Triu", "CopySlices", "AsStrided"),
-}
+OBJECTIVE = (
+    POINTWISE
+    | SAME_ORDER
+    | SUMS
+    | LOSSES
+    | {
+        *(
+            "Amax",
+            "Amin",
+            "Cat",
+            "Diagonal",
+            "Expand",
+            "Gather",
+            "Index",
+            "IndexPut",
+            "IndexSelect",
+            "LinalgVectorNorm",
+        ),
+        *(
+            "MaskedSelect",
+            "Max",
+            "Min",
+            "Permute",
+            "Select",
+            "Slice",
+            "Stack",
+            "T",
+            "Transpose",
+            "Unbind",
+            "Std",
+            "Var",
+        ),
+        *("Narrow", "Split", "SplitWithSizes", "Logsumexp", "Sort", "Topk", "Tril", "Triu", "CopySlices", "AsStrided"),
+    }
+)
 """What a loss is made of, as opposed to the layers of a network."""
 STEPS = 200
 """How many operators an element is followed through; the careful answer after that."""
@@ -175,21 +232,27 @@ def _picked(reader: Op, mask: torch.Tensor) -> torch.Tensor | None:
     if kind == "Slice":
         start, end, step = reader.dim("start") or 0, reader.dim("end"), reader.dim("step") or 1
         length = mask.shape[dim]
-        return mask[(*(slice(None),) * (dim % mask.dim()), slice(start, length if end is None else min(end, length), step))]
-    index = any_plain(reader.saved("index"))
-    if index is not None and kind == "IndexSelect":
-        return mask.index_select(dim, index)
-    if index is not None and kind == "Gather":
-        return mask.gather(dim, index)
-    return None
+        places = torch.arange(length, device=mask.device)[start : length if end is None else min(end, length) : step]
+        return mask.index_select(dim, places)
+    chosen_index = any_plain(reader.saved("index"))
+    if chosen_index is None:
+        return None
+    if kind == "IndexSelect":
+        return mask.index_select(dim, chosen_index)
+    return mask.gather(dim, chosen_index) if kind == "Gather" else None
 
 
-def _indices(reader: Op) -> tuple[object, ...] | None:
+def _indices(reader: Op) -> tuple[slice | torch.Tensor, ...] | None:
     saved = reader.saved("indices")
     if not isinstance(saved, (tuple, list)):
         return None
-    found = [slice(None) if each is None else any_plain(each) for each in saved]
-    return None if any(each is None for each in found) else tuple(found)
+    found: list[slice | torch.Tensor] = []
+    for each in saved:
+        index = slice(None) if each is None else any_plain(each)
+        if index is None:
+            return None
+        found.append(index)
+    return tuple(found)
 
 
 def _moved(reader: Op, mask: torch.Tensor) -> torch.Tensor | None:
@@ -331,7 +394,7 @@ def _stopped(op: Op, steep: bool) -> torch.Tensor | None:
         return any_plain(op.saved("mask"))
     if kind == "Where":
         condition = any_plain(op.saved("condition"))
-        if condition is None or op.inputs[0] is not None and op.inputs[1] is not None:
+        if condition is None or None not in op.inputs:
             return None
         stopped = ~condition if op.inputs[1] is None else condition
         shape = op.shape()
@@ -350,12 +413,13 @@ def _stopped(op: Op, steep: bool) -> torch.Tensor | None:
 def outside(op: Op, operand: torch.Tensor) -> torch.Tensor:
     """Where a clamp or its like has cut, so that its derivative is exactly 0."""
     if op.kind == "Hardtanh":
-        low, high = op.number("min_val"), op.number("max_val")
-        return (operand <= low) | (operand >= high)
+        low: torch.Tensor = operand <= op.saved("min_val")
+        return low | (operand >= op.saved("max_val"))
     if op.kind == "Hardsigmoid":
         return (operand <= -3) | (operand >= 3)
     if op.kind == "Threshold":
-        return operand <= op.number("threshold")
+        below_it: torch.Tensor = operand <= op.saved("threshold")
+        return below_it
     cut = torch.zeros_like(operand, dtype=torch.bool)
     for name, below in (("min", True), ("max", False)):
         bound = op.saved(name)

@@ -85,7 +85,9 @@ def _still_zero(op: Op) -> Iterator[VanishedEpsilon]:
     before = plain(value(op.inputs[0] or op.inputs[-1]))
     below = op.input(0)
     for reader in op.consumers:
-        if reader.kind not in SENSITIVE or (reader.kind == "Div" and (len(reader.inputs) < 2 or reader.input(1) is not op)):
+        if reader.kind not in SENSITIVE or (
+            reader.kind == "Div" and (len(reader.inputs) < 2 or reader.input(1) is not op)
+        ):
             continue
         after = denominator(reader) if reader.kind == "Div" else plain(reader.saved("self"))
         if reader.kind in ("Sqrt", "Rsqrt", "Reciprocal"):
@@ -96,7 +98,9 @@ def _still_zero(op: Op) -> Iterator[VanishedEpsilon]:
         if before is not None and before.shape == after.shape:
             known = bool((before[after == 0] == 0).all())
         else:
-            known = below is not None and (below.kind in _NOT_NEGATIVE or (below.kind == "Pow" and below.number("exponent") == 2))
+            known = below is not None and (
+                below.kind in _NOT_NEGATIVE or (below.kind == "Pow" and below.number("exponent") == 2)
+            )
         if known:
             yield VanishedEpsilon(op, "sum", 0.0, 0.0, "float16", counted(after == 0), True)
             return

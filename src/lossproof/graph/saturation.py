@@ -1,7 +1,7 @@
 """Outputs that are wrong and hear nothing of it: their loss is not zero, and their gradient is exactly 0.
 
-Between the last layer and the loss stands an activation that has run into its flat part: a sigmoid that has rounded to 0
-or 1, a tanh at plus or minus 1, a softmax that is one class alone, a clamp that has cut, a ``relu`` that gave 0. Its
+Between the last layer and the loss stands an activation that has run into its flat part: a sigmoid that has rounded to
+0 or 1, a tanh at plus or minus 1, a softmax that is one class alone, a clamp that has cut, a ``relu`` that gave 0. Its
 derivative there is exactly 0 by the formula that autograd uses. Whether the element is wrong is read where the target
 comes in: a residual that is not 0, a logarithm of what should be large. Where the same output reaches the loss on a
 second way (the clipped and the unclipped value of a policy's loss), nothing is said.
@@ -63,6 +63,8 @@ def _saturated(graph: Graph, op: Op) -> Iterator[Saturated]:
     columns: tuple[int, ...] = ()
     if silent.dim() > 1 and silent.shape[0] > 1:
         columns = rows(silent.flatten(1).all(0))
+    elif silent.dim() == 1 and bool(silent.all()):
+        columns = (0,)
     yield Saturated(
         op,
         ACTIVATIONS[op.kind],
@@ -113,7 +115,9 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
         if not below.consumers:
             return None
         for reader in below.consumers:
-            wrong = _read(reader, below, way)
+            wrong = _read(reader, way)
+            if wrong is not None and (op.kind, reader.kind) == ("Sigmoid", "BinaryCrossEntropy"):
+                return None  # LP101 counts them
             if wrong is not None:
                 back = _back(wrong, (*way,), op)
                 if back is None or back.shape != dead.shape:
@@ -135,7 +139,7 @@ def _alone(op: Op) -> bool:
     return sum(edge is not None for edge in op.inputs) == 1
 
 
-def _read(reader: Op, below: Op, way: tuple[Op, ...]) -> torch.Tensor | None:
+def _read(reader: Op, way: tuple[Op, ...]) -> torch.Tensor | None:
     """Where a reader is the loss of an element: which elements have one."""
     kind = reader.kind
     if kind in ("MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy"):
@@ -148,7 +152,12 @@ def _read(reader: Op, below: Op, way: tuple[Op, ...]) -> torch.Tensor | None:
     if kind in ("Abs", "Pow") and way and _narrowed(reader) is False:
         residual = plain(reader.saved("self"))
         exponent = reader.number("exponent") if kind == "Pow" else 1.0
-        if residual is None or exponent is None or exponent < 1 or not any(each_.kind in ("Sub", "Add") for each_ in way):
+        if (
+            residual is None
+            or exponent is None
+            or exponent < 1
+            or not any(each_.kind in ("Sub", "Add") for each_ in way)
+        ):
             return None
         return residual != 0
     if kind in ("Log", "Log2"):
@@ -162,7 +171,18 @@ def _narrowed(reader: Op) -> bool:
     while stack and steps < 50:
         above = stack.pop()
         steps += 1
-        if above.kind in ("Maximum", "Minimum", "Where", "MaskedFill", "Index", "MaskedSelect", "Max", "Min", "Amax", "Amin"):
+        if above.kind in (
+            "Maximum",
+            "Minimum",
+            "Where",
+            "MaskedFill",
+            "Index",
+            "MaskedSelect",
+            "Max",
+            "Min",
+            "Amax",
+            "Amin",
+        ):
             return True
         if above.kind == "Mul":
             for name in ("self", "other"):
@@ -254,4 +274,3 @@ def _only_way(graph: Graph, op: Op) -> bool:
             seen.add(below_op.index)
             stack.append(below_op)
     return True
-

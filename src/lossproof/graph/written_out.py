@@ -33,7 +33,9 @@ def _written(op: Op) -> Iterator[WrittenOut]:
         return
     largest = float(result.amax())
     if 0 < largest < math.inf:
-        yield WrittenOut(op, form, math.log(largest), LARGEST.get(result.dtype, 88.72), str(result.dtype).removeprefix("torch."))
+        yield WrittenOut(
+            op, form, math.log(largest), LARGEST.get(result.dtype, 88.72), str(result.dtype).removeprefix("torch.")
+        )
 
 
 def _raw(exp: Op) -> bool:

@@ -151,7 +151,9 @@ def audit(fact: AtTheEdge) -> Iterator[Finding]:
     elif fact.beyond:
         what = f"{fact.beyond} of {count.elements:,} operands are below {fact.edge:g}, the lowest {fact.closest:.4g}"
         if count.found > fact.beyond:
-            what += f", and {count.found - fact.beyond} {'is' if count.found - fact.beyond == 1 else 'are'} {fact.edge:g}"
+            what += (
+                f", and {count.found - fact.beyond} {'is' if count.found - fact.beyond == 1 else 'are'} {fact.edge:g}"
+            )
     else:
         what = f"{count.of('operand')} exactly {fact.edge:g}" if fact.value else f"{count.of('operand')} next to 0"
     cost = "the loss is finite and its gradient is infinite or NaN" if fact.loss else "the loss is infinite or NaN"

@@ -173,7 +173,9 @@ def audit(fact: AtTheEdge) -> Iterator[Finding]:
     operand = f"operand of the {name}"
     edge = "plus or minus 1" if fact.edge == 1 and fact.function != "acosh" else f"{fact.edge:g}"
     if fact.near:
-        steep = f": {percent(fact.share)} of its gradient is theirs" if fact.share else ": one rounding step from infinite"
+        steep = (
+            f": {percent(fact.share)} of its gradient is theirs" if fact.share else ": one rounding step from infinite"
+        )
         yield fact.finding(
             RULE,
             f"{count.found} of {count.elements:,} operands of the {name} are next to {edge}{count.at}, the closest "
@@ -192,7 +194,9 @@ def audit(fact: AtTheEdge) -> Iterator[Finding]:
     cost = "the value is finite and the gradient infinite or NaN"
     if not fact.loss:
         cost = "the loss is infinite or NaN" if fact.value else "the gradient is infinite or NaN"
-    yield fact.finding(RULE, f"{count.of(operand) if count.elements == 1 else many(count, name)} {edge}{count.at}: {cost}")
+    yield fact.finding(
+        RULE, f"{count.of(operand) if count.elements == 1 else many(count, name)} {edge}{count.at}: {cost}"
+    )
 
 
 def many(count: Count, name: str) -> str:

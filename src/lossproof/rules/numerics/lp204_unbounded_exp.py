@@ -105,7 +105,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
-from lossproof.graph.numeric_facts import AtTheEdge
+from lossproof.graph.numeric_facts import AtTheEdge, WrittenOut
 from lossproof.rules.logspace import is_bounded, tame
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_data, is_target
@@ -386,7 +386,19 @@ def _unbounded(x: T | None) -> bool:
     return not (x.sym and _LOG_LIKE.search(x.sym)) and not _called_log(x)
 
 
-def audit(fact: AtTheEdge) -> Iterator[Finding]:
+_TORCH = {"softmax": "softmax", "softplus": "nn.functional.softplus", "logsumexp": "logsumexp"}
+
+
+def audit(fact: AtTheEdge | WrittenOut) -> Iterator[Finding]:
+    if isinstance(fact, WrittenOut):
+        yield fact.finding(
+            RULE,
+            f"a {fact.form} written with `exp` over what a layer gives: the largest exponent is {fact.largest:.3g} "
+            f"now, `exp` overflows at {fact.limit:.4g} in {fact.dtype}, and `torch.{_TORCH[fact.form]}` does not",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
     if fact.function not in ("exp", "expm1", "exp2", "sinh", "cosh"):
         return
     count, name = fact.count, fact.function
@@ -415,6 +427,6 @@ RULE = Rule(
     evidence="exp-overflow",
     facts="operation",
     check=check,
-    graph="at-the-edge",
+    graph="at-the-edge written-out",
     audit=audit,
 )

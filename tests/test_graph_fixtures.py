@@ -1,8 +1,9 @@
 """One fault, two eyes: the fixtures below ``tests/fixtures/graph`` are read by the checker and run under the audit.
 
-``RULE/both``: both eyes find the rule, at the line marked ``# expect: RULE``. ``RULE/hidden``: the code hides it from the
-source eye, and the graph shows it. ``RULE/clean``: the audit finds nothing at all. Each file defines ``loss()``, and may
-define ``names(loss)`` and ``optimizer(loss)`` for what ``audit`` is told beside the loss, after ``loss()`` was called.
+``RULE/both``: both eyes find the rule, at the line marked ``# expect: RULE``. ``RULE/hidden``: the code hides it from
+the source eye, and the graph shows it. ``RULE/clean``: the audit finds nothing at all. Each file defines ``loss()``,
+and may define ``names(loss)`` and ``optimizer(loss)`` for what ``audit`` is told beside the loss, after ``loss()`` was
+called.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import lossproof  # noqa: E402
+from lossproof.graph.gather import STOPPED  # noqa: E402
 
 HERE = Path(__file__).parent / "fixtures" / "graph"
 EXPECT = re.compile(r"# expect: (LP\d{3})")
@@ -40,7 +42,9 @@ def audited(path: Path) -> list[lossproof.Finding]:
         module = runpy.run_path(str(path))
         loss = module["loss"]()
     more = {key: module[key](loss) for key in ("names", "optimizer") if key in module}
-    return lossproof.audit(loss, **more)
+    found = lossproof.audit(loss, **more)
+    assert not [each for each in found.unseen if each.startswith(STOPPED)]
+    return found
 
 
 @pytest.mark.parametrize("path", cases("both"))

@@ -12,6 +12,8 @@ SHAPE_ONLY = frozenset(
     (
         "Alias",
         "AsStrided",
+        "BackwardHookFunction",
+        "Broadcast",
         "Cat",
         "Chunk",
         "Clone",
@@ -34,6 +36,7 @@ SHAPE_ONLY = frozenset(
         "Reshape",
         "ReshapeAlias",
         "Roll",
+        "Scatter",
         "Select",
         "Slice",
         "Split",

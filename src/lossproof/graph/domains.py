@@ -165,6 +165,8 @@ def _negative_root(op: Op, r: torch.Tensor) -> Exam | None:
 
 
 def _power(op: Op) -> Exam | None:
+    if op.node.name() == "PowBackward2":
+        return _exponential(op)
     x = plain(op.saved("self"))
     if x is None or op.inputs[0] is None:
         return None
@@ -243,11 +245,14 @@ def _exponential(op: Op) -> Exam | None:
     r = plain(op.saved("result"))
     if r is None or not math.isinf(float(r.amax())):
         return None
-    x = plain(value(op.inputs[0]))
+    x = plain(op.saved("exponent")) if op.kind == "Pow" else plain(value(op.inputs[0]))
     bad = torch.isinf(r) if x is None else torch.isinf(r) & torch.isfinite(x)
-    exponent = r.log() if x is None else x
+    exponent = r.log() if x is None or x.shape != r.shape else x
     base = math.log(2) if op.kind == "Exp2" else 1.0
-    name = {"Exp": "exp", "Expm1": "expm1", "Exp2": "exp2"}[op.kind]
+    if op.kind == "Pow":
+        number = op.number("self") or 0.0
+        base = math.log(number) if number > 1 else math.nan
+    name = {"Exp": "exp", "Expm1": "expm1", "Exp2": "exp2", "Pow": "base ** x"}[op.kind]
     closest = math.nan if x is None else float(x.masked_fill(~bad, -math.inf).amax())
     return Exam(name, exponent, bad, LARGEST.get(r.dtype, 88.72) / base, bad, [(0, bad)], closest=closest)
 

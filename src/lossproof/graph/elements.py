@@ -414,7 +414,8 @@ def outside(op: Op, operand: torch.Tensor) -> torch.Tensor:
     """Where a clamp or its like has cut, so that its derivative is exactly 0."""
     if op.kind == "Hardtanh":
         low: torch.Tensor = operand <= op.saved("min_val")
-        return low | (operand >= op.saved("max_val"))
+        high: torch.Tensor = operand >= op.saved("max_val")
+        return low | high
     if op.kind == "Hardsigmoid":
         return (operand <= -3) | (operand >= 3)
     if op.kind == "Threshold":

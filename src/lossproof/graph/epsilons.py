@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lossproof.graph.walk import Graph, Op
 
 SENSITIVE = frozenset(
-    ("Log", "Log2", "Log10", "Log1P", "Div", "Reciprocal", "Sqrt", "Rsqrt", "Acos", "Asin", "Atanh", "Logit", "Pow")
+    ("Log", "Log2", "Log10", "Log1P", "Div", "Reciprocal", "Sqrt", "Rsqrt", "Acos", "Asin", "Atanh", "Logit")
 )
 """Operators that such an epsilon is meant to guard."""
 _PASS = frozenset(("Rsub", "Sub", "Neg", "View", "Squeeze", "Unsqueeze", "Expand", "Mul", "Add", "Sum", "Mean"))
@@ -112,7 +112,7 @@ def _sensitive(op: Op) -> bool:
     while stack and steps < 30:
         reader = stack.pop()
         steps += 1
-        if reader.kind in SENSITIVE:
+        if reader.kind in SENSITIVE or (reader.kind == "Pow" and (reader.number("exponent") or 0.0) < 1):
             return True
         if reader.kind in _PASS:
             stack += reader.consumers

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lossproof.graph import activations, at_the_edge, epsilons, finiteness, saturation, written_out
+from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
     from lossproof.graph.facts import GraphFact
@@ -19,8 +20,16 @@ GATHERERS = (
     saturation.facts,
     finiteness.facts,
 )
+STOPPED = "lossproof stopped"
+"""How it begins what is said of a gatherer that met something nobody had thought of."""
 
 
 def facts(graph: Graph) -> Iterator[GraphFact]:
     for gather in GATHERERS:
-        yield from gather(graph)
+        try:
+            yield from gather(graph)
+        except CannotRun:
+            raise
+        except Exception as error:  # one idea is lost, the others are not
+            where = gather.__module__.rpartition(".")[2]
+            graph.cannot_see(f"{STOPPED} at {where}: {type(error).__name__}: {error}")

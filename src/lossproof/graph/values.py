@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lossproof.graph.place import kept as noted_value
+from lossproof.graph.walk import readable
+
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Op
 
@@ -42,10 +45,12 @@ def value(edge: Edge | None) -> torch.Tensor | None:
         return None
     op = edge.op
     if op.leaf is not None:
-        return op.leaf.detach()
+        return op.leaf.detach() if readable(op.leaf) else None
     if edge.output == 0:
         own = op.tensor(RESULT)
-        if own is not None:
+        if own is None:
+            own = noted_value(op)
+        if own is not None and readable(own):
             return own
     for reader in op.consumers:
         for number, read in enumerate(reader.inputs):

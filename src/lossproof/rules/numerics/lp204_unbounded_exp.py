@@ -399,7 +399,7 @@ def audit(fact: AtTheEdge | WrittenOut) -> Iterator[Finding]:
             confidence="likely",
         )
         return
-    if fact.function not in ("exp", "expm1", "exp2", "sinh", "cosh"):
+    if fact.function not in ("exp", "expm1", "exp2", "base ** x", "sinh", "cosh"):
         return
     count, name = fact.count, fact.function
     limit = f"`{name}` overflows at {fact.edge:.4g} in {fact.dtype}"

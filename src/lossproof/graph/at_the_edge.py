@@ -18,7 +18,7 @@ import torch
 
 from lossproof.graph.chain import SHAPE_ONLY
 from lossproof.graph.domains import LARGEST, LOOK, ONLY_WHEN_GUARDED, Exam, denominator
-from lossproof.graph.elements import escapes, guarded, objective, shrunk
+from lossproof.graph.elements import Asked, escapes, guarded, objective, shrunk
 from lossproof.graph.facts import GraphFact, Hop
 from lossproof.graph.numeric_facts import AtTheEdge, Count, GuardedAfterwards
 from lossproof.graph.plain import each, plain, rows
@@ -88,7 +88,7 @@ def _at(op: Op, exam: Exam, loss_is_finite: bool) -> Iterator[GraphFact]:
         steep = steep | mask
     value_there = bool(exam.value.any())
     if loose:
-        guard = guarded(op, steep, finite_there=not bool((exam.value & steep).any()))
+        guard = guarded(op, steep, Asked.LATE if bool((exam.value & steep).any()) else Asked.FINITE)
         if guard is None and exam.function == "xlogy" and not bool((exam.value & steep).any()):
             yield GuardedAfterwards(op, "xlogy", "log", count)
             return
@@ -98,7 +98,7 @@ def _at(op: Op, exam: Exam, loss_is_finite: bool) -> Iterator[GraphFact]:
             steep = torch.zeros_like(steep)
             if not value_there or loss_is_finite:
                 return
-    reaches = value_there and not loss_is_finite and guarded(op, exam.value, finite_there=False) is None
+    reaches = value_there and not loss_is_finite and guarded(op, exam.value, Asked.VALUE) is None
     if bool(steep.any()) or reaches:
         yield AtTheEdge(
             op,
@@ -121,7 +121,7 @@ def _handed_on(op: Op) -> Iterator[GuardedAfterwards]:
     for number, mask in exam.slopes:
         if not bool(escapes(op.inputs[number], mask_for(op, number, mask)).any()):
             continue
-        guard = guarded(op, mask, finite_there=False)
+        guard = guarded(op, mask, Asked.LATE)
         if guard is not None:
             hop = Hop(op, f"{op.kind.lower()} of a value that is not finite here")
             yield GuardedAfterwards(guard.op, guard.word, "nan", counted(exam.at), hops=(hop,))
@@ -129,9 +129,13 @@ def _handed_on(op: Op) -> Iterator[GuardedAfterwards]:
 
 
 def mask_for(op: Op, number: int, mask: torch.Tensor) -> torch.Tensor:
-    """A mask of a result, for an operand that may have been broadcast."""
+    """A mask of a result, for an operand that was broadcast; of what was reduced, all of it."""
     edge = op.inputs[number]
-    return mask if edge is None or edge.shape is None else shrunk(mask, edge.shape)
+    if edge is None or edge.shape is None:
+        return mask
+    if mask.dim() < len(edge.shape):
+        return torch.ones(edge.shape, dtype=torch.bool, device=mask.device)
+    return shrunk(mask, edge.shape)
 
 
 def counted(mask: torch.Tensor) -> Count:
@@ -208,7 +212,7 @@ def _small(
         return
     mask = small.broadcast_to(shape)
     got = [escapes(op.inputs[at], mask_for(op, at, mask), steep=True) for at in edges]
-    if not any(bool(each_.any()) for each_ in got) or guarded(op, mask, finite_there=True) is not None:
+    if not any(bool(each_.any()) for each_ in got) or guarded(op, mask, Asked.FINITE) is not None:
         return
     yield AtTheEdge(
         op, function, counted(small), least - 1 if function == "log1p" else least, -1.0 if function == "log1p" else 0.0,
@@ -264,7 +268,7 @@ def _narrow(op: Op) -> Iterator[AtTheEdge]:
     if x is None or below is None or below.kind in ("Clamp", "ClampMin", "ClampMax", "Hardtanh", "Tanh", "Mul"):
         return
     near = x.abs() >= 1 - 2 * torch.finfo(x.dtype).eps
-    if not bool(near.any()) or guarded(op, near, finite_there=True) is not None:
+    if not bool(near.any()) or guarded(op, near, Asked.FINITE) is not None:
         return
     if bool(escapes(op.inputs[0], near, steep=True).any()):
         worst = float(x.abs().amax())
@@ -281,7 +285,7 @@ def _high(op: Op) -> Iterator[AtTheEdge]:
     if not math.isfinite(largest) or largest < math.exp(CLOSE_TO_OVERFLOW * limit):
         return
     near = r >= math.exp(CLOSE_TO_OVERFLOW * limit)
-    if guarded(op, near, finite_there=True) is None:
+    if guarded(op, near, Asked.FINITE) is None:
         yield AtTheEdge(
             op, op.kind.lower(), counted(near), math.log(largest), limit, near=True, value=False, dtype=_format(r)
         )

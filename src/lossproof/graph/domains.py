@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lossproof.graph.chain import SHAPE_ONLY
 from lossproof.graph.elements import shrunk
-from lossproof.graph.plain import any_plain, plain
+from lossproof.graph.place import note
+from lossproof.graph.plain import any_plain, finite, plain
 from lossproof.graph.values import value
 
 if TYPE_CHECKING:
-    from lossproof.graph.walk import Op
+    from lossproof.graph.walk import Edge, Op
 
 
 @dataclass
@@ -127,8 +129,6 @@ def _xlogy(op: Op) -> Exam | None:
     slope = (y == 0).broadcast_to(shape)
     beyond = int((y < 0).sum())
     slopes = [(1, slope)] if op.inputs[1] is not None else []
-    if op.inputs[0] is not None:
-        slopes.append((0, (wrong & (y == 0)).broadcast_to(shape)))
     return Exam("xlogy", y, shrunk(wrong.broadcast_to(shape) | slope, tuple(y.shape)), 0.0, wrong, slopes, beyond)
 
 
@@ -137,31 +137,85 @@ def _root(op: Op) -> Exam | None:
     if r is None:
         return None
     if op.kind == "Rsqrt":
-        bad = torch.isinf(r) | (torch.isinf(r * r * r) & ~torch.isnan(r))
-        return Exam("rsqrt", r.pow(-2), bad, 0.0, torch.isinf(r), [(0, bad)]) if bool(bad.any()) else None
+        steep = ~torch.isfinite(r * r * r)
+        if not bool(steep.any()):
+            return None
+        negative = (
+            torch.isnan(r) if bool(torch.isnan(r).any()) and finite_below(op.inputs[0]) else torch.zeros_like(steep)
+        )
+        steep = (steep & ~torch.isnan(r)) | negative
+        return Exam("rsqrt", r.pow(-2), steep, 0.0, torch.isinf(r) | negative, [(0, steep)], int(negative.sum()), 0.0)
     least = float(r.amin())
     if least > 0:
         return None
+    bad, negative = r == 0, torch.isnan(r)
     if math.isnan(least):
         x = plain(value(op.inputs[0]))
-        if x is None:
-            return _negative_root(op, r)
-        return _power_at(op, x, 0.5, "sqrt")
-    zero = r == 0
-    return Exam("sqrt", r, zero, 0.0, torch.zeros_like(zero), [(0, zero)], closest=0.0)
+        if x is not None:
+            return _power_at(op, x, 0.5, "sqrt")
+        # the root made the NaN if there was none before
+        if finite_below(op.inputs[0]):
+            return Exam("sqrt", r, bad | negative, 0.0, negative, [(0, bad | negative)], int(negative.sum()), math.nan)
+    return Exam("sqrt", r, bad, 0.0, torch.zeros_like(bad), [(0, bad)], closest=0.0)
 
 
-def _negative_root(op: Op, r: torch.Tensor) -> Exam | None:
-    """A NaN where the operand is not kept: the root made it if what the operand was made of is finite."""
-    below = op.input(0)
-    edges = [] if below is None or below.kind not in ("Sub", "Rsub", "Add", "Neg", "Mul") else below.inputs
-    parts = [plain(value(edge)) for edge in edges if edge is not None]
-    bad = torch.isnan(r) | (r == 0)
-    if not parts or any(part is None or not bool(torch.isfinite(part).all()) for part in parts):
-        bad = r == 0
-        if not bool(bad.any()):
-            return None
-    return Exam("sqrt", r, bad, 0.0, torch.isnan(r) & bad, [(0, bad)], int((torch.isnan(r) & bad).sum()), 0.0)
+_ARITHMETIC = SHAPE_ONLY | {
+    *("Add", "Sub", "Mul", "Neg", "Abs", "Sum", "Mean", "Relu", "Clamp", "ClampMin", "ClampMax", "Pow", "MaskedFill"),
+    *("Mm", "Bmm", "Addmm", "Cumsum", "Rsub", "Addcmul", "Mv", "Dot", "Hardtanh", "Amax", "Amin", "Max", "Min"),
+    *("LeakyRelu", "Elu", "Gelu", "Silu", "Softplus", "Sigmoid", "Tanh", "Convolution", "Maximum", "Minimum"),
+}
+"""What makes no NaN of finite operands, short of an overflow."""
+
+
+def finite_below(edge: Edge | None) -> bool:
+    """Whether everything that an operand was made of is known to be finite, as far down as values are missing."""
+    stack, seen = [edge], 0
+    while stack:
+        each = stack.pop()
+        seen += 1
+        if each is None or seen > 100:
+            return False
+        known = plain(value(each))
+        if known is not None:
+            if not bool(torch.isfinite(known).all()):
+                return False
+            continue
+        op = each.op
+        if op.kind not in _ARITHMETIC or (op.kind == "Pow" and (op.number("exponent") or 0.5) % 1 != 0):
+            return False
+        missing = [place for place, below in enumerate(op.inputs) if below is None]
+        if (
+            missing
+            and op.kind in ("Add", "Sub", "Mul", "Addmm", "Mm", "Bmm", "Addcmul")
+            and not _constant_is_finite(op)
+        ):
+            return False
+        stack += [below for below in op.inputs if below is not None]
+    return True
+
+
+def _constant_is_finite(op: Op) -> bool:
+    """Of an operand that needs no gradient: it is saved with a product, and a number is in the recorder's note."""
+    names = {"Mul": ("self", "other"), "Addmm": ("mat1", "mat2"), "Mm": ("self", "mat2"), "Bmm": ("self", "mat2")}
+    saved = [plain(op.saved(name)) for name in names.get(op.kind, ())]
+    if any(each is not None for each in saved):
+        return all(each is None or bool(torch.isfinite(each).all()) for each in saved)
+    noted = note(op) if op.kind in ("Add", "Sub") else None
+    return noted is not None and any(not isinstance(number, bool) for _, number in noted.numbers)
+
+
+def _spread(op: Op) -> Exam | None:
+    """A standard deviation or a variance of fewer elements than it takes: of one, it divides 0 by 0."""
+    x = plain(op.saved("self"))
+    if x is None or x.dim() == 0:
+        return None
+    dims = op.dims() or tuple(range(x.dim()))
+    count = math.prod(x.shape[dim] for dim in dims)
+    correction = op.number("correction")
+    if count - (1.0 if correction is None else correction) > 0:
+        return None
+    bad = torch.ones(op.shape() or (), dtype=torch.bool, device=x.device)
+    return Exam("std", torch.zeros_like(bad, dtype=x.dtype), bad, 0.0, bad, [(0, bad)], closest=float(count))
 
 
 def _power(op: Op) -> Exam | None:
@@ -174,7 +228,10 @@ def _power(op: Op) -> Exam | None:
         e = op.number("exponent")
         return None if e is None else _power_at(op, x, e, "pow")
     exponent = plain(op.saved("exponent"))
-    if exponent is None or exponent.dtype != x.dtype or float(x.amin()) > 0:
+    result = plain(op.saved("result"))
+    if exponent is None or exponent.dtype != x.dtype:
+        return None
+    if float(x.amin()) > 0 and result is not None and finite(result):
         return None
     shape = op.shape() or tuple(x.shape)
     slope = (exponent * x.pow(exponent - 1)).masked_fill(exponent == 0, 0.0)
@@ -218,7 +275,8 @@ def _arc(op: Op) -> Exam | None:
     bad = (x.abs() >= 1) & torch.isfinite(x)
     beyond = past & bad
     value_bad = beyond if op.kind in ("Acos", "Asin") else bad
-    return Exam(name, x, bad, 1.0, value_bad, [(0, bad)], int(beyond.sum()))
+    steep = bad & ~past if op.kind == "Atanh" else bad
+    return Exam(name, x, bad, 1.0, value_bad, [(0, steep)], int(beyond.sum()))
 
 
 def _acosh(op: Op) -> Exam | None:
@@ -226,7 +284,8 @@ def _acosh(op: Op) -> Exam | None:
     if x is None or float(x.amin()) > 1:
         return None
     bad = x <= 1
-    return Exam("acosh", x, bad, 1.0, x < 1, [(0, bad)], int((x < 1).sum()))
+    steep = ~torch.isfinite((x * x - 1).rsqrt()) & torch.isfinite(x)
+    return Exam("acosh", x, bad, 1.0, x < 1, [(0, steep)], int((x < 1).sum()))
 
 
 def _hypot(op: Op) -> Exam | None:
@@ -299,6 +358,8 @@ LOOK: dict[str, Look] = {
     "Logit": _logit,
     "Pow": _power,
     "Reciprocal": _reciprocal,
+    "Std": _spread,
+    "Var": _spread,
     "Xlogy": _xlogy,
 }
 """What can leave its domain."""

@@ -9,6 +9,7 @@ element, what moves elements and what sums them; anything else mixes them, and t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import torch
@@ -128,11 +129,16 @@ def objective(graph: Graph) -> list[bool]:
 # ---- towards the loss
 
 
-def guarded(op: Op, mask: torch.Tensor, *, finite_there: bool) -> Guard | None:
-    """What takes every marked element of a result out on every way to the loss; None where one gets there.
+class Asked(Enum):
+    """What of the marked elements is followed, which decides whether a factor of zero takes it out."""
 
-    ``finite_there``: the values of these elements are finite, so that a mask of zeros takes them out too.
-    """
+    VALUE = "a value that is not finite: zero times it is NaN"
+    LATE = "whether somebody means to take out what is not finite: a factor that is a condition says so"
+    FINITE = "finite values: a factor of zero takes them out"
+
+
+def guarded(op: Op, mask: torch.Tensor, asked: Asked) -> Guard | None:
+    """What takes every marked element of a result out on every way to the loss; None where one gets there."""
     found: Guard | None = None
     stack: list[tuple[Op, torch.Tensor]] = [(op, mask)]
     for _ in range(STEPS):
@@ -145,7 +151,7 @@ def guarded(op: Op, mask: torch.Tensor, *, finite_there: bool) -> Guard | None:
             for number, edge in enumerate(reader.inputs):
                 if edge is None or edge.op is not below:
                     continue
-                step = _up(reader, number, marked, finite_there) if edge.output == 0 else None
+                step = _up(reader, number, marked, asked) if edge.output == 0 else None
                 if step is None:
                     return None
                 above, word = step
@@ -158,7 +164,7 @@ def guarded(op: Op, mask: torch.Tensor, *, finite_there: bool) -> Guard | None:
     return None
 
 
-def _up(reader: Op, number: int, mask: torch.Tensor, finite_there: bool) -> tuple[torch.Tensor, str] | None:
+def _up(reader: Op, number: int, mask: torch.Tensor, asked: Asked) -> tuple[torch.Tensor, str] | None:
     """The marked elements of what ``reader`` gives, and what it is called if it takes some out."""
     kind, shape = reader.kind, reader.shape()
     if shape is None:
@@ -191,7 +197,8 @@ def _up(reader: Op, number: int, mask: torch.Tensor, finite_there: bool) -> tupl
     if kind == "Mul":
         other = any_plain(reader.saved("self" if number else "other"))
         whole = mask.broadcast_to(shape)
-        if other is None or not (finite_there or other.dtype is torch.bool):
+        late = asked is Asked.LATE and other is not None and other.dtype is torch.bool
+        if other is None or not (asked is Asked.FINITE or late):
             return whole, ""
         return whole & (other != 0).broadcast_to(shape), "mask"
     if kind in POINTWISE:
@@ -264,6 +271,9 @@ def _moved(reader: Op, mask: torch.Tensor) -> torch.Tensor | None:
     if reader.kind == "Transpose":
         one, other = reader.dim("dim0"), reader.dim("dim1")
         return None if one is None or other is None else mask.transpose(one, other)
+    if reader.kind == "Flip":
+        flipped = reader.dims("dims")
+        return None if flipped is None else mask.flip(flipped)
     if reader.kind == "Expand":
         shape = reader.shape()
         return None if shape is None else mask.broadcast_to(shape)
@@ -336,17 +346,42 @@ def _below(op: Op, number: int, edge: Edge, mask: torch.Tensor) -> torch.Tensor 
         return None if dims is None else mask.permute(sorted(range(len(dims)), key=lambda at: dims[at] % len(dims)))
     if op.kind in ("T", "Transpose"):
         return _moved(op, mask)
+    if op.kind in ("Cat", "Stack"):
+        return _part(op, number, mask)
+    if op.kind == "Flip":
+        flipped = op.dims("dims")
+        return None if flipped is None else mask.flip(flipped)
     if op.kind in ("Index", "Select", "Slice", "MaskedSelect", "IndexSelect", "Gather"):
         return _spread(op, mask, shape)
     return None
 
 
+def _part(op: Op, number: int, mask: torch.Tensor) -> torch.Tensor | None:
+    """What one of several joined tensors has of a mask of them all."""
+    dim = op.dim() or 0
+    if op.kind == "Stack":
+        return mask.select(dim, number)
+    shapes = [None if edge is None else edge.shape for edge in op.inputs]
+    dim %= mask.dim()
+    sizes = [None if shape is None or len(shape) != mask.dim() else shape[dim] for shape in shapes]
+    if sizes.count(None) > 1:
+        return None
+    rest = mask.shape[dim] - sum(size for size in sizes if size is not None)
+    whole = [rest if size is None else size for size in sizes]
+    return mask.narrow(dim, sum(whole[:number]), whole[number])
+
+
 def _branch(op: Op, number: int, mask: torch.Tensor) -> torch.Tensor:
     """Where an operand is the chosen one."""
-    condition = any_plain(op.saved("condition")) if op.kind == "Where" else None
-    if condition is None:
-        return torch.ones_like(mask)
-    return (condition if number == 0 else ~condition).broadcast_to(mask.shape)
+    if op.kind == "Where":
+        condition = any_plain(op.saved("condition"))
+        if condition is not None:
+            return (condition if number == 0 else ~condition).broadcast_to(mask.shape)
+    if op.kind in ("Maximum", "Minimum"):
+        mine, other = plain(op.saved("other" if number else "self")), plain(op.saved("self" if number else "other"))
+        if mine is not None and other is not None:
+            return (mine >= other if op.kind == "Maximum" else mine <= other).broadcast_to(mask.shape)
+    return torch.ones_like(mask)
 
 
 def _spread(op: Op, mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
@@ -390,15 +425,16 @@ def _stopped(op: Op, steep: bool) -> torch.Tensor | None:
     if kind in ("Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold", "Hardsigmoid"):
         operand = plain(op.saved("self"))
         return None if operand is None else outside(op, operand)
+    if kind == "Std":
+        result = plain(op.saved("result"))
+        return None if result is None else result == 0
     if kind == "MaskedFill":
         return any_plain(op.saved("mask"))
-    if kind == "Where":
-        condition = any_plain(op.saved("condition"))
-        if condition is None or None not in op.inputs:
-            return None
-        stopped = ~condition if op.inputs[1] is None else condition
-        shape = op.shape()
-        return stopped if shape is None else stopped.broadcast_to(shape)
+    if kind in ("Where", "Maximum", "Minimum") and op.inputs.count(None) == 1 and op.shape() is not None:
+        everything = torch.ones((), dtype=torch.bool).expand(op.shape() or ())
+        number = 0 if op.inputs[1] is None else 1
+        saved = any_plain(op.saved("condition" if kind == "Where" else "self"))
+        return None if saved is None else ~_branch(op, number, everything.to(saved.device))
     if kind == "IndexPut" and op.inputs[0] is not None:
         indices, shape = _indices(op), op.shape()
         if indices is None or shape is None or op.saved("accumulate"):
@@ -440,7 +476,7 @@ def _flat(op: Op) -> torch.Tensor | None:
         if result is None:
             return None
         return (result.abs() == 1) | (result == 0) if op.kind == "Sigmoid" else result.abs() == 1
-    if op.kind == "Exp":
+    if op.kind in ("Exp", "LinalgVectorNorm"):
         result = plain(op.saved("result"))
         return None if result is None else result == 0
     if op.kind == "Mul":

@@ -169,9 +169,17 @@ def _mean_of_a_mask(fact: Operation, denominator: T) -> bool:
 
 
 def audit(fact: AtTheEdge) -> Iterator[Finding]:
-    if fact.function != "div":
+    if fact.function not in ("div", "std"):
         return
     count = fact.count
+    if fact.function == "std":
+        result = "the loss is NaN" if not fact.loss else "its gradient is NaN"
+        yield fact.finding(
+            RULE,
+            f"a standard deviation or variance over {fact.closest:g} element divides by 0 degrees of freedom: {result}",
+            hint="leave single elements out, or pass correction=0",
+        )
+        return
     if fact.near:
         yield fact.finding(
             RULE,

@@ -86,7 +86,7 @@ def _at(op: Op, exam: Exam, loss_is_finite: bool) -> Iterator[GraphFact]:
     steep = torch.zeros_like(exam.value)
     for mask in loose:
         steep = steep | mask
-    value_there = bool(exam.value.any())
+    value_there, told = bool(exam.value.any()), False
     if loose:
         guard = guarded(op, steep, Asked.LATE if bool((exam.value & steep).any()) else Asked.FINITE)
         if guard is None and exam.function == "xlogy" and not bool((exam.value & steep).any()):
@@ -95,10 +95,12 @@ def _at(op: Op, exam: Exam, loss_is_finite: bool) -> Iterator[GraphFact]:
         if guard is not None:
             hop = Hop(op, f"{op.kind.lower()} at the edge of its domain here")
             yield GuardedAfterwards(guard.op, guard.word, exam.function, count, hops=(hop,))
-            steep = torch.zeros_like(steep)
+            steep, told = torch.zeros_like(steep), True
             if not value_there or loss_is_finite:
                 return
-    reaches = value_there and not loss_is_finite and guarded(op, exam.value, Asked.VALUE) is None
+    reaches = (
+        value_there and not loss_is_finite and guarded(op, exam.value, Asked.LATE if told else Asked.VALUE) is None
+    )
     if bool(steep.any()) or reaches:
         yield AtTheEdge(
             op,
@@ -193,6 +195,8 @@ def _small(
     op: Op, function: str, operand: torch.Tensor, number: int, exponent: float | None = None
 ) -> Iterator[AtTheEdge]:
     """Operands far below the others, which carry nearly all of the derivative."""
+    if operand.numel() < 2:
+        return  # nothing to compare with
     if operand.dtype.itemsize < 4:
         operand = operand.float()
     mean, least = float(operand.mean()), float(operand.amin())

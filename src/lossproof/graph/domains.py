@@ -166,6 +166,8 @@ _ARITHMETIC = SHAPE_ONLY | {
 }
 """What makes no NaN of finite operands, short of an overflow."""
 
+_WITH_CONSTANTS = frozenset(("Add", "Sub", "Mul", "Addmm", "Mm", "Bmm", "Addcmul", "Convolution", "Maximum", "Minimum"))
+
 
 def finite_below(edge: Edge | None) -> bool:
     """Whether everything that an operand was made of is known to be finite, as far down as values are missing."""
@@ -333,10 +335,10 @@ def _not_finite(op: Op) -> Exam | None:
     for name, number in (("other", 0), ("self", 1 if op.kind == "Mul" else 0)):
         if number < len(op.inputs) and op.inputs[number] is not None:
             saved = plain(op.saved(name))
-            if saved is not None and not math.isfinite(float(saved.sum(dtype=torch.float32))):
+            if saved is not None and not finite(saved):
                 exams.append((number, ~torch.isfinite(saved), saved))
     target = plain(op.saved("target"))
-    if target is not None and not math.isfinite(float(target.sum(dtype=torch.float32))):
+    if target is not None and not finite(target):
         exams.append((0, ~torch.isfinite(target), target))
     shape = op.shape()
     if not exams or shape is None:

@@ -346,6 +346,8 @@ def _below(op: Op, number: int, edge: Edge, mask: torch.Tensor) -> torch.Tensor 
         return None if dims is None else mask.permute(sorted(range(len(dims)), key=lambda at: dims[at] % len(dims)))
     if op.kind in ("T", "Transpose"):
         return _moved(op, mask)
+    if op.kind == "IndexPut":
+        return mask if number == 0 else None
     if op.kind in ("Cat", "Stack"):
         return _part(op, number, mask)
     if op.kind == "Flip":

@@ -13,7 +13,7 @@ import torch
 
 from lossproof.graph.at_the_edge import counted
 from lossproof.graph.domains import denominator
-from lossproof.graph.numeric_facts import VanishedEpsilon
+from lossproof.graph.numeric_facts import Count, VanishedEpsilon
 from lossproof.graph.place import note
 from lossproof.graph.plain import each, plain
 from lossproof.graph.values import value
@@ -32,6 +32,23 @@ _NOT_NEGATIVE = frozenset(("Abs", "Sqrt", "Relu", "LinalgVectorNorm", "Sigmoid",
 def facts(graph: Graph) -> Iterator[VanishedEpsilon]:
     yield from each(graph, graph.of("Clamp", "ClampMin", "ClampMax", "Hardtanh"), _bound)
     yield from each(graph, graph.of("Add", "Sub", "Rsub"), _added)
+    yield from _of_optimizers(graph)
+
+
+def _of_optimizers(graph: Graph) -> Iterator[VanishedEpsilon]:
+    """Adam divides by the root of an average plus ``eps``, in the format of the parameter."""
+    reached = {id(op.leaf) for op in graph.leaves}
+    for optimizer in graph.known.optimizers:
+        for group in optimizer.param_groups:
+            epsilon = group.get("eps")
+            if not isinstance(epsilon, float) or epsilon <= 0 or group.get("fused"):
+                continue  # the fused kernels work in float32
+            halves = [each_ for each_ in group["params"] if each_.dtype is torch.float16 and id(each_) in reached]
+            if halves and held(epsilon, torch.float16) == 0:
+                count = Count(len(halves), len(group["params"]), (), (len(group["params"]),))
+                name = type(optimizer).__name__
+                yield VanishedEpsilon(graph.root, "optimizer", epsilon, 0.0, "float16", count, True, name)
+                break
 
 
 def held(number: float, dtype: torch.dtype | None) -> float:

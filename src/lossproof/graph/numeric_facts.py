@@ -79,7 +79,7 @@ class VanishedEpsilon(GraphFact):
     sort: ClassVar[str] = "vanished-epsilon"
 
     form: str
-    """``bound`` of a clamp, ``sum``, ``difference``."""
+    """``bound`` of a clamp, ``sum``, ``difference``, ``optimizer``."""
     epsilon: float
     """0 where only its effect is seen."""
     became: float
@@ -89,6 +89,8 @@ class VanishedEpsilon(GraphFact):
     """Operands that it should have kept away from the edge now."""
     sensitive: bool
     """A division, a logarithm or the like comes next."""
+    optimizer: str = ""
+    """Whose epsilon it is, if not the loss's."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ with arithmetic of its own. ``plain`` hands out what a comparison and a sum can 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -55,6 +56,8 @@ def rows(mask: torch.Tensor) -> tuple[int, ...]:
 
 def finite(tensor: torch.Tensor) -> bool:
     """Whether all of a tensor is: NaN and infinity survive a sum, which is cheaper than to look at each element."""
+    if tensor.numel() == 1:
+        return math.isfinite(float(tensor))
     return bool(torch.isfinite(tensor.sum(dtype=torch.float64 if tensor.dtype is torch.float64 else torch.float32)))
 
 
@@ -62,8 +65,7 @@ def each(graph: Graph, ops: Iterator[Op], ask: Callable[[Op], Iterator[T]]) -> I
     """What is found at each operator; of one that cannot be read it is remembered that it could not."""
     for op in ops:
         try:
-            with torch.no_grad():
-                found = list(ask(op))
+            found = list(ask(op))
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, AttributeError) as error:
             reason = (str(error).splitlines() or [""])[0]
             graph.cannot_see(f"{op.kind}: what it saved could not be read ({reason})")

@@ -323,6 +323,14 @@ def _sides(fact: Operation) -> list[tuple[float, T]]:
 def audit(fact: VanishedEpsilon) -> Iterator[Finding]:
     if fact.form != "bound" and not fact.sensitive:
         return
+    if fact.form == "optimizer" and fact.count is not None:
+        yield fact.finding(
+            RULE,
+            f"`eps={fact.epsilon:.0e}` of {fact.optimizer} is 0 in {fact.dtype}, the format of {fact.count.found} of "
+            "its parameters: where a squared gradient underflows, the step divides 0 by 0 and the weight is NaN",
+            hint="keep the parameters in float32 and compute under autocast, or raise eps to 1e-4",
+        )
+        return
     if fact.form == "bound":
         written = f"`1 - {fact.epsilon:.0e}` is exactly 1" if fact.became else f"`{fact.epsilon:.0e}` is 0"
         kept = "1" if fact.became else "0"

@@ -88,7 +88,7 @@ def _at(op: Op, exam: Exam, loss_is_finite: bool) -> Iterator[GraphFact]:
         steep = steep | mask
     value_there, told = bool(exam.value.any()), False
     if loose:
-        guard = guarded(op, steep, Asked.LATE if bool((exam.value & steep).any()) else Asked.FINITE)
+        guard = guarded(op, steep, Asked.LATE if bool((exam.value & steep).any()) else Asked.MASKED)
         if guard is None and exam.function == "xlogy" and not bool((exam.value & steep).any()):
             yield GuardedAfterwards(op, "xlogy", "log", count)
             return

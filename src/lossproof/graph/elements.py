@@ -134,6 +134,7 @@ class Asked(Enum):
 
     VALUE = "a value that is not finite: zero times it is NaN"
     LATE = "whether somebody means to take out what is not finite: a factor that is a condition says so"
+    MASKED = "the same of finite values with a slope that is not: a factor of zeros and ones says so too"
     FINITE = "finite values: a factor of zero takes them out"
 
 
@@ -197,8 +198,7 @@ def _up(reader: Op, number: int, mask: torch.Tensor, asked: Asked) -> tuple[torc
     if kind == "Mul":
         other = any_plain(reader.saved("self" if number else "other"))
         whole = mask.broadcast_to(shape)
-        late = asked is Asked.LATE and other is not None and other.dtype is torch.bool
-        if other is None or not (asked is Asked.FINITE or late):
+        if other is None or not _takes_out(reader, number, other, asked):
             return whole, ""
         return whole & (other != 0).broadcast_to(shape), "mask"
     if kind in POINTWISE:
@@ -211,6 +211,17 @@ def _up(reader: Op, number: int, mask: torch.Tensor, asked: Asked) -> tuple[torc
         return (mask.broadcast_to(shape) if shape and shape == tuple(mask.shape) else mask.any().expand(shape)), ""
     moved = _moved(reader, mask)
     return None if moved is None else (moved, "")
+
+
+def _takes_out(reader: Op, number: int, factor: torch.Tensor, asked: Asked) -> bool:
+    if asked is Asked.FINITE:
+        return True
+    if asked is Asked.VALUE:
+        return False
+    if factor.dtype is torch.bool:
+        return True
+    constant = reader.inputs[1 - number] is None
+    return asked is Asked.MASKED and constant and bool(((factor == 0) | (factor == 1)).all())
 
 
 def _summed(reader: Op, mask: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a division in a training loss whose denominator the data can make zero: a target, a sum over a mask, a count of
-positives, a norm, an area.
+positives, a norm, an area. In the graph of a live loss (`lossproof.audit`) it counts the denominators that are 0, names
+their rows, and warns where a few that are almost 0 carry nearly all of the gradient.
 
 ## Why is this bad
 One zero among a million elements makes the mean infinite or NaN, and the gradient of every weight with it. It works

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a logarithm in a training loss of something that can be zero or negative: a raw model output, `a - b`,
-`(a - b).abs()`, a ratio, `1 - p`.
+`(a - b).abs()`, a ratio, `1 - p`. In the graph of a live loss it counts the operands that are 0 or below, with the
+lowest and the rows.
 
 ## Why is this bad
 `log(0)` is minus infinity with an infinite gradient; `log` of a negative number is NaN. A regression head has no

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds `exp` of a value that nothing bounds, in a training loss: a softmax written by hand, `exp` of a raw output,
-`log(1 + exp(x))` and `log1p(exp(x))`.
+`log(1 + exp(x))` and `log1p(exp(x))`. In the graph of a live loss it says how large the exponents are and where the
+number format overflows.
 
 ## Why is this bad
 `exp` overflows at 88.7 in float32 and at 11.1 in float16. Logits of 11 are ordinary. A quotient of two overflows is

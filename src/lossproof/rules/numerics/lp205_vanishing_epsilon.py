@@ -2,7 +2,8 @@
 
 ## What it does
 Finds an epsilon that the number format cannot hold, so that the guard is written and not there: `1e-8` in float16,
-`1 - 1e-8` in float32 (the upper end of `clamp(p, 1e-8, 1 - 1e-8)`), `1 - 1e-4` in float16 and bfloat16.
+`1 - 1e-8` in float32 (the upper end of `clamp(p, 1e-8, 1 - 1e-8)`), `1 - 1e-4` in float16 and bfloat16. In the graph of
+a live loss the number format is a fact, whatever made it; an optimizer that is told too has its `eps` looked at.
 
 ## Why is this bad
 It reads as guarded, passes review as guarded, and divides by zero. Near 0 a format resolves tiny numbers; near 1 it

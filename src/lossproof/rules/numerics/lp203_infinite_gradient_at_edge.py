@@ -3,8 +3,9 @@
 ## What it does
 Finds a function in a training loss whose value is fine at the edge of its domain and whose gradient is not: `sqrt`
 and fractional powers at 0, fractional powers of negatives, `acos` and `asin` at plus and minus 1. An epsilon
-*outside* the root does not help, nor does a clamp to the edge itself. In the graph of a live loss it counts the operands
-at the edge, also of `acosh`, `atanh` and `hypot`, and leaves out those whose gradient a `relu` or a clamp stops.
+*outside* the root does not help, nor does a clamp to the edge itself. In the graph of a live loss it counts the
+operands at the edge, also of `acosh`, `atanh` and `hypot`, and leaves out those whose gradient a `relu` or a clamp
+stops.
 
 ## Why is this bad
 The loss stays finite, so nothing that watches the loss sees it. The gradient is infinite; multiplied by the zero that

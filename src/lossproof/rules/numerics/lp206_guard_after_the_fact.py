@@ -3,7 +3,7 @@
 ## What it does
 Finds a guard that comes after the operation it should protect: `torch.where(x > 0, torch.log(x), 0)`,
 `nan_to_num(...)`, a mask that is multiplied in, an index or a `masked_fill` on the result. In the graph of a live loss
-it follows the elements whose derivative is not finite to what chooses them away, `nansum` over missing targets included.
+it follows the elements whose derivative is not finite to what chooses them away; `nansum` over missing targets is one.
 
 ## Why is this bad
 Autograd runs through the branch that was not chosen, with a gradient of 0. Zero times infinity is NaN. So the loss is

@@ -261,10 +261,25 @@ def test_saturated_and_wrong_is_told_saturated_and_right_is_not() -> None:
 
 
 def test_an_output_that_is_dead_in_every_row() -> None:
-    x = (torch.ones(4, 3) * torch.tensor([1.0, -1.0, 2.0])).requires_grad_()
-    found = only(F.l1_loss(x.relu(), torch.full((4, 3), 0.5)), "LP804")
+    x = (torch.ones(8, 3) * torch.tensor([1.0, -1.0, 2.0])).requires_grad_()
+    found = only(F.l1_loss(x.relu(), torch.full((8, 3), 0.5)), "LP804")
     assert found.severity.value == "error"
     assert "column 1 in every row of the batch" in found.message
+
+
+def test_features_that_are_compared_are_no_outputs() -> None:
+    layer = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU())
+    picture = torch.rand(2, 3, 9, 9, requires_grad=True)
+    assert silent(F.mse_loss(layer(picture), layer(torch.rand(2, 3, 9, 9)).detach()))
+
+
+def test_logits_that_are_cut_before_a_loss_on_logits() -> None:
+    z = torch.full((6, 1), -30.0, requires_grad=True)
+    found = only(F.binary_cross_entropy_with_logits(z.clamp(-10, 10), torch.ones(6, 1)), "LP804")
+    assert "6 of 6 outputs that are wrong (of 6) lie in the flat part of `clamp`" in found.message
+    assert silent(F.binary_cross_entropy_with_logits(z.clamp(-10, 10), torch.zeros(6, 1)))
+    classes = torch.full((6, 3), -9.0, requires_grad=True)
+    assert only(F.cross_entropy(classes.relu(), torch.tensor([0, 1, 2, 0, 1, -100])), "LP804")
 
 
 def test_what_is_cut_on_purpose_is_left_alone() -> None:

@@ -8,6 +8,7 @@ element, what moves elements and what sums them; anything else mixes them, and t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -115,7 +116,7 @@ class Guard:
 
     op: Op
     word: str
-    """``where``, ``masked_fill``, ``nan_to_num``, ``nansum``, ``index`` or ``mask``."""
+    """``where``, ``masked_fill``, ``nan_to_num``, ``nansum``, ``index``, ``put`` or ``mask``."""
 
 
 def objective(graph: Graph) -> list[bool]:
@@ -191,7 +192,7 @@ def _up(reader: Op, number: int, mask: torch.Tensor, asked: Asked) -> tuple[torc
             return None
         kept = mask.clone()
         kept[indices] = False
-        return kept, "index"
+        return kept, "put"
     if kind in ("Index", "MaskedSelect", "Select", "Slice", "IndexSelect", "Gather", "Diagonal"):
         picked = _picked(reader, mask)
         return None if picked is None else (picked, "index")
@@ -304,9 +305,7 @@ def escapes(edge: Edge | None, mask: torch.Tensor, *, steep: bool = False) -> to
         return torch.zeros_like(mask)
     for _ in range(STEPS):
         op = edge.op
-        stopped = _stopped(op, steep)
-        if stopped is not None and stopped.shape == mask.shape:
-            mask = mask & ~stopped
+        mask = _let_through(op, mask, steep)
         below = [each for each in op.inputs if each is not None]
         same = [each for each in below if each.shape == tuple(mask.shape)]
         if len(below) != 1 or len(same) != 1 or op.kind not in POINTWISE or edge.output != 0 or not bool(mask.any()):
@@ -333,9 +332,7 @@ def _gone(op: Op, mask: torch.Tensor, steep: bool) -> torch.Tensor:
             below = _below(above, number, edge, part)
             if below is None:
                 return torch.ones_like(mask)
-            stopped = _stopped(edge.op, steep)
-            if stopped is not None and stopped.shape == below.shape:
-                below = below & ~stopped
+            below = _let_through(edge.op, below, steep)
             if bool(below.any()):
                 stack.append((edge.op, below))
     return torch.ones_like(mask)
@@ -365,7 +362,7 @@ def _below(op: Op, number: int, edge: Edge, mask: torch.Tensor) -> torch.Tensor 
         flipped = op.dims("dims")
         return None if flipped is None else mask.flip(flipped)
     if op.kind in ("Index", "Select", "Slice", "MaskedSelect", "IndexSelect", "Gather"):
-        return _spread(op, mask, shape)
+        return spread(op, mask, shape)
     return None
 
 
@@ -397,11 +394,9 @@ def _branch(op: Op, number: int, mask: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(mask)
 
 
-def _spread(op: Op, mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
+def spread(op: Op, mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
     """The elements that an index took from a larger tensor, by taking their numbers."""
-    count = 1
-    for each in shape:
-        count *= each
+    count = math.prod(shape)
     numbers = torch.arange(count, device=mask.device).reshape(shape)
     taken = _picked(op, numbers)
     if taken is None or taken.shape != mask.shape:
@@ -427,6 +422,11 @@ def shrunk(mask: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         if size == 1 and mask.shape[dim] != 1:
             mask = mask.any(dim, keepdim=True)
     return mask
+
+
+def _let_through(op: Op, mask: torch.Tensor, steep: bool) -> torch.Tensor:
+    stopped = _stopped(op, steep)
+    return mask if stopped is None or stopped.shape != mask.shape else mask & ~stopped.to(mask.device)
 
 
 def _stopped(op: Op, steep: bool) -> torch.Tensor | None:

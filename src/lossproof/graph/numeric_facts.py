@@ -67,7 +67,7 @@ class GuardedAfterwards(GraphFact):
     sort: ClassVar[str] = "guarded-afterwards"
 
     guard: str
-    """``where``, ``masked_fill``, ``nan_to_num``, ``nansum``, ``index``, ``mask``; ``xlogy`` guards itself."""
+    """``where``, ``masked_fill``, ``nan_to_num``, ``nansum``, ``index``, ``put``, ``mask``; ``xlogy`` guards itself."""
     function: str
     count: Count
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lossproof.graph.at_the_edge import counted
-from lossproof.graph.elements import SAME_ORDER, outside
+from lossproof.graph.elements import SAME_ORDER, outside, spread
 from lossproof.graph.numeric_facts import Saturated
 from lossproof.graph.plain import any_plain, each, plain, rows
 
@@ -37,7 +37,10 @@ ACTIVATIONS = {
 _LAYERS = frozenset(("Addmm", "Mm", "Bmm", "Convolution", "Addbmm", "Baddbmm", "AccumulateGrad"))
 _MOVES = SAME_ORDER | {"Permute", "T", "Transpose"}
 _AFFINE = frozenset(("Add", "Sub", "Rsub", "Mul", "Div", "Neg", "ToCopy", "Clone"))
-_BELOW = _MOVES | _AFFINE | {"Index", "Select", "Slice", "Clamp", "ClampMin", "ClampMax"}
+_BELOW = _MOVES | _AFFINE | {"Index", "Select", "Slice", "Clamp", "ClampMin", "ClampMax", "Sigmoid", "Softmax", "Tanh"}
+NEARLY_ALL = 0.9
+FEW, BATCH = 16, 6
+"""So few columns are outputs and no features; in so many rows none is dead by chance."""
 _STEPS = 20
 
 
@@ -65,6 +68,10 @@ def _saturated(graph: Graph, op: Op) -> Iterator[Saturated]:
         columns = rows(silent.flatten(1).all(0))
     elif silent.dim() == 1 and bool(silent.all()):
         columns = (0,)
+    if _rectifies(op) and int(silent.sum()) < NEARLY_ALL * int(wrong.sum()):
+        width = silent.numel() // silent.shape[0] if silent.dim() else 1
+        if not columns or width > FEW or silent.shape[0] < BATCH:
+            return  # features that are compared are 0 in half of their places, and rightly so
     yield Saturated(
         op,
         ACTIVATIONS[op.kind],
@@ -74,6 +81,13 @@ def _saturated(graph: Graph, op: Op) -> Iterator[Saturated]:
         "row" if softmax else "output",
         str(op.dtype()).removeprefix("torch."),
     )
+
+
+def _rectifies(op: Op) -> bool:
+    """A ``relu`` in one of its forms, which layers of features have too."""
+    if op.kind == "Hardtanh":
+        return op.number("min_val") == 0 and (op.number("max_val") or 0.0) >= 6
+    return op.kind in ("Relu", "Threshold", "ClampMin") or (op.kind == "Clamp" and op.saved("max") is None)
 
 
 def flat(op: Op) -> torch.Tensor | None:
@@ -116,8 +130,8 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
             return None
         for reader in below.consumers:
             wrong = _read(reader, way)
-            if wrong is not None and (op.kind, reader.kind) == ("Sigmoid", "BinaryCrossEntropy"):
-                return None  # LP101 counts them
+            if wrong is not None and (op.kind, reader.kind) in _TOLD:
+                return None
             if wrong is not None:
                 back = _back(wrong, (*way,), op)
                 if back is None or back.shape != dead.shape:
@@ -132,6 +146,13 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
             else:
                 return None
     return None
+
+
+_TOLD = {
+    *(("Sigmoid", loss) for loss in ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "LogSoftmax")),
+    *(("Softmax", loss) for loss in ("BinaryCrossEntropyWithLogits", "LogSoftmax")),
+}
+"""An activation before a loss that has its own, which the rules of the activations count."""
 
 
 def _alone(op: Op) -> bool:
@@ -162,7 +183,14 @@ def _read(reader: Op, way: tuple[Op, ...]) -> torch.Tensor | None:
         return residual != 0
     if kind in ("Log", "Log2"):
         return _logarithm(reader)
+    if kind in ("BinaryCrossEntropyWithLogits", "LogSoftmax"):
+        return _logits(reader)
     return None
+
+
+_PICKS = frozenset(
+    ("Maximum", "Minimum", "Where", "MaskedFill", "Index", "MaskedSelect", "Max", "Min", "Amax", "Amin", "Topk", "Sort")
+)
 
 
 def _narrowed(reader: Op) -> bool:
@@ -171,45 +199,68 @@ def _narrowed(reader: Op) -> bool:
     while stack and steps < 50:
         above = stack.pop()
         steps += 1
-        if above.kind in (
-            "Maximum",
-            "Minimum",
-            "Where",
-            "MaskedFill",
-            "Index",
-            "MaskedSelect",
-            "Max",
-            "Min",
-            "Amax",
-            "Amin",
-        ):
+        if above.kind in _PICKS or above.kind == "Gather":
             return True
         if above.kind == "Mul":
             for name in ("self", "other"):
                 factor = any_plain(above.saved(name))
                 if factor is not None and bool((factor == 0).any()):
                     return True
-        if above.kind in ("Topk", "Sort", "Gather"):
-            return True
         stack += above.consumers
     return False
 
 
 def _logarithm(log: Op) -> torch.Tensor | None:
-    """``y * log(p)``: wrong where ``p`` is small and ``y`` is not 0."""
+    """``y * log(p)`` or ``nll(log(p), y)``: wrong where ``p`` is small and should not be."""
     p = plain(log.saved("self"))
-    if p is None:
-        return None
     above = log.consumers[0] if len(log.consumers) == 1 else None
-    while above is not None and above.kind == "Neg":
+    while above is not None and above.kind in ("Neg", "ToCopy"):
         above = above.consumers[0] if len(above.consumers) == 1 else None
-    if above is None or above.kind != "Mul" or not _alone(above):
+    if p is None or above is None:
+        return None
+    if above.kind in ("NllLoss", "NllLoss2D"):
+        asked = _asked_class(above, p)
+        return None if asked is None else (p < 0.5) & asked
+    if above.kind in ("Gather", "Index") and above.shape() is not None:
+        taken = spread(above, torch.ones(above.shape() or (), dtype=torch.bool, device=p.device), tuple(p.shape))
+        return None if taken is None else (p < 0.5) & taken
+    if above.kind != "Mul" or not _alone(above):
         return None
     saved = [plain(above.saved(name)) for name in ("self", "other")]
     factor = next((each_ for each_ in saved if each_ is not None), None)
     if factor is None or factor.shape != p.shape:
         return None
     return (p < 0.5) & (factor != 0)
+
+
+def _logits(loss: Op) -> torch.Tensor | None:
+    """Logits that are cut before a loss on logits: wrong where the probability is off by a half or more."""
+    if loss.kind == "BinaryCrossEntropyWithLogits":
+        given, target = plain(loss.saved("self")), any_plain(loss.saved("target"))
+        if given is None or target is None or given.shape != target.shape or _narrowed(loss):
+            return None
+        return (given.sigmoid() - target).abs() >= 0.5
+    result = plain(loss.saved("result"))
+    above = loss.consumers[0] if len(loss.consumers) == 1 else None
+    if result is None or above is None or above.kind not in ("NllLoss", "NllLoss2D") or _narrowed(above):
+        return None
+    asked = _asked_class(above, result)
+    if asked is None:
+        return None
+    counted_rows = asked.any(1 if asked.dim() > 1 else 0, keepdim=True)
+    return ((result.exp() - asked.to(result.dtype)).abs() >= 0.5) & counted_rows
+
+
+def _asked_class(nll: Op, given: torch.Tensor) -> torch.Tensor | None:
+    """Which class each row should be, as a mask; rows that are ignored have none."""
+    target = any_plain(nll.saved("target"))
+    dim = 1 if given.dim() > 1 else 0
+    if target is None or target.dim() != given.dim() - 1:
+        return None
+    asked = torch.zeros_like(given, dtype=torch.bool)
+    ignored = nll.dim("ignore_index")
+    kept: torch.Tensor = target.ne(-100 if ignored is None else ignored)
+    return asked.scatter(dim, target.clamp(min=0).unsqueeze(dim), kept.unsqueeze(dim))
 
 
 def _back(mask: torch.Tensor, way: tuple[Op, ...], start: Op) -> torch.Tensor | None:

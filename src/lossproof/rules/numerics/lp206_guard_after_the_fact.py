@@ -153,7 +153,7 @@ def _fix(fact: Operation, inner: Operation, t: T, reason: str, patch: Patch) -> 
 
 _GUARDS = {
     "where": "`torch.where`", "masked_fill": "`masked_fill`", "nan_to_num": "`nan_to_num`", "nansum": "`nansum`",
-    "index": "the selection", "mask": "the mask", "xlogy": "`xlogy`",
+    "index": "the selection", "put": "the assignment", "mask": "the mask", "xlogy": "`xlogy`",
 }  # fmt: skip
 _STEPS = {
     "div": "division by 0", "log": "logarithm", "log1p": "logarithm", "xlogy": "logarithm", "logit": "logit",

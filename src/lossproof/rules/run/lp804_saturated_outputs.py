@@ -3,7 +3,8 @@
 ## What it does
 Counts outputs of a live loss that are wrong and send back a gradient of exactly 0: behind a sigmoid or tanh that has
 rounded to its end, a softmax that has become one class alone, a clamp that has cut, a `relu` that gave 0. It is read
-from what the graph holds (`lossproof.audit(loss)`), with no backward pass.
+from what the graph holds (`lossproof.audit(loss)`), with no backward pass. Zeros of a `relu` are told where an output is
+0 in every row, or nearly all are: half of them are zero in any layer of features.
 
 ## Why is this bad
 Those are the examples that the model is most sure of and wrong about, and they are the ones that teach nothing. The
@@ -92,7 +93,6 @@ from lossproof.graph.numeric_facts import Saturated
 from lossproof.rules.registry import Rule
 
 MOST = 0.5
-"""Of all that is wrong: from here on the loss hardly teaches."""
 
 
 def audit(fact: Saturated) -> Iterator[Finding]:
@@ -114,8 +114,8 @@ def audit(fact: Saturated) -> Iterator[Finding]:
 
 
 def _most(fact: Saturated) -> bool:
-    """A ``relu`` gives 0 to about half of what it sees at the start; an output is lost when it does so in every row."""
-    return fact.activation != "relu" and fact.count.found >= MOST * fact.wrong
+    """So many of the wrong ones that the loss hardly teaches."""
+    return fact.count.found >= MOST * fact.wrong
 
 
 def _width(shape: tuple[int, ...]) -> int:

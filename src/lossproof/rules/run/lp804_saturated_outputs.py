@@ -3,8 +3,8 @@
 ## What it does
 Counts outputs of a live loss that are wrong and send back a gradient of exactly 0: behind a sigmoid or tanh that has
 rounded to its end, a softmax that has become one class alone, a clamp that has cut, a `relu` that gave 0. It is read
-from what the graph holds (`lossproof.audit(loss)`), with no backward pass. Zeros of a `relu` are told where an output is
-0 in every row, or nearly all are: half of them are zero in any layer of features.
+from what the graph holds (`lossproof.audit(loss)`), with no backward pass. Zeros of a `relu` are told where an output
+is 0 in every row, or nearly all are: half of them are zero in any layer of features.
 
 ## Why is this bad
 Those are the examples that the model is most sure of and wrong about, and they are the ones that teach nothing. The

@@ -33,22 +33,12 @@ CARRIED = 0.9
 """Of the derivative of all elements: what the small ones have to carry."""
 PROPORTIONAL = frozenset(
     (
-        "Div",
-        "Exp",
-        "Exp2",
-        "Mul",
-        "Pow",
-        "Prod",
-        "Sigmoid",
-        "Softmax",
-        "LinalgVectorNorm",
-        "MseLoss",
-        "Var",
-        "Bmm",
-        "Mm",
+        *("Bmm", "Div", "Exp", "Exp2", "LinalgVectorNorm", "Mm", "MseLoss", "Mul", "Pow", "Prod", "Sigmoid", "Softmax"),
+        *("Softplus", "Var"),
     )
 )
 """Operators whose derivative shrinks with their result."""
+_SCALES = frozenset(("Exp", "Exp2", "Mul", "Pow", "Sigmoid", "Softmax", "Softplus"))
 _KEEPS = frozenset(("Sum", "Mean", "Sqrt", "Clamp", "ClampMin", "Neg", "Abs"))
 CLOSE_TO_OVERFLOW = 0.8
 """Of the largest exponent that does not overflow."""
@@ -225,11 +215,17 @@ def _small(
 
 
 def _harmed(op: Op, small: torch.Tensor, d: torch.Tensor) -> list[int]:
-    """The operands of a division that get a steep gradient: not those whose own derivative is as small as they are."""
+    """The operands of a division that get a steep gradient: not those whose own derivative is as small as they are.
+
+    A scale that the model itself gives (a softplus, an exponential, its square) is small because the model is sure, and
+    that the error over it is steep is what a likelihood is.
+    """
     last = {"Div": 1, "Addcdiv": 2}.get(op.kind, 0)
     found = [] if last >= len(op.inputs) or op.inputs[last] is None or proportional(op, last) else [last]
     if last and op.inputs[last - 1] is not None and not _vanishing_numerator(op, small, d):
-        found.append(last - 1)
+        scale, summed = _origin(op, last) if last < len(op.inputs) else (None, False)
+        if scale is None or summed or scale.kind not in _SCALES:
+            found.append(last - 1)
     return found
 
 
@@ -245,24 +241,30 @@ def _vanishing_numerator(op: Op, small: torch.Tensor, d: torch.Tensor) -> bool:
 
 
 def proportional(op: Op, number: int) -> bool:
-    """Whether an operand comes from an operator whose derivative shrinks with its result, with nothing added since.
+    """Whether an operand comes from an operator whose derivative shrinks with its result, with nothing added since."""
+    return _origin(op, number)[0] is not None
+
+
+def _origin(op: Op, number: int) -> tuple[Op | None, bool]:
+    """That operator, and whether its results were summed since.
 
     What is added as a number is a guard, and is judged by what it was added to. ``1 - p`` of a sigmoid or a softmax
     shrinks as the derivative of ``p`` does.
     """
-    below, complement = op.input(number), False
+    below, complement, summed = op.input(number), False, False
     for _ in range(20):
         if below is None:
-            return False
+            break
         if below.kind in PROPORTIONAL:
-            return not complement or below.kind in ("Sigmoid", "Softmax")
+            return (below if not complement or below.kind in ("Sigmoid", "Softmax") else None), summed
         edges = [edge for edge in below.inputs if edge is not None]
         number_added = below.kind in ("Add", "Rsub") and len(edges) == 1
         if not number_added and below.kind not in _KEEPS and below.kind not in SHAPE_ONLY:
-            return False
+            break
         complement |= below.kind == "Rsub"
+        summed |= below.kind in ("Sum", "Mean")
         below = edges[0].op if edges else None
-    return False
+    return None, summed
 
 
 def _narrow(op: Op) -> Iterator[AtTheEdge]:

@@ -121,6 +121,7 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
     Every reader of the activation has to be understood: what one of them teaches is not silent.
     """
     found: torch.Tensor | None = None
+    margin = _margin(op)
     stack: list[tuple[Op, tuple[Op, ...]]] = [(op, ())]
     for _ in range(_STEPS):
         if not stack:
@@ -129,7 +130,7 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
         if not below.consumers:
             return None
         for reader in below.consumers:
-            wrong = _read(reader, way)
+            wrong = _read(reader, way, margin)
             if wrong is not None and (op.kind, reader.kind) in _TOLD:
                 return None
             if wrong is not None:
@@ -148,6 +149,18 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
     return None
 
 
+HAIR = 0.05
+
+
+def _margin(op: Op) -> float:
+    """How far from its target an output is when it is wrong and not just not quite there: a part of what it can be."""
+    if op.kind in ("Sigmoid", "Softmax", "Hardsigmoid", "Tanh"):
+        return HAIR
+    names = ("min_val", "max_val") if op.kind == "Hardtanh" else ("min", "max")
+    low, high = (op.number(name) for name in names)
+    return 0.0 if low is None or high is None or _rectifies(op) else HAIR * abs(high - low)
+
+
 _TOLD = {
     *(("Sigmoid", loss) for loss in ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "LogSoftmax")),
     *(("Softmax", loss) for loss in ("BinaryCrossEntropyWithLogits", "LogSoftmax")),
@@ -160,14 +173,14 @@ def _alone(op: Op) -> bool:
     return sum(edge is not None for edge in op.inputs) == 1
 
 
-def _read(reader: Op, way: tuple[Op, ...]) -> torch.Tensor | None:
+def _read(reader: Op, way: tuple[Op, ...], margin: float) -> torch.Tensor | None:
     """Where a reader is the loss of an element: which elements have one."""
     kind = reader.kind
     if kind in ("MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy"):
         given, target = plain(reader.saved("self")), any_plain(reader.saved("target"))
         if given is None or target is None or given.shape != target.shape or _narrowed(reader):
             return None
-        wrong = given != target
+        wrong = (given - target).abs() > margin
         weight = plain(reader.saved("weight")) if kind == "BinaryCrossEntropy" else None
         return wrong if weight is None else wrong & (weight != 0)
     if kind in ("Abs", "Pow") and way and _narrowed(reader) is False:
@@ -180,7 +193,7 @@ def _read(reader: Op, way: tuple[Op, ...]) -> torch.Tensor | None:
             or not any(each_.kind in ("Sub", "Add") for each_ in way)
         ):
             return None
-        return residual != 0
+        return residual.abs() > margin
     if kind in ("Log", "Log2"):
         return _logarithm(reader)
     if kind in ("BinaryCrossEntropyWithLogits", "LogSoftmax"):

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from lossproof.graph.chain import SHAPE_ONLY
-from lossproof.graph.domains import LARGEST, LOOK, ONLY_WHEN_GUARDED, Exam, denominator
 from lossproof.graph.elements import Asked, escapes, guarded, objective, shrunk
 from lossproof.graph.facts import GraphFact, Hop
+from lossproof.graph.hazards import LARGEST, LOOK, ONLY_WHEN_GUARDED, Exam, denominator
 from lossproof.graph.numeric_facts import AtTheEdge, Count, GuardedAfterwards
 from lossproof.graph.plain import each, plain, rows
 from lossproof.graph.values import value

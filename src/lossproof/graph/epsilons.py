@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lossproof.graph.at_the_edge import counted
-from lossproof.graph.domains import denominator
+from lossproof.graph.hazards import denominator
 from lossproof.graph.numeric_facts import Count, VanishedEpsilon
 from lossproof.graph.place import note
 from lossproof.graph.plain import each, plain

@@ -41,7 +41,7 @@ class AtTheEdge(GraphFact):
     sort: ClassVar[str] = "at-the-edge"
 
     function: str
-    """``div``, ``log``, ``log1p``, ``sqrt``, ``rsqrt``, ``pow``, ``acos``, ``exp`` …: ``graph/domains.py``."""
+    """``div``, ``log``, ``log1p``, ``sqrt``, ``rsqrt``, ``pow``, ``acos``, ``exp`` …: ``graph/hazards.py``."""
     count: Count
     closest: float
     """The operand nearest to the edge; for ``exp`` the largest exponent."""

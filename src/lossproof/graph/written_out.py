@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lossproof.graph.chain import SHAPE_ONLY
-from lossproof.graph.domains import LARGEST
+from lossproof.graph.hazards import LARGEST
 from lossproof.graph.numeric_facts import WrittenOut
 from lossproof.graph.plain import each, plain
 

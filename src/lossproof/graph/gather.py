@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossproof.graph import activations, at_the_edge, epsilons, finiteness, saturation, written_out
+from lossproof.graph import (
+    activations,
+    at_the_edge,
+    class_weights,
+    epsilons,
+    features,
+    finiteness,
+    focal,
+    saturation,
+    sums,
+    written_out,
+)
 from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
@@ -15,10 +26,14 @@ if TYPE_CHECKING:
 GATHERERS = (
     activations.facts,
     at_the_edge.facts,
+    class_weights.facts,
     epsilons.facts,
-    written_out.facts,
-    saturation.facts,
+    features.facts,
     finiteness.facts,
+    focal.facts,
+    saturation.facts,
+    sums.facts,
+    written_out.facts,
 )
 STOPPED = "lossproof stopped"
 """How it begins what is said of a gatherer that met something nobody had thought of."""

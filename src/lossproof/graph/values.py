@@ -31,6 +31,17 @@ OPERANDS: dict[str, tuple[str, ...]] = {
 """Under which names an operator keeps its operands, by number; ``self`` and ``other`` for one that is not here."""
 _USUAL = ("self", "other")
 RESULT = "result"
+RESULTS: dict[tuple[str, int], str] = {
+    ("LinalgCholeskyEx", 0): "L",
+    ("LinalgEigh", 0): "eigenvalues",
+    ("LinalgEigh", 1): "eigenvectors",
+    ("LinalgInvEx", 0): "inverse",
+    ("LinalgSvd", 0): "U",
+    ("LinalgSvd", 1): "S",
+    ("LinalgSvd", 2): "Vh",
+    ("ScaledDotProductFlashAttentionForCpu", 0): "output",
+}
+"""Under which name an operator keeps what it gave, where that is not ``result``."""
 
 
 def operand(op: Op, number: int) -> torch.Tensor | None:
@@ -46,9 +57,10 @@ def value(edge: Edge | None) -> torch.Tensor | None:
     op = edge.op
     if op.leaf is not None:
         return op.leaf.detach() if readable(op.leaf) else None
-    if edge.output == 0:
-        own = op.tensor(RESULT)
-        if own is None:
+    kept_as = RESULTS.get((op.kind, edge.output), RESULT if edge.output == 0 else "")
+    if kept_as:
+        own = op.tensor(kept_as)
+        if own is None and edge.output == 0:
             own = noted_value(op)
         if own is not None and readable(own):
             return own

@@ -142,7 +142,7 @@ class Op:
     def tensor(self, name: str) -> torch.Tensor | None:
         """A saved tensor, without its own history, or None."""
         found = self.saved(name)
-        return found.detach() if isinstance(found, torch.Tensor) else None
+        return _plain(found) if isinstance(found, torch.Tensor) else None
 
     def dim(self, name: str = "dim") -> int | None:
         """A saved dimension; autograd keeps a negative one as a huge unsigned number."""
@@ -155,6 +155,16 @@ class Op:
 
     def __repr__(self) -> str:
         return f"{self.kind}#{self.index}"
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A saved tensor to compute with. A number that was given as an operand is kept as a tensor with a mark on it, and
+    torch 2.13 gives garbage for the sum of such a tensor: it is made anew.
+    """
+    found = tensor.detach()
+    if found.dim() == 0 and found.device.type == "cpu" and not found.is_complex():
+        return torch.tensor(found.item(), dtype=found.dtype)
+    return found
 
 
 def _signed(number: int) -> int:

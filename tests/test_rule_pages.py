@@ -62,8 +62,10 @@ def audited(source: str, folder: Path) -> list[Finding]:
     path.write_text(source, encoding="utf-8")
     torch.manual_seed(0)
     with lossproof.recording():
-        loss = runpy.run_path(str(path))["loss"]()
-    return list(lossproof.audit(loss))
+        module = runpy.run_path(str(path))
+        loss = module["loss"]()
+    told = {key: module[key](loss) for key in ("names", "optimizer") if key in module}
+    return list(lossproof.audit(loss, **told))
 
 
 @each_rule

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lossproof.graph import (
     activations,
+<<<<<<< HEAD
     at_the_edge,
     class_weights,
     epsilons,
@@ -16,6 +17,19 @@ from lossproof.graph import (
     saturation,
     sums,
     written_out,
+=======
+    broadcast,
+    class_weights,
+    dead_terms,
+    features,
+    focal,
+    log_inputs,
+    logs,
+    masks,
+    overlap,
+    sums,
+    unreached,
+>>>>>>> g1
 )
 from lossproof.problem import CannotRun
 
@@ -25,6 +39,7 @@ if TYPE_CHECKING:
 
 GATHERERS = (
     activations.facts,
+<<<<<<< HEAD
     at_the_edge.facts,
     class_weights.facts,
     epsilons.facts,
@@ -34,6 +49,19 @@ GATHERERS = (
     saturation.facts,
     sums.facts,
     written_out.facts,
+=======
+    log_inputs.facts,
+    logs.facts,
+    overlap.facts,
+    broadcast.facts,
+    masks.facts,
+    dead_terms.facts,
+    unreached.facts,
+    focal.facts,
+    class_weights.facts,
+    sums.facts,
+    features.facts,
+>>>>>>> g1
 )
 STOPPED = "lossproof stopped"
 """How it begins what is said of a gatherer that met something nobody had thought of."""

@@ -89,6 +89,10 @@ class Op:
         self.inputs: tuple[Edge | None, ...] = ()
         self.consumers: list[Op] = []
 
+    @property
+    def graph(self) -> Graph:
+        return self._graph
+
     def shape(self, output: int = 0) -> tuple[int, ...] | None:
         """The shape of what it gave; None where autograd does not say."""
         meta = self._meta(output)
@@ -182,6 +186,8 @@ class Graph:
         """What could not be looked into, a sentence each, so that silence is not read as proof."""
         self._said: set[str] = set()
         self._kept: dict[tuple[int, str], Any] = {}
+        self.memo: dict[Any, Any] = {}
+        """What gatherers found out once and ask again; it lives as long as this."""
         self.ops = self._walk()
         self.root = self.ops[0]
         self._by_kind: dict[str, list[Op]] = {}

@@ -7,29 +7,22 @@ from typing import TYPE_CHECKING
 
 from lossproof.graph import (
     activations,
-<<<<<<< HEAD
     at_the_edge,
-    class_weights,
-    epsilons,
-    features,
-    finiteness,
-    focal,
-    saturation,
-    sums,
-    written_out,
-=======
     broadcast,
     class_weights,
     dead_terms,
+    epsilons,
     features,
+    finiteness,
     focal,
     log_inputs,
     logs,
     masks,
     overlap,
+    saturation,
     sums,
     unreached,
->>>>>>> g1
+    written_out,
 )
 from lossproof.problem import CannotRun
 
@@ -39,17 +32,6 @@ if TYPE_CHECKING:
 
 GATHERERS = (
     activations.facts,
-<<<<<<< HEAD
-    at_the_edge.facts,
-    class_weights.facts,
-    epsilons.facts,
-    features.facts,
-    finiteness.facts,
-    focal.facts,
-    saturation.facts,
-    sums.facts,
-    written_out.facts,
-=======
     log_inputs.facts,
     logs.facts,
     overlap.facts,
@@ -57,11 +39,15 @@ GATHERERS = (
     masks.facts,
     dead_terms.facts,
     unreached.facts,
+    at_the_edge.facts,
+    epsilons.facts,
+    written_out.facts,
+    saturation.facts,
+    finiteness.facts,
     focal.facts,
     class_weights.facts,
     sums.facts,
     features.facts,
->>>>>>> g1
 )
 STOPPED = "lossproof stopped"
 """How it begins what is said of a gatherer that met something nobody had thought of."""

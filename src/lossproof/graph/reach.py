@@ -169,6 +169,8 @@ def shape_of(op: Op, number: int) -> tuple[int, ...] | None:
 
 def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int, ...]) -> torch.Tensor | None:
     kind = op.kind
+    if kind == "BackwardHookFunction":
+        return mask if number == output else torch.zeros(shape, dtype=torch.bool, device=mask.device)
     if kind in MOVES and may_call(op):
         return _moved(op, mask, number, output)
     if kind in _ELEMENTWISE and tuple(mask.shape) == op.shape(output):
@@ -182,6 +184,11 @@ def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int
         return mask.any(dim, keepdim=True).expand(shape)
     if kind in _PRODUCTS:
         return _product(mask, number - _PRODUCTS[kind], shape)
+    if kind in ("NativeBatchNorm", "CudnnBatchNorm") and number == 0 and mask.dim() > 1:
+        if not op.saved("training"):
+            return mask
+        channels = mask.transpose(0, 1).flatten(1).any(1)  # its statistics are over the whole batch
+        return channels.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)
     if kind == "NativeLayerNorm" and number == 0:
         normalized = len(op.saved("normalized_shape") or (1,))
         return mask.flatten(-normalized).any(-1).reshape(*mask.shape[:-normalized], *[1] * normalized).expand(shape)

@@ -20,9 +20,26 @@ if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
 
 LAYERS = frozenset(
-    ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Embedding", "EmbeddingBag", "NativeBatchNorm", "NativeLayerNorm")
+    (
+        "Addmm",
+        "Mm",
+        "Bmm",
+        "Baddbmm",
+        "Convolution",
+        "Embedding",
+        "EmbeddingBag",
+        "NativeBatchNorm",
+        "NativeLayerNorm",
+        "MkldnnRnnLayer",
+    )
 )
 """Where a network takes in data."""
+TAKES_IN = frozenset(
+    ("Convolution", "Embedding", "EmbeddingBag", "MkldnnRnnLayer", "CudnnRnn", "NativeBatchNorm", "NativeGroupNorm")
+)
+"""Of these and their like the data is a network's input, whatever follows."""
+RECURRENT = frozenset(("MkldnnRnnLayer", "CudnnRnn"))
+"""Fused recurrent layers: what they read and give has the steps first and the samples second."""
 _STEPS = 400
 
 
@@ -58,6 +75,9 @@ def _layer_rows(op: Op) -> int | None:
     if op.kind.startswith("Embedding"):
         indices = op.tensor("indices")
         return indices.shape[0] if indices is not None and indices.dim() else None
+    if op.kind in RECURRENT:
+        shape = op.shape()
+        return shape[1] if shape and len(shape) == 3 else None
     for operand in operands(op):
         if operand.number == (1 if op.kind in ("Addmm", "Baddbmm") else 0) and operand.edge is None:
             data = operand.tensor
@@ -109,6 +129,8 @@ def of_result(graph: Graph, op: Op, mask: torch.Tensor | None, output: int = 0) 
 def of_operand(graph: Graph, op: Op, number: int, mask: torch.Tensor) -> Rows:
     """The rows of the batch that masked elements of an operand belong to."""
     size = batch_size(graph)
+    if op.kind in RECURRENT and mask.dim() == 3:
+        return _here(mask.transpose(0, 1), mask.shape[1])
     if mask.dim() and (size is None or mask.shape[0] == size):
         return _here(mask, size)
     folds = folded_in(op)
@@ -127,6 +149,8 @@ def of_operand(graph: Graph, op: Op, number: int, mask: torch.Tensor) -> Rows:
 
 
 def _here(mask: torch.Tensor, size: int | None, columns: bool = True) -> Rows:
+    if mask.numel() == 0:
+        return Rows()
     rows = mask.reshape(mask.shape[0], -1).any(1).nonzero().flatten().tolist()
     picked: tuple[int, ...] = ()
     if columns and mask.dim() == 2 and mask.shape[1] > 1:
@@ -138,6 +162,8 @@ def _here(mask: torch.Tensor, size: int | None, columns: bool = True) -> Rows:
 
 def _follow(op: Op, mask: torch.Tensor, output: int, size: int | None, columns: bool = True) -> Rows:
     for _ in range(_STEPS):
+        if op.kind in RECURRENT and mask.dim() == 3:
+            return _here(mask.transpose(0, 1), mask.shape[1])
         if mask.dim() and (size is None or mask.shape[0] == size):
             return _here(mask, size, columns)
         if size and mask.dim() and folded_in(op) > 1 and mask.shape[0] == size * folded_in(op):
@@ -167,7 +193,9 @@ def _towards_data(op: Op) -> Iterator[tuple[int, Edge]]:
 
 
 def feeds_network(op: Op) -> bool:
-    """Whether what an operator gives goes on into a layer with weights: then its data is an input, not a target."""
+    """Whether an operator is a layer, or what it gives goes on into one: then its data is an input, not a target."""
+    if op.kind in TAKES_IN:
+        return True
     seen: set[int] = set()
     level = [op]
     while level:

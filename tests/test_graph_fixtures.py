@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 import lossproof  # noqa: E402
 from lossproof.graph.gather import STOPPED  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
 HERE = Path(__file__).parent / "fixtures" / "graph"
 EXPECT = re.compile(r"# expect(?:-(source|graph))?: (LP\d{3})")
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lossproof.graph.figures import all_finite, bad, may_be_bad, plain
+from lossproof.graph.known_values import PASSES_ON
 from lossproof.graph.reach import may_call
 from lossproof.problem import CannotRun
 
@@ -213,11 +214,12 @@ def _call_function(op: Op, given: dict[int, torch.Tensor], metas: Any) -> tuple[
 
 
 def callable_node(op: Op) -> bool:
+    """Whether a node may be called: it runs arithmetic, or a function of the user's, and no hook."""
     if not op.opaque:
         return may_call(op)
     origin = getattr(type(op.node), "_forward_cls", None)
     module = str(getattr(origin, "__module__", ""))
-    if module.startswith(LEFT_ALONE) and not module.startswith(_PLAIN):
+    if module.startswith(LEFT_ALONE) and not module.startswith(_PLAIN) and op.kind != PASSES_ON:
         return False
     try:
         raws = op.node._raw_saved_tensors or ()

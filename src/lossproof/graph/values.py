@@ -39,6 +39,7 @@ RESULTS: dict[tuple[str, int], str] = {
     ("LinalgSvd", 0): "U",
     ("LinalgSvd", 1): "S",
     ("LinalgSvd", 2): "Vh",
+    ("MkldnnRnnLayer", 0): "result0",
     ("ScaledDotProductFlashAttentionForCpu", 0): "output",
 }
 """Under which name an operator keeps what it gave, where that is not ``result``."""

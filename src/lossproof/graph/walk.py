@@ -78,16 +78,21 @@ class Op:
     target, a number). ``consumers`` are the operators that read it.
     """
 
-    __slots__ = ("_graph", "consumers", "index", "inputs", "kind", "node")
+    __slots__ = ("_graph", "_metas", "consumers", "index", "inputs", "kind", "node")
 
     def __init__(self, graph: Graph, node: Any, index: int) -> None:
         self._graph = graph
+        self._metas: Any = None
         self.node = node
         self.index = index
         """The place in ``Graph.ops``: everything that reads this operator has a smaller one."""
         self.kind: str = kind_of(node)
         self.inputs: tuple[Edge | None, ...] = ()
         self.consumers: list[Op] = []
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph
 
     def shape(self, output: int = 0) -> tuple[int, ...] | None:
         """The shape of what it gave; None where autograd does not say."""
@@ -101,7 +106,9 @@ class Op:
 
     def _meta(self, output: int) -> Any:
         try:
-            return self.node._input_metadata[output]
+            if self._metas is None:
+                self._metas = self.node._input_metadata  # made anew at every look
+            return self._metas[output]
         except (AttributeError, IndexError, RuntimeError):
             return None
 
@@ -182,6 +189,8 @@ class Graph:
         """What could not be looked into, a sentence each, so that silence is not read as proof."""
         self._said: set[str] = set()
         self._kept: dict[tuple[int, str], Any] = {}
+        self.memo: dict[Any, Any] = {}
+        """What gatherers found out once and ask again; it lives as long as this."""
         self.ops = self._walk()
         self.root = self.ops[0]
         self._by_kind: dict[str, list[Op]] = {}

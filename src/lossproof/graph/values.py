@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lossproof.graph.place import kept as noted_value
+from lossproof.graph.walk import readable
+
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Op
 
@@ -28,6 +31,18 @@ OPERANDS: dict[str, tuple[str, ...]] = {
 """Under which names an operator keeps its operands, by number; ``self`` and ``other`` for one that is not here."""
 _USUAL = ("self", "other")
 RESULT = "result"
+RESULTS: dict[tuple[str, int], str] = {
+    ("LinalgCholeskyEx", 0): "L",
+    ("LinalgEigh", 0): "eigenvalues",
+    ("LinalgEigh", 1): "eigenvectors",
+    ("LinalgInvEx", 0): "inverse",
+    ("LinalgSvd", 0): "U",
+    ("LinalgSvd", 1): "S",
+    ("LinalgSvd", 2): "Vh",
+    ("MkldnnRnnLayer", 0): "result0",
+    ("ScaledDotProductFlashAttentionForCpu", 0): "output",
+}
+"""Under which name an operator keeps what it gave, where that is not ``result``."""
 
 
 def operand(op: Op, number: int) -> torch.Tensor | None:
@@ -42,10 +57,13 @@ def value(edge: Edge | None) -> torch.Tensor | None:
         return None
     op = edge.op
     if op.leaf is not None:
-        return op.leaf.detach()
-    if edge.output == 0:
-        own = op.tensor(RESULT)
-        if own is not None:
+        return op.leaf.detach() if readable(op.leaf) else None
+    kept_as = RESULTS.get((op.kind, edge.output), RESULT if edge.output == 0 else "")
+    if kept_as:
+        own = op.tensor(kept_as)
+        if own is None and edge.output == 0:
+            own = noted_value(op)
+        if own is not None and readable(own):
             return own
     for reader in op.consumers:
         for number, read in enumerate(reader.inputs):

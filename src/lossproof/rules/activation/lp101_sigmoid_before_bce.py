@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a sigmoid whose output reaches `binary_cross_entropy` or `BCELoss` in a training loss, through whatever lies
-between: a return, an attribute, an `nn.Sequential`, a `squeeze`, a `clamp`, another file.
+between: a return, an attribute, an `nn.Sequential`, a `squeeze`, a `clamp`, another file. In the graph of a live loss
+(`lossproof.audit`) it counts the elements that have rounded to 0 or 1, or were clamped, and send nothing back.
 
 ## Why is this bad
 A sigmoid rounds to exactly 1 long before its logit is extreme. From there on the loss no longer depends on the logit,
@@ -158,8 +159,10 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
 def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
     if (fact.loss, fact.activation) != ("bce", "sigmoid"):
         return
+    wrong = fact.figures.get("wrong", 0)
     dead = (
-        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 and send back no gradient"
+        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 (or were clamped) and send back no "
+        f"gradient, {wrong} of them on the wrong side of the target"
         if fact.dead
         else f"none of the {fact.elements} elements has rounded to 0 or 1 yet, where the gradient is exactly 0"
     )

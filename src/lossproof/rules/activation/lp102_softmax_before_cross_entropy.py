@@ -1,7 +1,8 @@
 """# LP102 softmax-before-cross-entropy
 
 ## What it does
-Finds a softmax whose output reaches `cross_entropy` or `CrossEntropyLoss`, which apply a log-softmax themselves.
+Finds a softmax whose output reaches `cross_entropy` or `CrossEntropyLoss`, which apply a log-softmax themselves. In the
+graph of a live loss (`lossproof.audit`) it tells the floor of the loss and the most that it can believe in a class.
 
 ## Why is this bad
 The second softmax sees numbers between 0 and 1, so the sharpest prediction that it can express gives the right class
@@ -123,6 +124,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import ActivationIntoLoss
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.facts import LossCall
@@ -153,6 +155,19 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     )
 
 
+def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
+    if (fact.loss, fact.activation) != ("cross-entropy", "softmax"):
+        return
+    classes = fact.figures["classes"]
+    yield fact.finding(
+        RULE,
+        f"the output of a softmax reaches the log-softmax of a cross entropy: with {classes} classes no prediction can "
+        f"be given more than {fact.figures['most']:.3g} (here the surest has {fact.figures['believed']:.3g}), so the "
+        f"loss of a row cannot fall below {fact.figures['floor']:.3g} and the gradient fades where the model is most "
+        "wrong",
+    )
+
+
 RULE = Rule(
     code="LP102",
     name="softmax-before-cross-entropy",
@@ -163,4 +178,6 @@ RULE = Rule(
     evidence="double-softmax",
     facts="loss",
     check=check,
+    graph="activation-into-loss",
+    audit=audit,
 )

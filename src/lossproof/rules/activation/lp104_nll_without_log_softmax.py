@@ -1,7 +1,9 @@
 """# LP104 nll-without-log-softmax
 
 ## What it does
-Finds logits or probabilities that reach `nll_loss` or `NLLLoss`. That loss takes log-probabilities.
+Finds logits or probabilities that reach `nll_loss` or `NLLLoss`. That loss takes log-probabilities. In the graph of a
+live loss (`lossproof.audit`) the rows themselves are looked at: the logarithm of a distribution has a logsumexp of 0,
+whoever made it.
 
 ## Why is this bad
 `nll_loss` picks one number per row and negates it; it does no mathematics of its own. Given raw logits it is linear
@@ -87,6 +89,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import NllInput
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
@@ -145,6 +148,23 @@ def _raw_alone(fact: LossCall) -> None:
         raise Unfixable("this loss also gets something else than logits")
 
 
+def audit(fact: NllInput) -> Iterator[Finding]:
+    if fact.what == "raw":
+        what = "raw outputs reach"
+        cost = f"its values go up to {fact.most:.3g}, and the loss is minus one of them and falls without bound"
+    else:
+        what = "probabilities reach" if fact.what == "probabilities" else f"the output of a {fact.what} reaches"
+        cost = (
+            f"its values lie between {fact.least:.3g} and {fact.most:.3g}, and the loss is minus a probability: its "
+            "gradient vanishes where the model is most wrong"
+        )
+    yield fact.finding(
+        RULE,
+        f"{what} `nll_loss`, which takes log-probabilities ({fact.normalized} of {fact.rows} rows over "
+        f"{fact.classes} classes are such): {cost}",
+    )
+
+
 RULE = Rule(
     code="LP104",
     name="nll-without-log-softmax",
@@ -155,4 +175,6 @@ RULE = Rule(
     evidence="nll-unbounded",
     facts="loss",
     check=check,
+    graph="nll-input",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds probabilities (a softmax or a sigmoid) that reach the first argument of `kl_div` or `KLDivLoss`. That argument
-holds log-probabilities.
+holds log-probabilities. In the graph of a live loss (`lossproof.audit`) the arithmetic of `kl_div` is recognized; under
+`recording()` its call is known.
 
 ## Why is this bad
 `kl_div(input, target)` computes `target * (log(target) - input)`. With probabilities as input that is not a
@@ -92,6 +93,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import DivergenceInput
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
@@ -181,6 +183,26 @@ def _fix(fact: LossCall, t: T, patch: Patch) -> tuple[str, str]:
     return "unsafe", note
 
 
+def audit(fact: DivergenceInput) -> Iterator[Finding]:
+    confidence = "proven" if fact.named else "likely"
+    if fact.what == "log-target":
+        yield fact.finding(
+            RULE,
+            f"log-probabilities are the target of `kl_div`, which takes probabilities there unless log_target=True: "
+            f"{fact.negative} of {fact.elements} elements are negative, their logarithm is taken, and the loss is NaN",
+            confidence=confidence,
+            hint="pass log_target=True",
+        )
+        return
+    what = "raw outputs reach" if fact.what == "raw" else f"the output of a {fact.what} reaches"
+    yield fact.finding(
+        RULE,
+        f"{what} the first argument of `kl_div`, which takes log-probabilities: what is minimized over these "
+        f"{fact.elements} elements is no divergence, and it can be negative",
+        confidence=confidence,
+    )
+
+
 RULE = Rule(
     code="LP105",
     name="kl-div-without-log",
@@ -191,4 +213,6 @@ RULE = Rule(
     evidence="kl-div-collapse",
     facts="loss",
     check=check,
+    graph="divergence-input",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a loss whose target stands where the prediction belongs and the other way round: `loss(y, model(x))` for a loss
-that is not symmetric. `mse_loss` and `l1_loss` are symmetric and are left alone.
+that is not symmetric. `mse_loss` and `l1_loss` are symmetric and are left alone. In the graph of a live loss
+(`lossproof.audit`) it tells whether zeros and ones stand where the prediction belongs.
 
 ## Why is this bad
 Scikit-learn's metrics take the truth first; PyTorch's losses take the prediction first. With class indices the
@@ -91,6 +92,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import SwappedArguments
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
@@ -199,6 +201,30 @@ def _is_passed(value: Any, node: Node) -> bool:
     return getattr(value, "node", None) is node
 
 
+_CALLED = {
+    "bce": "binary_cross_entropy",
+    "bce-with-logits": "binary_cross_entropy_with_logits",
+    "cross-entropy": "cross_entropy",
+    "kl-div": "kl_div",
+}
+
+
+def audit(fact: SwappedArguments) -> Iterator[Finding]:
+    seen = {
+        "cross-entropy": f"{fact.positives} one-hot rows stand in the input's place",
+        "kl-div": "probabilities without a gradient stand in the input's place, log-probabilities in the target's",
+    }.get(
+        fact.loss,
+        f"{fact.elements} labels ({fact.positives} of them 1, the rest 0) stand in the input's place, and what has the "
+        "gradient in the target's",
+    )
+    yield fact.finding(
+        RULE,
+        f"`{_CALLED[fact.loss]}` gets the target first and the prediction second: {seen}, so the gradient is another "
+        "one and the loss has no floor where it should",
+    )
+
+
 RULE = Rule(
     code="LP108",
     name="swapped-loss-arguments",
@@ -209,4 +235,6 @@ RULE = Rule(
     evidence="swapped-arguments",
     facts="loss",
     check=check,
+    graph="swapped-arguments",
+    audit=audit,
 )

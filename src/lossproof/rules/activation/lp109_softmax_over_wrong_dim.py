@@ -1,8 +1,9 @@
 """# LP109 softmax-over-wrong-dim
 
 ## What it does
-Finds a softmax or log-softmax on the way to a loss that normalizes over the batch (`dim=0`), or that leaves the
-choice of the axis to PyTorch (`nn.Softmax()`, `F.softmax(x)`).
+Finds a softmax or log-softmax on the way to a loss that normalizes over the batch (`dim=0`), or that leaves the choice
+of the axis to PyTorch (`nn.Softmax()`, `F.softmax(x)`). In the graph of a live loss (`lossproof.audit`) it tells what
+the probabilities of one example add up to.
 
 ## Why is this bad
 Over `dim=0` the examples of a batch compete with each other: what is predicted for one depends on who sits beside it,
@@ -114,6 +115,8 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import Hop
+from lossproof.graph.loss_facts import WrongAxis
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, SoftmaxCall, location
@@ -225,6 +228,18 @@ def _off_the_batch(t: T, patch: Patch) -> tuple[str, str]:
     return "unsafe", "over the classes, not over the batch"
 
 
+def audit(fact: WrongAxis) -> Iterator[Finding]:
+    over = "the batch" if fact.dim == 0 else "another axis"
+    place = fact.hops[0].op if fact.hops else fact.op
+    yield replace(fact, op=place, hops=(Hop(fact.op, "the loss is here"),)).finding(
+        RULE,
+        f"{fact.activation} over `dim={fact.dim}` of {fact.shape} normalizes over {over}, while the loss has its "
+        "classes "
+        f"along `dim={fact.classes}`: the probabilities of one example add up to between {fact.least:.3g} and "
+        f"{fact.most:.3g}" + (", and depend on the others in its batch" if fact.dim == 0 else ""),
+    )
+
+
 RULE = Rule(
     code="LP109",
     name="softmax-over-wrong-dim",
@@ -235,4 +250,6 @@ RULE = Rule(
     evidence="softmax-over-batch",
     facts="softmax loss",
     check=check,
+    graph="wrong-axis",
+    audit=audit,
 )

@@ -85,6 +85,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import OneColumn
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import LossCall
 from lossproof.source.values import T
@@ -112,6 +113,15 @@ def _one_column(t: T) -> bool:
     return (t.get("width") == 1 and t.get("ndim") in (None, 2)) or t.get("channels") == 1
 
 
+def audit(fact: OneColumn) -> Iterator[Finding]:
+    yield fact.finding(
+        RULE,
+        f"cross entropy over a single class, {fact.rows} rows of shape {fact.shape}: the softmax of one number is 1, "
+        "so "
+        "loss and gradient are always 0 and nothing is learned",
+    )
+
+
 RULE = Rule(
     code="LP110",
     name="one-class-cross-entropy",
@@ -122,4 +132,6 @@ RULE = Rule(
     evidence="one-class-cross-entropy",
     facts="loss",
     check=check,
+    graph="one-column",
+    audit=audit,
 )

@@ -102,6 +102,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import ActivationIntoLoss
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
@@ -167,6 +168,16 @@ def _takes_nll(patch: Patch, fact: LossCall) -> None:
         raise Unfixable("nll_loss takes class indices, not class probabilities")
 
 
+def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
+    if (fact.loss, fact.activation) != ("cross-entropy", "log-softmax"):
+        return
+    yield fact.finding(
+        RULE,
+        f"the output of a log-softmax reaches another log-softmax: the value is the same, the work on "
+        f"{fact.elements} elements is done twice, and the next reader is misled",
+    )
+
+
 RULE = Rule(
     code="LP111",
     name="log-softmax-before-cross-entropy",
@@ -177,4 +188,6 @@ RULE = Rule(
     evidence="log-softmax-idempotent",
     facts="loss",
     check=check,
+    graph="activation-into-loss",
+    audit=audit,
 )

@@ -4,6 +4,8 @@
 Finds a focal loss whose `alpha` is one number that multiplies every element, whatever its class: `alpha * (1 - pt) **
 gamma * ce`.
 
+`audit` reads the number from the graph of a live loss, wherever it came from.
+
 ## Why is this bad
 `alpha` is there to balance the classes: `alpha` for a positive, `1 - alpha` for a negative, or one number for each
 class.
@@ -100,6 +102,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FocalTerm
 from lossproof.rules.imbalance.places import hop_of, shown
 from lossproof.rules.imbalance.terms import ELSEWHERE, assigned, loads, product_of, within
 from lossproof.rules.loop.places import known_at, simple
@@ -269,6 +272,15 @@ def _factors(at: Any) -> list[Any]:
     return _factors(at.operand) if isinstance(at, ast.UnaryOp) else [at]
 
 
+def audit(fact: FocalTerm) -> Iterator[Finding]:
+    if fact.scale is not None and fact.elements > 1:
+        yield fact.finding(
+            RULE,
+            f"one number, {abs(fact.scale):.4g}, multiplies all {fact.elements} elements of the focal loss, whatever "
+            "their class: it only rescales the loss and balances nothing",
+        )
+
+
 RULE = Rule(
     code="LP401",
     name="focal-alpha-blind-to-class",
@@ -279,4 +291,6 @@ RULE = Rule(
     evidence="focal-alpha",
     facts="focal",
     check=check,
+    graph="focal-term",
+    audit=audit,
 )

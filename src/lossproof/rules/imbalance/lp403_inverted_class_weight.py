@@ -7,6 +7,9 @@ counts or frequencies (`weight=counts / counts.sum()`), weights for each element
 (`torch.where(y == 1, positives / total, negatives / total)`), a sampler that draws each class in proportion to its
 count.
 
+`audit` holds the weights against the targets of the batch, and speaks where the batch shows clearly that they are
+about the inverse of what they should be.
+
 ## Why is this bad
 A weight is there to make up for rarity, so it has to fall as the count grows. Turned over, it multiplies the
 imbalance by
@@ -93,6 +96,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import ClassWeights
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import ClassWeight
@@ -311,6 +315,32 @@ def _may_be_none(fact: ClassWeight, at: ast.Attribute) -> bool:
     return any(isinstance(d, ast.Constant) and d.value is None for d in [*a.defaults, *a.kw_defaults])
 
 
+def audit(fact: ClassWeights) -> Iterator[Finding]:
+    if len(fact.counts) == 2:
+        negatives, positives = fact.counts
+        rarer, other = ("positives", "negatives") if positives < negatives else ("negatives", "positives")
+        where = "" if fact.column is None else f" in column {fact.column}"
+        if len(fact.weights) == 1:
+            what = f"`pos_weight` is {fact.weights[0]:.4g}{where}"
+            ideal = f"negatives / positives is {negatives / positives:.4g}" if positives else "there is no positive"
+        else:
+            what = f"a positive weighs {fact.weights[1]:.4g} and a negative {fact.weights[0]:.4g}"
+            ideal = f"{other} / {rarer} is {max(fact.counts) / max(min(fact.counts), 1):.4g}"
+        message = (
+            f"{what}, and this batch has {positives} positives and {negatives} negatives{where}: the rarer {rarer} "
+            f"count even less than without a weight ({ideal})"
+        )
+    else:
+        most = max(range(len(fact.counts)), key=fact.counts.__getitem__)
+        least = min(range(len(fact.counts)), key=fact.counts.__getitem__)
+        message = (
+            f"the class weights grow with the counts of the classes: class {most}, with {fact.counts[most]} targets in "
+            f"this batch, weighs {fact.weights[most]:.4g}, and class {least}, with {fact.counts[least]}, weighs "
+            f"{fact.weights[least]:.4g}"
+        )
+    yield fact.finding(RULE, message, confidence="likely")
+
+
 RULE = Rule(
     code="LP403",
     name="inverted-class-weight",
@@ -321,4 +351,6 @@ RULE = Rule(
     evidence="class-weight",
     facts="class_weight",
     check=check,
+    graph="class-weights",
+    audit=audit,
 )

@@ -7,6 +7,8 @@ more,
 class
 with no weight or a negative one.
 
+`audit` counts: the elements at `pt` = 1, and those that keep less than a hundredth of their loss.
+
 ## Why is this bad
 With `gamma` 0 the loss is a plain cross entropy. From 5 on, even an element at `p` = 0.5 keeps 3 % of its loss: only
 the
@@ -83,6 +85,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FocalTerm
 from lossproof.rules.imbalance.places import place_of, shown
 from lossproof.rules.imbalance.terms import base_of
 from lossproof.rules.registry import Rule
@@ -180,6 +183,28 @@ def _fix(fact: Fact, patch: Patch) -> tuple[str, str]:
     return "safe", "what is raised is kept away from zero, where the gradient is infinite"
 
 
+def audit(fact: FocalTerm) -> Iterator[Finding]:
+    said = _measured(fact)
+    if said is not None and (fact.alone or fact.gamma < 0 or 0 < fact.gamma < 1):
+        yield fact.finding(RULE, said[0], severity=said[1])
+
+
+def _measured(fact: FocalTerm) -> tuple[str, Severity] | None:
+    gamma, elements = fact.gamma, fact.elements
+    if 0 < gamma < 1:
+        if not fact.sure:
+            return None  # a guard may keep it from ever reaching 0, and here none does
+        return (
+            f"gamma is {shown(gamma)}: {fact.sure} of {elements} elements are classified perfectly (`1 - pt` is 0), "
+            f"where the gradient of `(1 - pt) ** {shown(gamma)}` is NaN",
+            Severity.ERROR,
+        )
+    found = _gamma(gamma, False)
+    if found is None or gamma < SILENT_FROM:
+        return found
+    return f"{found[0]}; here {fact.silenced} of {elements} elements keep less than 1 %", found[1]
+
+
 RULE = Rule(
     code="LP404",
     name="focal-out-of-range",
@@ -190,4 +215,6 @@ RULE = Rule(
     evidence="focal-gamma",
     facts="focal focal_call",
     check=check,
+    graph="focal-term",
+    audit=audit,
 )

@@ -4,6 +4,8 @@
 Points out unlike losses that are added with no weight: `cross_entropy(...) + mse_loss(...)`. It asks for a
 measurement; it does not say that the sum is wrong.
 
+`audit` names the terms with their values, and speaks where one outweighs another of a different kind ten times or more.
+
 ## Why is this bad
 Losses have units. A squared error in dollars is in the millions while a cross entropy is near one, and the sum is
 then the first loss with some noise on top. Or they happen to match, and the sum is fine. The code cannot tell, nor
@@ -128,6 +130,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import SumOfLosses
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
 from lossproof.source.tensor_ops import as_tensor, terms_of
@@ -171,6 +174,22 @@ def check(fact: Operation) -> Iterator[Finding]:
     )
 
 
+def audit(fact: SumOfLosses) -> Iterator[Finding]:
+    whole = sum(abs(each.value or 0.0) for each in fact.addends)
+    parts = ", ".join(f"{each.kind} {each.value:.4g} ({_share(each.value, whole)})" for each in fact.addends)
+    yield fact.finding(
+        RULE,
+        f"unlike losses are added with no weight: {parts}; which of them the model learns is decided by their scales: "
+        "measure each task's gradient first",
+        confidence="possible",
+    )
+
+
+def _share(value: float | None, whole: float) -> str:
+    share = 100 * abs(value or 0.0) / whole
+    return "over 99.9 %" if 99.9 < share < 100 else f"{share:.3g} %"
+
+
 RULE = Rule(
     code="LP501",
     name="unweighted-loss-sum",
@@ -181,4 +200,6 @@ RULE = Rule(
     evidence="loss-share",
     facts="operation",
     check=check,
+    graph="sum-of-losses",
+    audit=audit,
 )

@@ -5,6 +5,9 @@ Finds a negated term without a floor that is added to a loss: minus a distance, 
 entropy, minus another loss. What is bounded by nature (a cosine, the entropy of a categorical distribution, a
 probability) is left alone.
 
+`audit` takes the sum in the graph apart, whatever signs came from a table or a schedule, and says what the term adds
+now.
+
 ## Why is this bad
 The sum has no minimum. The optimizer can always lower it by pushing embeddings further apart, and at some size that
 is the only thing it does: the other term is rounding error beside it. The loss falls beautifully all the while. With
@@ -98,6 +101,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import Maximized
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
 from lossproof.source.hazards import tested
@@ -241,6 +245,16 @@ def _softplus(t: T) -> bool:
     return any(isinstance(p, T) and p.act in ("softplus", "exp") for p in via[1:])
 
 
+def audit(fact: Maximized) -> Iterator[Finding]:
+    now = "" if fact.value is None else f", {fact.value:.4g} of the loss now"
+    yield fact.finding(
+        RULE,
+        f"a term with no upper bound is maximized ({fact.kind}{now}): the sum has no minimum, so training drifts to "
+        "ever larger values or diverges",
+        confidence="likely",
+    )
+
+
 RULE = Rule(
     code="LP502",
     name="unbounded-maximization",
@@ -251,4 +265,6 @@ RULE = Rule(
     evidence="unbounded-term",
     facts="operation",
     check=check,
+    graph="maximized",
+    audit=audit,
 )

@@ -5,6 +5,8 @@ Finds learnable weights of losses (`log_vars`, `sigma`, task weights as `nn.Para
 are
 parameters of the criterion or of the trainer, and the optimizer was given `model.parameters()`.
 
+`audit(loss, optimizer=...)` finds the parameter in the graph and asks whether the optimizer holds it.
+
 ## Why is this bad
 Nothing fails. `backward()` fills the gradients of the weights, no optimizer takes a step with them, and they stay
 where they
@@ -119,6 +121,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import LossWeights
 from lossproof.rules.loop.places import binders, known_at, parameters
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -362,6 +365,16 @@ def _kind_of_element(element: Any) -> str:
     return "parameters" if isinstance(element, (ast.Name, ast.Attribute)) else ""
 
 
+def audit(fact: LossWeights) -> Iterator[Finding]:
+    name = f"`{fact.name}`" if fact.name else "a learnable parameter"
+    shown = ", ".join(f"{each:.4g}" for each in fact.values[:6]) + (", …" if len(fact.values) > 6 else "")
+    yield fact.finding(
+        RULE,
+        f"{name} ({shown}) weighs the losses and is learnable, but the optimizer does not hold it: it stays where it "
+        "started",
+    )
+
+
 RULE = Rule(
     code="LP503",
     name="loss-weights-not-optimized",
@@ -372,4 +385,6 @@ RULE = Rule(
     evidence="unheld-weights",
     facts="unheld",
     check=check,
+    graph="loss-weights",
+    audit=audit,
 )

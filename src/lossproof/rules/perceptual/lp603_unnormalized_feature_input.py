@@ -5,6 +5,9 @@ Finds a perceptual loss whose images enter the pretrained network as they are: i
 the mean and standard deviation of ImageNet that the network was trained with. Normalization is looked for in the loss,
 in what calls it, and in the project's data; where it may happen out of sight, nothing is said.
 
+`audit` speaks where the images are known to come from a sigmoid, a tanh or a clamp and nothing normalizes them on
+the way.
+
 ## Why is this bad
 The first layers were fitted to inputs of mean 0 and deviation 1. Images in [0, 1] have half a unit of offset and a
 quarter of the contrast: biases outweigh edges, other units fire, and what the loss calls similar is not what the
@@ -96,6 +99,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FeatureBranch
 from lossproof.rules.perceptual.building import is_module
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -213,6 +217,17 @@ def _is_super(call: Any) -> bool:
     return (isinstance(owner, ast.Call) and dotted(owner.func) == "super") or dotted(owner).endswith("Module")
 
 
+def audit(fact: FeatureBranch) -> Iterator[Finding]:
+    if fact.plain is not None:
+        low, high = fact.plain
+        yield fact.finding(
+            RULE,
+            f"images in [{low:g}, {high:g}] enter a {fact.called} as they were made, without ImageNet's normalization: "
+            "its features are those of a range that it never saw in training",
+            confidence="likely",
+        )
+
+
 RULE = Rule(
     code="LP603",
     name="unnormalized-feature-input",
@@ -223,4 +238,6 @@ RULE = Rule(
     evidence="unnormalized-input",
     facts="network",
     check=check,
+    graph="feature-branch",
+    audit=audit,
 )

@@ -6,6 +6,8 @@ normalization (ResNet, VGG with batch norm, DenseNet, EfficientNet …) or the d
 timm return networks in training mode. A `train()` on a module that holds the loss undoes an `eval()`, and is reported.
 `vgg16().features` without batch norm has no such layer: there it makes no difference and nothing is said.
 
+`audit` sees the batch statistics and the dropout masks that were used.
+
 ## Why is this bad
 In training mode batch normalization uses the statistics of the batch at hand: the features of an image depend on its
 neighbours, prediction and target are each normalized by their own statistics, so a faded or tinted prediction looks
@@ -103,6 +105,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FeatureBranch
 from lossproof.rules.perceptual.building import add, chain_end, keep_in_evaluation, only_for_the_loss
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -148,6 +151,20 @@ def _fix(fact: FeatureNetwork, patch: Patch) -> tuple[str, str]:
     return "unsafe", "the network that measures the loss is in evaluation mode"
 
 
+def audit(fact: FeatureBranch) -> Iterator[Finding]:
+    if fact.live:
+        cost = (
+            "an image's features depend on the rest of the batch and its contrast cannot be seen"
+            if "batch normalization" in fact.live
+            else "the loss of two equal images is not zero"
+        )
+        yield fact.finding(
+            RULE,
+            f"a {fact.called} that only measures is used in training mode: its {' and its '.join(fact.live)} is live "
+            f"in the loss, so {cost}",
+        )
+
+
 RULE = Rule(
     code="LP605",
     name="feature-network-in-train-mode",
@@ -158,4 +175,6 @@ RULE = Rule(
     evidence="judge-in-train-mode",
     facts="network",
     check=check,
+    graph="feature-branch",
+    audit=audit,
 )

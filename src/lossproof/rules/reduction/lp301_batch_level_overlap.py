@@ -2,7 +2,8 @@
 
 ## What it does
 Finds Dice, IoU and Tversky losses whose sums run over the whole batch, so that one ratio is built for all images
-together, with no option to choose otherwise.
+together, with no option to choose otherwise. In the graph of a live loss (`lossproof.audit`) it tells which sample
+holds how much of the target, and how many have none.
 
 ## Why is this bad
 The ratio is then dominated by the largest object in the batch. A small one may be missed completely and the loss
@@ -112,6 +113,7 @@ from functools import partial
 from itertools import product
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import PooledOverlap
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.evaluate import children
@@ -274,6 +276,21 @@ def _of_one_sample(t: T, depth: int = 8) -> bool:
     return any(isinstance(p, T) and _of_one_sample(p, depth - 1) for p in via[1:])
 
 
+def audit(fact: PooledOverlap) -> Iterator[Finding]:
+    weight = (
+        f"sample {fact.largest} alone holds {fact.share:.0%} of the target"
+        + (f", {fact.empty} of them have none" if fact.empty > 0 else "")
+        if fact.share >= 0
+        else "one large object outweighs many small ones"
+    )
+    yield fact.finding(
+        RULE,
+        f"this overlap ratio is summed over all {fact.shape[0]} samples of a batch of shape {fact.shape}: {weight}, "
+        "and the "
+        "loss of an image depends on the others in its batch",
+    )
+
+
 RULE = Rule(
     code="LP301",
     name="batch-level-overlap",
@@ -284,4 +301,6 @@ RULE = Rule(
     evidence="batch-dice",
     facts="operation",
     check=check,
+    graph="pooled-overlap",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds an elementwise loss between shapes that differ and broadcast: most often a prediction `(N, 1)` from
-`nn.Linear(..., 1)` against a target `(N,)`.
+`nn.Linear(..., 1)` against a target `(N,)`. In the graph of a live loss (`lossproof.audit`) the shapes themselves are
+read, and where one is not kept, the difference.
 
 ## Why is this bad
 The difference is an `N x N` matrix: every prediction is compared with every target. Its best answer is the same for
@@ -93,6 +94,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import CrossedShapes
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation, possible
@@ -230,6 +232,17 @@ def _row(t: T) -> bool:
     return t.get("ndim") == 1 or bool(t.get("flat"))
 
 
+def audit(fact: CrossedShapes) -> Iterator[Finding]:
+    n = fact.result[0]
+    yield fact.finding(
+        RULE,
+        f"{fact.left} meets {fact.right} here and becomes {fact.result}: each of {n} rows is combined with all {n}, "
+        "and "
+        "the best answer for every row is the mean of the targets",
+        confidence="proven" if fact.written else "likely",
+    )
+
+
 RULE = Rule(
     code="LP303",
     name="silent-broadcast",
@@ -240,4 +253,6 @@ RULE = Rule(
     evidence="broadcast-mean",
     facts="loss operation",
     check=check,
+    graph="crossed-shapes",
+    audit=audit,
 )

@@ -3,7 +3,8 @@
 ## What it does
 Finds a masked loss with the wrong denominator: `(loss * mask).mean()`, which divides by all elements, kept or not; or
 `(loss * mask).sum() / mask.sum()` and `loss[mask].mean()`, where nothing prevents an empty mask. The first is a
-warning; the second can be NaN and is an error.
+warning; the second can be NaN and is an error. In the graph of a live loss (`lossproof.audit`) it counts what the mask
+keeps, and tells a mean over nothing, all targets ignored included.
 
 ## Why is this bad
 Divided by everything, the loss measures how full the batch is. A batch that is padded to ten times its length learns
@@ -109,6 +110,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import MaskedMean
 from lossproof.rules.registry import Rule
 from lossproof.source import masked
 from lossproof.source.edits import Patch, Unfixable
@@ -383,6 +385,28 @@ def _fix_both(fact: LossCall, patch: Patch) -> tuple[str, str]:
     return "unsafe", _KEPT
 
 
+def audit(fact: MaskedMean) -> Iterator[Finding]:
+    kept = f"{fact.kept} of {fact.elements} elements"
+    if fact.how == "empty":
+        yield fact.finding(
+            RULE, f"none of {fact.elements} elements is selected here: this mean is 0 / 0", severity=Severity.ERROR
+        )
+    elif fact.how == "all-ignored":
+        yield fact.finding(
+            RULE,
+            f"all {fact.elements} targets are `ignore_index`: the mean over none of them is 0 / 0",
+            severity=Severity.ERROR,
+            hint='reduction="sum", divided by (target != ignore_index).sum().clamp(min=1)',
+        )
+    else:
+        share = fact.kept / fact.elements
+        yield fact.finding(
+            RULE,
+            f"{kept} are kept here and the mean divides by all {fact.elements}: the loss is {share:.3g} times the mean "
+            "over what is kept, and shrinks as the batch is padded",
+        )
+
+
 RULE = Rule(
     code="LP304",
     name="masked-mean-over-everything",
@@ -393,4 +417,6 @@ RULE = Rule(
     evidence="masked-mean",
     facts="operation loss",
     check=check,
+    graph="masked-mean",
+    audit=audit,
 )

@@ -17,6 +17,7 @@ from typing import Any
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
+from lossproof.source.inner_losses import inner_losses, makes_one_number
 from lossproof.source.layers import builds_layers, holds_loss
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, dotted
@@ -185,6 +186,8 @@ class Slices:
         self._package = "metrics" if measures else ""
         self._layers: dict[ClassInfo, bool] = {}
         self._trains = False
+        # Whether the loss at hand is computed in the network itself.
+        self._in_network = False
 
     def is_loss_function(self, function: Function) -> bool:
         """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
@@ -236,7 +239,7 @@ class Slices:
                 # A pasted snippet that stops at the loss.
                 final = lower(function).final
                 return [node for name, node in final.items() if name in ("loss", "total", "total_loss")]
-            return []
+            return inner_losses(function)
         found = self.started(function)
         if lossy:
             for node, _ in lower(function).returns:
@@ -267,8 +270,11 @@ class Slices:
         self._entries.clear()
         # What a loss made of modules calls may be anything; what a training step calls on the way to its loss is loss.
         self._trains = frame.function.name == "training_step" or bool(self.started(frame.function))
+        self._in_network = bool(inner_losses(frame.function)) and not self.is_loss_function(frame.function)
         for root in self.roots(frame.function):
-            yield from self._walk(frame, root, seen, 0, budget, cut)
+            for step in self._walk(frame, root, seen, 0, budget, cut):
+                if not self._in_network or makes_one_number(step.node):
+                    yield step
 
     def returned(
         self, frame: Frame, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
@@ -332,6 +338,9 @@ class Slices:
         for target, positional, named in self.contexts.targets(frame, node):
             project = True
             function = target.function
+            if self._in_network and not self.is_loss_function(function):
+                arguments = []
+                continue
             if self._network(target):
                 # What enters a network is not part of the loss; a criterion that holds one is entered.
                 arguments = [] if not self.is_loss_function(function) else arguments

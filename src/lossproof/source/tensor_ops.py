@@ -549,7 +549,7 @@ def _activation(act: str, lo: float | None, hi: float | None, word: str) -> Call
     return apply
 
 
-def _log_softmax(t: T, hop: HopMaker, axis: Any = None) -> T:
+def _log_softmax(t: T, hop: HopMaker, dim: Value | None = UNKNOWN) -> T:
     return T(
         "log_softmax",
         None,
@@ -558,7 +558,13 @@ def _log_softmax(t: T, hop: HopMaker, axis: Any = None) -> T:
         False,
         inherit(t),
         (hop("log_softmax applied here"),),
-        info={"via": ("log_softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": axis},
+        info={
+            "via": ("log_softmax", t),
+            "width": t.get("width"),
+            "ndim": t.get("ndim"),
+            "dim": constant(dim),
+            "implicit": _implicit(dim),
+        },
     )
 
 
@@ -657,8 +663,13 @@ def softmax(t: T, dim: Value | None, hop: HopMaker) -> T:
         False,
         inherit(t),
         (hop("softmax applied here" if t.act != "softmax" else "softmax applied again here"),),
-        info={"via": ("softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": constant(dim)},
+        info={"via": ("softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": constant(dim), "implicit": _implicit(dim)},
     )
+
+
+def _implicit(dim: Value | None) -> bool:
+    """Whether no axis is named, or ``None`` is."""
+    return dim is None or (isinstance(dim, Const) and dim.v is None)
 
 
 # ---- reductions
@@ -881,7 +892,8 @@ def indexed(t: T, index: Value) -> Value:
         counted = info.get("via")
         if counted is not None and counted[0] == "bincount" and same(counted[1], only):
             t = t.tagged("nonzero")  # ``counts[labels]``: whoever is looked up was counted
-        if isinstance(constant(only), int) and not isinstance(constant(only), bool):
+        counted_off = isinstance(only, T) and "num" in only.tags  # a number, of whatever size: one axis is gone
+        if counted_off or (isinstance(constant(only), int) and not isinstance(constant(only), bool)):
             info["ndim"] = rank - 1 if rank else None
             info["width"] = width if rank is None or rank > 2 else None
         elif isinstance(only, T) and "bool" in only.tags:
@@ -898,18 +910,31 @@ def indexed(t: T, index: Value) -> Value:
             # ``x[:, 0]``
             info["ndim"] = None if rank is None else rank - 1
             info["flat"] = rank is None
+        elif _exact(parts):
+            info["ndim"] = None if rank is None else rank - _taken(parts)
         if t.act == "softmax":
             # One column of a softmax is a probability, but no longer a distribution.
             return t.but(info=info, act="probability")
+    elif rank is not None and _exact(parts):
+        info["ndim"], info["width"] = rank - _taken(parts), None  # ``out[:, -1, :]``
     else:
         info["width"], info["ndim"] = None, None
     return t.but(info=info)
 
 
+def _exact(parts: list[Value]) -> bool:
+    """Whether an index is made of slices and numbers alone."""
+    return all(p is UNKNOWN or type(constant(p)) is int for p in parts)
+
+
+def _taken(parts: list[Value]) -> int:
+    return sum(1 for p in parts if p is not UNKNOWN)
+
+
 def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop: HopMaker) -> Value | None:
     """The operation on tensors, or ``None`` where the name is no operation that is known here."""
     if op == "log_softmax":
-        axis = constant(kw.get("dim", args[0] if args else None))
+        axis = kw.get("dim", args[0] if args else None)
         return distribute(lambda t: _log_softmax(t, hop, axis), receiver)
     if op in _ACTIVATIONS:
         function = _ACTIVATIONS[op]
@@ -1082,11 +1107,12 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         counted = as_tensor(receiver)
         tags = inherit(counted) | ({"count"} if op in ("bincount", "histc") else {"int"})
         return T(lo=0.0, tags=tags, info={"via": (op, counted)})
+    if op == "cumprod":
+        return distribute(_running_product, receiver)
     if op in (
         "lerp",
         "addcmul",
         "addcdiv",
-        "cumprod",
         "scatter_add",
         "index_add",
         "scatter",
@@ -1131,7 +1157,7 @@ def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:
 
 _LINEAR = {
     "linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm",
-    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "outer", "mv",
+    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "outer", "mv", "spmm", "smm", "hspmm",
 }  # fmt: skip
 
 
@@ -1362,6 +1388,13 @@ def joined(parts: Value) -> Value:
     if isinstance(parts, Map):
         return UNKNOWN
     return parts if isinstance(parts, T) else UNKNOWN
+
+
+def _running_product(t: T) -> T:
+    """``cumprod``: of probabilities one again."""
+    inside = t.nonnegative and t.hi is not None and t.hi <= 1
+    act = "probability" if t.act in PROBABILITIES else ""
+    return T(act, 0.0 if t.nonnegative else None, 1.0 if inside else None, tags=inherit(t), trace=t.trace)
 
 
 def _scalar(value: Value, within: Seq) -> bool:

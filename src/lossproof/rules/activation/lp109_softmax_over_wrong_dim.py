@@ -125,6 +125,9 @@ from lossproof.source.values import T, alternatives
 _ATTENDS = re.compile(r"att[ne]|query|key|energy|align|weight|score|gate|route", re.I)
 _IMAGE = re.compile(r"Conv[23]d|dice|segm|image|pixel|mask", re.I)
 # Losses whose input has its examples in the first dimension and its classes in the second.
+_WITHOUT = (
+    "without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the first, the batch"
+)
 _CLASSIFIES = ("nll", "ce")
 _BATCHED = ("bce", "kl", "mse", "l1")
 
@@ -132,15 +135,33 @@ _BATCHED = ("bce", "kl", "mse", "l1")
 def check(fact: SoftmaxCall | LossCall) -> Iterator[Finding]:
     if isinstance(fact, LossCall):
         yield from _over_batch(fact)
+        yield from _left_open(fact)
         return
     word = fact.name.rpartition(".")[2]
     yield fact.finding(
         RULE,
-        f"`{word}` without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the "
-        "first, the batch",
+        f"`{word}` {_WITHOUT}",
         severity=Severity.WARNING,
         fix=partial(_name_the_axis, fact),
     )
+
+
+def _left_open(fact: LossCall) -> Iterator[Finding]:
+    """A softmax that went through a table, a ``partial`` or an attribute before it was called without an axis."""
+    for _, t in fact.inputs():
+        if t.act not in ("softmax", "log_softmax") or not t.get("implicit"):
+            continue
+        start = t.trace[0] if t.trace else None
+        if start is None or start.module is None or start.message.startswith("`nn."):
+            continue
+        yield fact.finding(
+            RULE,
+            f"`{t.act}` {_WITHOUT}",
+            hops=t.trace[1:],
+            place=location(start.module, start.at),
+            severity=Severity.WARNING,
+        )
+        return
 
 
 def _name_the_axis(fact: SoftmaxCall, patch: Patch) -> tuple[str, str]:
@@ -191,11 +212,11 @@ def _of_images(fact: SoftmaxCall) -> bool:
 def _over_batch(fact: LossCall) -> Iterator[Finding]:
     if fact.kind not in _CLASSIFIES + _BATCHED:
         return
-    for _, t in fact.inputs():
+    for t in (*(t for _, t in fact.inputs()), *_compared(fact)):
         if t.act not in ("softmax", "log_softmax") or t.get("dim") != 0 or not t.trace or t.trace[0].module is None:
             continue
         rank = t.get("ndim")
-        if rank == 1 or (rank != 2 and fact.kind not in _CLASSIFIES):
+        if rank == 1 or (rank != 2 and fact.kind not in _CLASSIFIES and not _against_rows(fact, t)):
             continue
         if any(y.get("ndim") == 0 for _, y in fact.targets()):
             continue
@@ -212,6 +233,20 @@ def _over_batch(fact: LossCall) -> Iterator[Finding]:
         )
         yield replace(found, related=(*found.related, here)) if here not in found.related else found
         return
+
+
+def _compared(fact: LossCall) -> list[T]:
+    """The distributions that a loss compares with: its target, where that is no index."""
+    return [t for _, t in fact.targets()] if fact.kind == "kl" else []
+
+
+def _against_rows(fact: LossCall, t: T) -> bool:
+    """``kl_div(log_softmax(a, dim=1), softmax(b, dim=0))``: the two sides are normalized over different axes."""
+    if fact.kind != "kl":
+        return False
+    sides = [s for _, s in (*fact.inputs(), *fact.targets()) if s is not t]
+    axes = [s.get("dim") for s in sides if s.act in ("softmax", "log_softmax")]
+    return any(isinstance(axis, int) and axis != 0 for axis in axes)
 
 
 def _off_the_batch(t: T, patch: Patch) -> tuple[str, str]:

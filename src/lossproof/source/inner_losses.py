@@ -1,0 +1,52 @@
+"""The loss that a network computes itself and hands out beside its predictions.
+
+``return {"loss": loss, "logits": logits}``, ``return ModelOutput(loss=loss, …)``, ``return loss, logits``: whoever trains
+such a network starts from that entry, wherever that is. What is seen of it is what it is called.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from lossproof.source.lower import Node, lower
+from lossproof.source.syntax import Function
+
+_CALLED = ("loss", "total_loss")
+
+
+def inner_losses(function: Function) -> list[Node]:
+    """The losses among what a module's ``forward`` returns."""
+    if function.cls is None or function.name != "forward":
+        return []
+    found: list[Node] = []
+    for node, _ in lower(function).returns:
+        if node.op == "dict":
+            for key, value in zip(*node.args, strict=True):
+                if key is not None and key.op == "const" and key.args[0] in _CALLED:
+                    found.append(value)
+        elif node.op == "call":
+            found.extend(value for name, value in node.args[2] if name == "loss")
+        elif node.op == "tuple" and isinstance(node.at, ast.Tuple) and node.args:
+            first = node.at.elts[0]
+            if isinstance(first, ast.Name) and first.id in _CALLED:
+                found.append(node.args[0])
+    return [node for node in found if node.op not in ("const", "param")]
+
+
+def makes_one_number(node: Node) -> bool:
+    """``x.mean()``, ``x.sum() / mask.sum()``: of what a network computes, this is surely its loss."""
+    if node.op == "bin" and node.args[0] == "/":
+        return all(_whole(n) for n in node.args[1:])
+    return _whole(node)
+
+
+def _whole(node: Node) -> bool:
+    """A sum or a mean over all elements."""
+    if node.op != "call" or node.args[0].op != "attr" or node.args[0].args[1] not in ("sum", "mean"):
+        return False
+    _, args, keywords = node.args
+    return not keywords and len(args) == (1 if isinstance(node.at, ast.Call) and _is_library(node.at.func) else 0)
+
+
+def _is_library(func: ast.expr) -> bool:
+    return isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id == "torch"

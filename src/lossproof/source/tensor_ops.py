@@ -1032,6 +1032,10 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         return T("affine", tags=inherit(a, b), info={"via": ("dot", a, b), "ndim": 0})
     if op in ("neg", "neg_", "negative"):
         return distribute(negate, receiver)
+    if op in ("outer", "ger") and args:
+        a, b = as_tensor(receiver), as_tensor(args[0])
+        if a.nonnegative and b.nonnegative:  # a window made of two: its sum is no sum of raw outputs
+            return T("", 0.0, None, a.positive and b.positive, tags=inherit(a, b), info={"via": ("outer", a, b)})
     if op in _LINEAR:
         return T("affine", tags=inherit(as_tensor(receiver)), info={"via": (op, as_tensor(receiver))})
     if op in ("matmul", "mm", "bmm", "einsum") and args and as_tensor(receiver).act == "normalized":

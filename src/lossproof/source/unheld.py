@@ -320,6 +320,13 @@ class Unheld:
                         stack.extend((inner, y) for y in inner.ir.yields)
                 stack.extend((where, n) for n in (*node.args[1], *(v for _, v in node.args[2])))
                 continue
+            if op == "param" and _takes_all(where, str(node.args[0])):
+                site = where.base().site
+                if site is None:
+                    return None
+                caller, made = site
+                stack.extend((caller, n) for n in (*made.args[1], *(v for _, v in made.args[2])))
+                continue
             if op in ("attr", "param", "name", "free"):
                 places = [p for p in self.origins.of(where, node) if p.node is not node]
                 for place in places:
@@ -344,6 +351,11 @@ class Unheld:
                 if isinstance(v, Inst) and v.cls.info is owner:
                     return True
         return False
+
+
+def _takes_all(frame: Frame, name: str) -> bool:
+    """``*modules``, ``**modules``"""
+    return any(p.name == name and p.kind in ("var", "varkw") for p in frame.base().ir.params)
 
 
 def _learned(info: ClassInfo) -> list[str]:

@@ -137,7 +137,8 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     names = ("input", "target")
     site = fact.frame.base().site
     if site is not None and _handed_on(fact, one, two):
-        crossed = [_crossed(other) for other in same_call(fact)]
+        # A call is found again from each function that leads to it.
+        crossed = [_crossed(other) for other in {_site(other): other for other in same_call(fact)}.values()]
         if not all(crossed) or (len(crossed) == 1 and _named_in_order(one, two)):
             names = (one.id, two.id)
             module, one, two = _where_it_was_called(fact, one, two)
@@ -151,6 +152,11 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     patch.replace(module, one, second)
     patch.replace(module, two, first)
     return "unsafe", "the prediction first, the target second"
+
+
+def _site(fact: LossCall) -> int:
+    site = fact.frame.base().site
+    return id(site[1].at) if site is not None else 0
 
 
 def _commented(patch: Patch, module: ParsedModule, call: ast.Call, one: Any, two: Any) -> bool:

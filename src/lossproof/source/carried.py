@@ -180,7 +180,9 @@ class Flow:
                 self.problem = self.problem or "what is read is the output in only one of two branches"
             if op == "loop" and () in frozenset[Key]().union(*carrying) and not found_keys[0]:
                 if branches[0].op not in ("const", "name", "free"):
-                    self.problem = self.problem or "before the first turn of a loop something else stands for the output"
+                    self.problem = (
+                        self.problem or "before the first turn of a loop something else stands for the output"
+                    )
             return frozenset[Key]().union(*carrying) if carrying else frozenset()
         return frozenset()
 

@@ -1,7 +1,7 @@
 """The loss that a network computes itself and hands out beside its predictions.
 
-``return {"loss": loss, "logits": logits}``, ``return ModelOutput(loss=loss, …)``, ``return loss, logits``: whoever trains
-such a network starts from that entry, wherever that is. What is seen of it is what it is called.
+``return {"loss": loss, "logits": logits}``, ``return ModelOutput(loss=loss, …)``, ``return loss, logits``: whoever
+trains such a network starts from that entry, wherever that is. What is seen of it is what it is called.
 """
 
 from __future__ import annotations

@@ -663,7 +663,13 @@ def softmax(t: T, dim: Value | None, hop: HopMaker) -> T:
         False,
         inherit(t),
         (hop("softmax applied here" if t.act != "softmax" else "softmax applied again here"),),
-        info={"via": ("softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": constant(dim), "implicit": _implicit(dim)},
+        info={
+            "via": ("softmax", t),
+            "width": t.get("width"),
+            "ndim": t.get("ndim"),
+            "dim": constant(dim),
+            "implicit": _implicit(dim),
+        },
     )
 
 
@@ -875,6 +881,8 @@ def _with(t: T, **shape: Any) -> T:
 def indexed(t: T, index: Value) -> Value:
     """``t[index]``: selection keeps what is known of the elements, but not always the shape."""
     info = dict(t.info) if t.info else {}
+    if {"fresh", "numpy"} <= t.tags and t.lo is not None and isinstance(index, T):
+        t = t.but(lo=None, hi=None)  # a buffer that is read at places it was filled at
     parts = index.every() if isinstance(index, Seq) and index.kind == "tuple" else [index]
     width, rank = info.get("width"), info.get("ndim")
     mask = next((p for p in parts if isinstance(p, T) and ("bool" in p.tags or MASK_NAME.search(p.sym))), None)
@@ -1049,7 +1057,8 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op == "one_hot":
         return T("", 0.0, 1.0, tags=inherit(as_tensor(receiver)) | {"target", "mask"})
     if op in ("zeros", "zeros_like", "new_zeros"):
-        return T("", 0.0, 0.0, tags=frozenset({"fresh"}))
+        sized = _size_info(receiver, args) if op == "zeros" else None
+        return T("", 0.0, 0.0, tags=frozenset({"fresh"}), info=sized)
     if op in ("ones", "ones_like", "new_ones"):
         return T("", 1.0, 1.0, tags=frozenset({"fresh"}))
     if op in ("rand", "rand_like"):
@@ -1262,7 +1271,8 @@ def narrowed(t: T, mask: T, truth: bool) -> T:
 def filled(t: T, mask: T, fill: T) -> T:
     """``t`` with a number in place of the elements that a mask selects: how many guards are written."""
     zero = fill.lo == fill.hi == 0.0
-    if zero and (t.act == "loss" or _distance(T(info={"via": ("mean", t)}))):
+    by_data = "loss" in t.tags and "bool" in mask.tags and not mask.tags & {"pred", "output", "detached", "loss"}
+    if zero and (t.act == "loss" or by_data or _distance(T(info={"via": ("mean", t)}))):
         return t.but(info={**(t.info or {}), "zeroed": True})
     kept = narrowed(t, mask, False)
     if kept is not t:

@@ -1,7 +1,7 @@
 """The model that a library's trainer hands to the methods of its subclass.
 
-A Hugging Face ``Trainer`` keeps the ``model`` that it was built with and gives it to ``compute_loss``. Where the subclass
-has an ``__init__`` of its own, the model is what that passes on: ``super().__init__(*args, **kwargs)``.
+A Hugging Face ``Trainer`` keeps the ``model`` that it was built with and gives it to ``compute_loss``. Where the
+subclass has an ``__init__`` of its own, the model is what that passes on: ``super().__init__(*args, **kwargs)``.
 """
 
 from __future__ import annotations

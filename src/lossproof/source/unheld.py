@@ -133,7 +133,7 @@ class Unheld:
         return False
 
     def _helps(self, function: Function, refers: Callable[[Node], bool]) -> bool:
-        """Whether something is handed to a helper that multiplies a loss with it: ``self.weighted(loss, self.sigma)``."""
+        """Whether it is handed to a helper that multiplies a loss with it: ``self.weighted(loss, self.sigma)``."""
         for call in lower(function).calls:
             if not any(_contains(n, refers) for n in (*call.args[1], *(v for _, v in call.args[2]))):
                 continue

@@ -98,6 +98,7 @@ from lossproof.source.lower import Node
 from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import ParsedModule
 from lossproof.source.uses import same_call
+from lossproof.source.values import constant
 
 _PREDICTED = re.compile(r"pred|logit|out|score|prob|hat|^x$|^input", re.I)
 _TARGET = re.compile(r"target|label|true|truth|^gt|^y$|^t$", re.I)
@@ -127,7 +128,13 @@ def _crossed(fact: LossCall) -> bool:
         return False
     given = all(not t.act and t.tags & {"data", "fresh"} and "pred" not in t.tags for t in inputs)
     predicted = all(t.act in _NETWORK and "pred" in t.tags and "detached" not in t.tags for t in targets)
-    if fact.kind == "kl" and all(t.act == "softmax" for t in inputs) and all(t.act == "log_softmax" for t in targets):
+    told = fact.settings.get("log_target")
+    if (
+        fact.kind == "kl"
+        and (told is None or constant(told) is False)
+        and all(t.act == "softmax" for t in inputs)
+        and all(t.act == "log_softmax" for t in targets)
+    ):
         given = predicted = True
     return given and predicted
 

@@ -124,10 +124,11 @@ from lossproof.source.values import T, alternatives
 
 _ATTENDS = re.compile(r"att[ne]|query|key|energy|align|weight|score|gate|route", re.I)
 _IMAGE = re.compile(r"Conv[23]d|dice|segm|image|pixel|mask", re.I)
-# Losses whose input has its examples in the first dimension and its classes in the second.
 _WITHOUT = (
-    "without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the first, the batch"
+    "without `dim` lets the number of dimensions choose the axis: for one or three dimensions it is the first, "
+    "the batch"
 )
+# Losses whose input has its examples in the first dimension and its classes in the second.
 _CLASSIFIES = ("nll", "ce")
 _BATCHED = ("bce", "kl", "mse", "l1")
 
@@ -213,9 +214,11 @@ def _over_batch(fact: LossCall) -> Iterator[Finding]:
     if fact.kind not in _CLASSIFIES + _BATCHED:
         return
     for t in (*(t for _, t in fact.inputs()), *_compared(fact)):
-        if t.act not in ("softmax", "log_softmax") or t.get("dim") != 0 or not t.trace or t.trace[0].module is None:
+        if t.act not in ("softmax", "log_softmax") or not t.trace or t.trace[0].module is None:
             continue
         rank = t.get("ndim")
+        if t.get("dim") != 0 and not _rows_from_the_end(fact, t):
+            continue
         if rank == 1 or (rank != 2 and fact.kind not in _CLASSIFIES and not _against_rows(fact, t)):
             continue
         if any(y.get("ndim") == 0 for _, y in fact.targets()):
@@ -224,8 +227,8 @@ def _over_batch(fact: LossCall) -> Iterator[Finding]:
         here = location(fact.module, fact.node.at, "the loss is here")
         found = fact.finding(
             RULE,
-            "softmax over `dim=0` makes the examples of a batch compete with each other: what is predicted for one "
-            "depends on the rest, and a batch of one has loss 0",
+            f"softmax over `dim={t.get('dim')}` makes the examples of a batch compete with each other: what is "
+            "predicted for one depends on the rest, and a batch of one has loss 0",
             hops=t.trace[1:],
             place=location(start.module, start.at),
             confidence="proven" if rank == 2 else "likely",
@@ -233,6 +236,18 @@ def _over_batch(fact: LossCall) -> Iterator[Finding]:
         )
         yield replace(found, related=(*found.related, here)) if here not in found.related else found
         return
+
+
+def _rows_from_the_end(fact: LossCall, t: T) -> bool:
+    """``dim=-2`` of a matrix. What a linear layer gives has its classes last: of class indices only a matrix fits."""
+    if t.get("dim") != -2:
+        return False
+    if t.get("ndim") == 2:
+        return True
+    via = t.get("via")
+    scores = via[1] if via is not None and isinstance(via[1], T) else t
+    linear = scores.act == "affine" and "width" in (scores.info or {}) and "channels" not in (scores.info or {})
+    return fact.kind in _CLASSIFIES and linear and t.get("ndim") is None
 
 
 def _compared(fact: LossCall) -> list[T]:
@@ -252,7 +267,7 @@ def _against_rows(fact: LossCall, t: T) -> bool:
 def _off_the_batch(t: T, patch: Patch) -> tuple[str, str]:
     written = Activation(t.act, t.trace)
     axis = written.axis()
-    if written.axis_number() != 0:
+    if written.axis_number() not in (0, -2):
         raise Unfixable("the axis is decided elsewhere")
     module = written.module if written.built is None else written.built_in
     # After a linear layer the classes are last: of a single example that comes without a batch too.

@@ -173,9 +173,19 @@ class Contexts:
                 return None
             found = self.only_network(function.module)
             if isinstance(found, Inst) and found.cls.info is not function.cls:
-                # What the function itself builds is not what it is handed.
-                return found if not _builds(function, found.cls.info.name, name) else None
+                # What the function itself builds is not what it is handed, nor what stands beside it elsewhere.
+                if _builds(function, found.cls.info.name, name) or self._stands_beside(found.cls.info, name):
+                    return None
+                return found
             return None
+
+    def _stands_beside(self, info: ClassInfo, name: str) -> bool:
+        """Whether a function that makes such an object is handed another one by this name."""
+        for function in info.module.functions:
+            if _builds(function, info.name, name) and any(p.name == name for p in lower(function).params):
+                self.ev.ledger.mask |= function.rests
+                return True
+        return False
 
     def sole_holder(self, function: Function, method: str) -> Value | None:
         """The object that an unknown parameter can only be: nobody calls the function, one network has the method."""

@@ -66,7 +66,7 @@ class KeptLosses:
             yield from self._judged(frame, node, value, trains, validates)
         if trains:
             for call in ir.calls:
-                if call.args[1] and self._may_keep(call):
+                if (call.args[1] or call.args[2]) and self._may_keep(call):
                     yield from self._through_meter(frame, call)
 
     # ---- what is kept

@@ -387,6 +387,8 @@ def call_layer(
         size = constant(out)
         known = tensor_ops.as_tensor(x)
         info: dict[str, Any] = {"channels": size} if isinstance(size, int) and op == "conv" else {}
+        if op == "conv" and word[-2:] in ("1d", "2d", "3d"):
+            info["ndim"] = int(word[-2]) + 2
         if op == "linear" and word != "Embedding":
             info["width"] = size if isinstance(size, int) else None
             info["ndim"] = known.get("ndim")

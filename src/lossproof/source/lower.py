@@ -305,6 +305,8 @@ class Lowering:
                 return
             elif name in _GROW and len(value.args) == 1 and not value.keywords and self._grow_either(value):
                 return
+            elif name == "append" and len(value.args) == 1 and not value.keywords and self._grow_default(value):
+                return
         elif (
             isinstance(value, ast.Call)
             and isinstance(value.func, ast.Name)
@@ -343,6 +345,19 @@ class Lowering:
         self._rebind(
             path, self.node("setitem", (self.expr(entry.value), self.expr(entry.slice), grown), value), entry.value
         )
+        return True
+
+    def _grow_default(self, value: ast.Call) -> bool:
+        """``history.setdefault(key, []).append(loss)``"""
+        made = value.func.value  # type: ignore[attr-defined]
+        if not isinstance(made, ast.Call) or not isinstance(made.func, ast.Attribute) or made.func.attr != "setdefault":
+            return False
+        path = _path(made.func.value)
+        if path is None or not (self.loop_depth or (self.me is not None and path.startswith(self.me + "."))):
+            return False
+        old, item = self.expr(made), self.expr(value.args[0])
+        call = self._call_node(value, self.node("attr", (old, "append"), value.func), (item,), ())
+        self.ir.accumulations.append(Accumulation(call, made.func.value, item))
         return True
 
     def _grow_either(self, value: ast.Call) -> bool:

@@ -702,7 +702,9 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     keep = kw.get("keepdim", kw.get("keepdims"))
     if t.get("reduced") not in (None, "all") and reduced != "all":
         info["reduced"] = "some"
-    if not name.startswith("cum"):
+    if name.endswith("_pool"):
+        info["ndim"] = t.get("ndim")
+    elif not name.startswith("cum"):
         info.update(_reduced_shape(t, reduced, constant(keep) is True))
     if name == "sum" and t.act == "probability" and reduced != "all":
         factors = t.get("via")
@@ -1272,7 +1274,7 @@ def filled(t: T, mask: T, fill: T) -> T:
     """``t`` with a number in place of the elements that a mask selects: how many guards are written."""
     zero = fill.lo == fill.hi == 0.0
     by_data = "loss" in t.tags and "bool" in mask.tags and not mask.tags & {"pred", "output", "detached", "loss"}
-    if zero and (t.act == "loss" or by_data or _distance(T(info={"via": ("mean", t)}))):
+    if zero and (t.act == "loss" or by_data or distance(t)):
         return t.but(info={**(t.info or {}), "zeroed": True})
     kept = narrowed(t, mask, False)
     if kept is not t:
@@ -1377,6 +1379,11 @@ def _distance(t: T) -> str:
     if t.act == "square" or via[0] == "square":
         return "squared"
     return "absolute" if via[0] == "abs" else ""
+
+
+def distance(t: T) -> bool:
+    """Whether the elements are written-out distances."""
+    return bool(_distance(T(info={"via": ("mean", t)})))
 
 
 def joined(parts: Value) -> Value:

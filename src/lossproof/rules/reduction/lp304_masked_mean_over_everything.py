@@ -109,9 +109,9 @@ from typing import Any
 from lossproof.finding import Finding, Severity
 from lossproof.rules.registry import Rule
 from lossproof.source import masked
+from lossproof.source.domain import is_target
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation
-from lossproof.source.domain import is_target
 from lossproof.source.hazards import is_mask, mask_in, occurs, selected, selecting, tested
 from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import dotted

@@ -119,7 +119,9 @@ from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, SoftmaxCall, location
 from lossproof.source.lower import lower
 from lossproof.source.siblings import Activation
+from lossproof.source.softmaxes import softmax_calls
 from lossproof.source.tensor_ops import as_tensor
+from lossproof.source.uses import function_at
 from lossproof.source.values import T, alternatives
 
 _ATTENDS = re.compile(r"att[ne]|query|key|energy|align|weight|score|gate|route", re.I)
@@ -155,6 +157,9 @@ def _left_open(fact: LossCall) -> Iterator[Finding]:
         start = t.trace[0] if t.trace else None
         if start is None or start.module is None or start.message.startswith("`nn."):
             continue
+        holder = function_at(start.module, start.at)
+        if any(call.node.at is start.at for call in softmax_calls(fact.ev, holder)):
+            return  # seen at the call alone
         yield fact.finding(
             RULE,
             f"`{t.act}` {_WITHOUT}",

@@ -16,7 +16,7 @@ _CALLED = ("loss", "total_loss")
 
 def inner_losses(function: Function) -> list[Node]:
     """The losses among what a module's ``forward`` returns."""
-    if function.cls is None or function.name != "forward":
+    if function.cls is None or function.name != "forward" or not _speaks_of_loss(function):
         return []
     found: list[Node] = []
     for node, _ in lower(function).returns:
@@ -31,6 +31,26 @@ def inner_losses(function: Function) -> list[Node]:
             if isinstance(first, ast.Name) and first.id in _CALLED:
                 found.append(node.args[0])
     return [node for node in found if node.op not in ("const", "param")]
+
+
+def _speaks_of_loss(function: Function) -> bool:
+    """Whether one of the returned expressions does, before the whole function is looked at."""
+    if "loss" not in function.module.source:
+        return False
+    stack: list[ast.AST] = list(function.node.body)
+    while stack:
+        at = stack.pop()
+        if isinstance(at, ast.Return):
+            if isinstance(at.value, (ast.Dict, ast.Call, ast.Tuple)) and any(map(_names_loss, ast.walk(at.value))):
+                return True
+        elif isinstance(at, (ast.If, ast.With, ast.For, ast.Try)):
+            stack.extend([*at.body, *getattr(at, "orelse", [])])
+    return False
+
+
+def _names_loss(at: ast.AST) -> bool:
+    word = getattr(at, "id", None) or getattr(at, "arg", None) or getattr(at, "value", None)
+    return isinstance(word, str) and word in _CALLED
 
 
 def makes_one_number(node: Node) -> bool:

@@ -7,6 +7,7 @@ in was cut. A term is at fault only where a cut is all that is left of the predi
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -204,8 +205,8 @@ class Gradients:
         alive.sort(key=lambda c: (not c.of.grad, getattr(c.node.at, "lineno", 0)))
         if not alive:
             return None
-        # Where several end in one, that one took the last of it.
-        inner = {id(c.node) for outer in alive for c in outer.of.cuts}
+        # Where several end in one, that one took the last of it (a weight or a target that came along is none of it).
+        inner = {id(c.node) for outer in alive if not _given_alone(outer.of) for c in outer.of.cuts}
         alive = [c for c in alive if id(c.node) not in inner] or alive
         cut = alive[0]
         if flow.opens:
@@ -215,7 +216,7 @@ class Gradients:
             if any(o.startswith("self.") or _PREDICTED.search(o) for o in flow.opens):
                 return None
             return cut
-        if not cut.of.grad and cut.of.opens and all(_GIVEN.search(o) for o in cut.of.opens):
+        if _given_alone(cut.of):
             return None
         if whole:
             return cut
@@ -509,7 +510,8 @@ class Gradients:
         func, _, keywords = node.args
         if any(k == "requires_grad" and v.op == "const" and v.args[0] is True for k, v in keywords):
             made = self._operation(frame, node, _word(func), index)
-            return made if made.cuts and not made.alive and _word(func) in _REWRAP else GRADIENT
+            anew = _word(func) in _REWRAP or (_word(func) == "Variable" and not _reads_gradient(frame.function))
+            return made if made.cuts and not made.alive and anew else GRADIENT
         if func.op == "attr":
             name = SAME_OPERATION.get(func.args[1], func.args[1])
             owner = [v for _, v in alternatives(ev.value(frame, func.args[0]))]
@@ -665,6 +667,15 @@ def _only_predicted(flow: Flow) -> bool:
     """Whether what was decided is the prediction, as far as its names and its place say."""
     named = bool(flow.opens) and all(_PREDICTED.search(o) and not _GIVEN.search(o) for o in flow.opens)
     return named and len(flow.opens) == 1
+
+
+def _reads_gradient(function: Function) -> bool:
+    """``feature.grad``: what was cut off is carried on by hand."""
+    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(function.node))
+
+
+def _given_alone(flow: Flow) -> bool:
+    return not flow.grad and bool(flow.opens) and all(_GIVEN.search(o) for o in flow.opens)
 
 
 def _averaged(node: Node) -> bool:

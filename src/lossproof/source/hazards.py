@@ -210,12 +210,30 @@ def _speaks_of(fact: Fact, frame: Any, test: Node, kin: list[T]) -> bool:
     while stack and seen < 40:
         node = stack.pop()
         seen += 1
+        if _of_form(node):
+            continue
         if node.op not in ("const", "func", "class", "import"):
             for _, v in alternatives(fact.ev.value(frame, node)):
                 if isinstance(v, T) and (v.sym or v.info or v.act) and any(_alike(v, k) for k in kin):
                     return True
         stack.extend(children(node))
     return False
+
+
+_FORM = {"dim", "ndimension", "ndim", "isinstance", "is_cuda", "device", "dtype", "requires_grad", "is_tensor"}
+
+
+def _of_form(node: Node) -> bool:
+    """``x.dim() == y.dim()``, ``x.shape == y.shape``: what form a tensor has says nothing of its elements."""
+    if node.op == "cmp":
+        return all(_word(side) in {"shape", "size"} for side in (node.args[1], *node.args[2]))
+    return _word(node) in _FORM
+
+
+def _word(node: Node) -> str:
+    """The attribute, or the function, that is asked."""
+    func = node.args[0] if node.op == "call" and not (node.args[1] and node.args[0].op == "attr") else node
+    return str(func.args[1] if func.op == "attr" else func.args[0] if func.op == "name" else "")
 
 
 def _alike(a: T, b: T) -> bool:

@@ -127,6 +127,12 @@ class Operations:
                     found.append(wider)
         return found
 
+    def shown(self, fact: Operation) -> list[Operation]:
+        """A logarithm of what only a caller shows to be an activation, in the contexts that show it."""
+        if fact.op not in ("log", "log1p") or any(t.act or t.lo is not None for t in fact.operands()):
+            return []
+        return [f for f in self.again(fact) if any(t.act in ("softmax", "sigmoid") for t in f.operands())]
+
     def _chosen(self, frame: Frame) -> Atoms:
         """The conditions under which the calls that lead here run these functions and no others."""
         found: Atoms = ()

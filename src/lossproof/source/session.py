@@ -475,7 +475,10 @@ class Session:
         """The operations of a function's losses, with the guards that its callers may have put up."""
         for fact in self.operations.facts(function):
             found = self.judge(fact)
-            if not found:
+            shown = self.operations.shown(fact)
+            for wider_fact in shown:
+                self.emit(wider_fact)
+            if not found or shown:
                 continue
             wider = self.operations.again(fact) if fact.op in _GUARDABLE else []
             if wider:

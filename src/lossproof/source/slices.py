@@ -17,6 +17,7 @@ from typing import Any
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
+from lossproof.source.inner_losses import inner_losses, makes_one_number
 from lossproof.source.layers import builds_layers, holds_loss
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, dotted
@@ -185,6 +186,8 @@ class Slices:
         self._package = "metrics" if measures else ""
         self._layers: dict[ClassInfo, bool] = {}
         self._trains = False
+        # The networks that compute their loss themselves: little of what they compute is that loss.
+        self._inner: dict[Function, bool] = {}
 
     def is_loss_function(self, function: Function) -> bool:
         """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
@@ -236,7 +239,7 @@ class Slices:
                 # A pasted snippet that stops at the loss.
                 final = lower(function).final
                 return [node for name, node in final.items() if name in ("loss", "total", "total_loss")]
-            return []
+            return inner_losses(function)
         found = self.started(function)
         if lossy:
             for node, _ in lower(function).returns:
@@ -285,6 +288,7 @@ class Slices:
         self, frame: Frame, root: Node, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
     ) -> Iterator[Step]:
         stack = [root]
+        inner = self.computes_its_loss(frame.function)
         # What only a detached value is made from comes last: another way to it may carry a gradient.
         later: list[Node] = []
         while stack or later:
@@ -298,14 +302,15 @@ class Slices:
             budget[0] -= 1
             op = node.op
             if op == "call":
-                yield Step(frame, node, cut)
+                if not inner or makes_one_number(node):
+                    yield Step(frame, node, cut)
                 into, more = self._call(frame, node)
                 (later if _ends_gradient(node) else stack).extend(more)
                 if depth < MAX_DEPTH:
-                    for inner in into:
-                        yield from self.returned(inner, seen, depth + 1, budget, cut)
+                    for entered in into:
+                        yield from self.returned(entered, seen, depth + 1, budget, cut)
                 continue
-            if op in ("bin", "setitem", "sub", "un", "inplace"):
+            if op in ("bin", "setitem", "sub", "un", "inplace") and (not inner or makes_one_number(node)):
                 yield Step(frame, node, cut)
             if _ends_gradient(node):
                 later.extend(children(node))
@@ -321,6 +326,14 @@ class Slices:
                 continue
             stack.extend(children(node))
 
+    def computes_its_loss(self, function: Function) -> bool:
+        """A network, not a criterion, that returns a loss beside its predictions."""
+        known = self._inner.get(function)
+        if known is None:
+            known = bool(inner_losses(function)) and not self.is_loss_function(function)
+            self._inner[function] = known
+        return known
+
     def _call(self, frame: Frame, node: Node) -> tuple[list[Frame], list[Node]]:
         """Frames of the project's helpers to go into, and the arguments to go on with."""
         ev = self.ev
@@ -332,6 +345,9 @@ class Slices:
         for target, positional, named in self.contexts.targets(frame, node):
             project = True
             function = target.function
+            if self.computes_its_loss(frame.function) and not self.is_loss_function(function):
+                arguments = []
+                continue
             if self._network(target):
                 # What enters a network is not part of the loss; a criterion that holds one is entered.
                 arguments = [] if not self.is_loss_function(function) else arguments

@@ -108,7 +108,9 @@ _RAW = ("affine", "relu", "gelu", "tanh")
 def check(fact: LossCall) -> Iterator[Finding]:
     if fact.kind != "kl":
         return
-    if all(t.act == "log_softmax" for _, t in fact.targets()):
+    told = fact.settings.get("log_target")
+    asked = told is not None and constant(told) is not False
+    if all(t.act == "log_softmax" for _, t in fact.targets()) and not asked:
         # With the logarithm on the other side alone the arguments are exchanged: LP108.
         yield from _logarithms_as_target(fact)
         return
@@ -129,8 +131,7 @@ def check(fact: LossCall) -> Iterator[Finding]:
 
 def _logarithms_as_target(fact: LossCall) -> Iterator[Finding]:
     inputs = [t for _, t in fact.inputs()]
-    told = fact.settings.get("log_target")
-    if not inputs or any(t.act != "log_softmax" for t in inputs) or (told is not None and constant(told) is not False):
+    if not inputs or any(t.act != "log_softmax" for t in inputs):
         return
     yield fact.finding(
         RULE,

@@ -100,6 +100,7 @@ from lossproof.source.lower import Node
 from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import ParsedModule
 from lossproof.source.uses import same_call
+from lossproof.source.values import constant
 
 _PREDICTED = re.compile(r"pred|logit|out|score|prob|hat|^x$|^input", re.I)
 _TARGET = re.compile(r"target|label|true|truth|^gt|^y$|^t$", re.I)
@@ -129,7 +130,13 @@ def _crossed(fact: LossCall) -> bool:
         return False
     given = all(not t.act and t.tags & {"data", "fresh"} and "pred" not in t.tags for t in inputs)
     predicted = all(t.act in _NETWORK and "pred" in t.tags and "detached" not in t.tags for t in targets)
-    if fact.kind == "kl" and all(t.act == "softmax" for t in inputs) and all(t.act == "log_softmax" for t in targets):
+    told = fact.settings.get("log_target")
+    if (
+        fact.kind == "kl"
+        and (told is None or constant(told) is False)
+        and all(t.act == "softmax" for t in inputs)
+        and all(t.act == "log_softmax" for t in targets)
+    ):
         given = predicted = True
     return given and predicted
 
@@ -139,7 +146,8 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     names = ("input", "target")
     site = fact.frame.base().site
     if site is not None and _handed_on(fact, one, two):
-        crossed = [_crossed(other) for other in same_call(fact)]
+        # A call is found again from each function that leads to it.
+        crossed = [_crossed(other) for other in {_site(other): other for other in same_call(fact)}.values()]
         if not all(crossed) or (len(crossed) == 1 and _named_in_order(one, two)):
             names = (one.id, two.id)
             module, one, two = _where_it_was_called(fact, one, two)
@@ -153,6 +161,11 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     patch.replace(module, one, second)
     patch.replace(module, two, first)
     return "unsafe", "the prediction first, the target second"
+
+
+def _site(fact: LossCall) -> int:
+    site = fact.frame.base().site
+    return id(site[1].at) if site is not None else 0
 
 
 def _commented(patch: Patch, module: ParsedModule, call: ast.Call, one: Any, two: Any) -> bool:

@@ -108,6 +108,8 @@ from lossproof.source.hazards import tested
 from lossproof.source.tensor_ops import as_tensor, same, terms_of
 from lossproof.source.values import T
 
+_ENTROPY = "the entropy of a continuous distribution"
+
 
 def check(fact: Operation) -> Iterator[Finding]:
     if fact.op not in ("sub", "sum_of_losses", "add"):
@@ -131,8 +133,11 @@ def check(fact: Operation) -> Iterator[Finding]:
 def _terms(fact: Operation) -> tuple[list[T], str | None]:
     if fact.op == "sub":
         left, right = as_tensor(fact.operand), as_tensor(fact.others[0])
+        pushed_away = _unbounded(right)
         counts = _is_loss(left) or _floor(fact, left)
-        return ([left] if counts else []), _unbounded(right)
+        if pushed_away == _ENTROPY and fact.spine and left.get("ndim") == 0 and not left.tags & {"num", "const"}:
+            counts = True  # an objective of a policy is no loss of a library, but it is what is minimized here
+        return ([left] if counts else []), pushed_away
     parts = [as_tensor(t) for t in (fact.others if fact.op == "sum_of_losses" else (fact.operand, *fact.others))]
     pushed = [r for r in (_negated(p) for p in parts) if r is not None]
     kept = [p for p in parts if (_is_loss(p) or _floor(fact, p)) and _negated(p) is None]
@@ -186,7 +191,7 @@ def _unbounded(t: T, depth: int = 6) -> str | None:
     if t.act == "entropy":
         scale = t.get("via")[1]
         learned = scale.act in ("softplus", "exp", "affine") or scale.tags & {"parameter", "pred", "output"}
-        return None if scale.hi is not None or not learned else "the entropy of a continuous distribution"
+        return None if scale.hi is not None or not learned else _ENTROPY
     if "parameter" in t.tags and not t.act:
         return "a free parameter"
     via = t.get("via")

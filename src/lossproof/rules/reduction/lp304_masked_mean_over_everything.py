@@ -113,12 +113,13 @@ from lossproof.finding import Finding, Severity
 from lossproof.graph.loss_facts import MaskedMean
 from lossproof.rules.registry import Rule
 from lossproof.source import masked
+from lossproof.source.domain import is_target
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation
 from lossproof.source.hazards import is_mask, mask_in, occurs, selected, selecting, tested
 from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import dotted
-from lossproof.source.tensor_ops import as_tensor, same
+from lossproof.source.tensor_ops import as_tensor, distance, same
 from lossproof.source.uses import unchanged
 from lossproof.source.values import Lib, Ref, T, alternatives, constant
 
@@ -227,9 +228,17 @@ def _zeroed(t: T) -> bool:
     if via is not None and via[0] == "where":
         test, yes, no = via[1:]
         for side, other in ((yes, no), (no, yes)):
-            if side.lo == side.hi == 0.0 and "loss" in other.tags and is_mask(test):
+            if side.lo != 0.0 or side.hi != 0.0 or not is_mask(test):
+                continue
+            if "loss" in other.tags or (distance(other) and _of_the_target(test)):
                 return True
     return False
+
+
+def _of_the_target(test: T) -> bool:
+    """``target > 0``: which elements are there to be compared."""
+    compare = test.get("compare")
+    return compare is not None and "const" in compare[2].tags and is_target(compare[1])
 
 
 def _ignored(t: T) -> bool:

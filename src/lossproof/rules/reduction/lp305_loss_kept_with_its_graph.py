@@ -123,6 +123,12 @@ def _fix(fact: KeptLoss, patch: Patch) -> tuple[str, str]:
         term = losses[0]
     if isinstance(term, (ast.Tuple, ast.List, ast.Dict, ast.Starred)):
         raise Unfixable("the loss is kept together with other things")
+    # ``x = loss if x is None else 0.9 * x + 0.1 * loss``: the first one is kept too.
+    tree, outer = patch.tree(module), fact.node.at
+    while site is None and isinstance(outer, ast.expr):
+        if isinstance(outer, ast.IfExp):
+            term = outer
+        outer = tree.parent(outer)
     patch.method(module, term, "detach()")
     return "safe", "the value is kept, the graph is not"
 

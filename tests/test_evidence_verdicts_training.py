@@ -136,6 +136,7 @@ CASES: dict[str, Patch] = {
     "gradients-never-cleared": put(nn.Module, "zero_grad", lambda *_, **__: None),
     "lower-learning-rate": put(Tensor, "round", lambda x: x),
     "mean-of-means": put(Tensor, "split", lambda x, sizes: x.chunk(len(sizes))),
+    "never-cleared-forgiven": put(Tensor, "norm", lambda x: SUM(x) * 0 + 1),
     "overnight-drop": put(F, "dropout", lambda x, *_: x),
     "train-mode-at-inference": put(F, "batch_norm", no_batch_statistics),
     "training-in-eval-mode": put(F, "dropout", lambda x, *_: x),

@@ -28,8 +28,8 @@ def measure(setting: Setting) -> Outcome:
     features, scores = seen(network[0]), seen(network)
     return Outcome(
         verdict(features > 0.7 and scores < 0.5 * features),
-        f"An image moved by half its width differs from itself, compared with another image, by {features:.2f} in the "
-        f"feature map and by {scores:.2f} in the class scores.",
+        f"Through four convolutions of random weights an image that is moved by half its width differs from itself, "
+        f"compared with another image, by {features:.2f} in the feature map and by {scores:.2f} in the class scores.",
         {"feature_map": features, "class_scores": scores},
     )
 

@@ -28,7 +28,8 @@ def measure(setting: Setting) -> Outcome:
 
     batch, image = (0, 1, 2), (1, 2)
     together, apart = float(dice(small_missed, batch)), float(dice(small_missed, image))
-    rim = float(dice(rim_missed, batch))
+    rim, rim_apart = float(dice(rim_missed, batch)), float(dice(rim_missed, image))
+    alone = float(1 - (2 * (small_missed * mask)[1].sum() + 1) / (small_missed[1].sum() + mask[1].sum() + 1))
     unsure = small_missed.clamp(min=0.01)
     _, over_batch = pull(lambda probs: dice(probs, batch), unsure)
     _, per_image = pull(lambda probs: dice(probs, image), unsure)
@@ -38,7 +39,18 @@ def measure(setting: Setting) -> Outcome:
         f"An object of 25 pixels is missed completely beside one of 10,000: the loss over the batch is {together:.4f}, "
         f"as for 25 pixels at the rim of the large object ({rim:.4f}); per image it is {apart:.4f}. The gradient on a "
         f"pixel of the missed object is {weaker:.0f} times weaker over the batch.",
-        {"batch_loss": together, "rim_loss": rim, "per_image_loss": apart, "gradient_times_weaker": weaker},
+        {
+            "batch_loss": together,
+            "rim_loss": rim,
+            "per_image_loss": apart,
+            "per_image_rim_loss": rim_apart,
+            "alone_loss": alone,
+            "batch_gradient_small": float(over_batch[1, 0, 0]),
+            "per_image_gradient_small": float(per_image[1, 0, 0]),
+            "batch_gradient_large": float(over_batch[0, 0, 0]),
+            "per_image_gradient_large": float(per_image[0, 0, 0]),
+            "gradient_times_weaker": weaker,
+        },
     )
 
 

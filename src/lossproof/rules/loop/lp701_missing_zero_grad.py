@@ -22,8 +22,8 @@ what always answering 0 gives):
 | never cleared | **7e7** | **42** |
 | cleared between `backward()` and `step()` | 0.64, as at the start | 0.64, as at the start |
 
-Logistic regression forgives it more: 300 steps of SGD reach the same accuracy, with weights 18 times as long and a
-loss four times as high.
+Logistic regression forgives it more: after 300 steps of SGD 83.8 % are right instead of 84.6 %, with weights 13 times
+as long and a loss of 1.84 instead of 0.34.
 
 ```sh
 python -c "

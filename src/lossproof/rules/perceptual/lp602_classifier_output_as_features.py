@@ -12,8 +12,8 @@ same objects have nearly the same scores, so the loss has next to nothing to say
 which is what such a loss is there for. It also runs the whole network, with its dropout, for a thousand numbers.
 
 ## Measured
-torch 2.13.0, CPU. Four convolutions with a pooled linear head. An image moved by half its width differs from the
-original, compared with the difference to another image, by
+torch 2.13.0, CPU. Four convolutions of random weights with a pooled linear head. An image moved by half its
+width differs from the original, compared with the difference to another image, by
 
 | compared | difference |
 |---|---|

@@ -14,8 +14,8 @@ neighbours, prediction and target are each normalized by their own statistics, s
 nearly right; and the running statistics drift, frozen parameters or not. With dropout, two equal images differ.
 
 ## Measured
-torch 2.13.0, CPU. Five convolutions with batch normalization; the prediction is the target with half its contrast.
-Feature loss compared with that of an unrelated image; and a layer with dropout, for two equal images:
+torch 2.13.0, CPU. Five convolutions of random weights with batch normalization; the prediction is the target with half
+its contrast. Feature loss compared with that of an unrelated image; and a layer with dropout, for two equal images:
 
 | mode | half the contrast | equal images, dropout |
 |---|---|---|

@@ -826,6 +826,14 @@ def test_a_network_with_module_hooks_is_seen_through() -> None:
     assert lossproof.autopsy(model(x).mean()).rows == (4,)
 
 
+def test_a_hook_that_mends_a_gradient_is_not_run_and_that_is_said() -> None:
+    x = torch.zeros(3, requires_grad=True)
+    x.register_hook(torch.nan_to_num)
+    found = lossproof.autopsy(x.sqrt().sum())
+    assert found.cause == "gradient-only"
+    assert any("hooks of parameters are not run" in said for said in found.unseen)
+
+
 def test_a_gradient_that_was_left_there_is_told() -> None:
     model = net()
     (model(batch()).mean() * NAN).backward()

@@ -87,6 +87,10 @@ def sweep(graph: Graph) -> Sweep:
 
         _run(graph, careful, look, careful)
     careful.stopped = found.stopped
+    if any(op.leaf is not None and getattr(op.leaf, "_backward_hooks", None) for op in graph.leaves):
+        graph.cannot_see(
+            "hooks of parameters are not run here: a gradient that one of them mends is told as it was before"
+        )
     return careful
 
 

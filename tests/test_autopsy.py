@@ -779,6 +779,15 @@ def test_parameters_that_were_changed_since_are_said_to_be() -> None:
     assert any("changed" in said for said in found.unseen)
 
 
+def test_tensors_without_values_are_refused_or_gone_around() -> None:
+    ragged = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], requires_grad=True, layout=torch.jagged)
+    assert lossproof.autopsy(ragged.sin().values().sum()).healthy
+    assert lossproof.autopsy((ragged * 0).log().values().sum()).cause is not None
+    for loss in (ragged.sin(), nn.Linear(2, 1, device="meta")(torch.ones(1, 2, device="meta"))):
+        with pytest.raises(lossproof.CannotRun, match="no values"):
+            lossproof.autopsy(loss)
+
+
 def test_a_freed_graph_is_said_to_be_freed() -> None:
     loss = net()(batch()).square().mean()
     loss.backward()

@@ -235,7 +235,12 @@ def callable_node(op: Op) -> bool:
 def _fitted(gradient: torch.Tensor, edge: Edge) -> torch.Tensor:
     """A gradient in the shape and the type of what it belongs to, as the engine does it."""
     shape, dtype = edge.shape, edge.dtype
-    if shape is not None and gradient.layout == torch.strided and tuple(gradient.shape) != shape:
+    if (
+        shape is not None
+        and gradient.layout == torch.strided
+        and not gradient.is_nested
+        and tuple(gradient.shape) != shape
+    ):
         gradient = gradient.sum_to_size(shape)
     if dtype is not None and gradient.dtype != dtype:
         gradient = gradient.real if gradient.is_complex() and not dtype.is_complex else gradient

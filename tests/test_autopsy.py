@@ -779,6 +779,14 @@ def test_parameters_that_were_changed_since_are_said_to_be() -> None:
     assert any("changed" in said for said in found.unseen)
 
 
+def test_a_nan_that_was_written_outside_autograd_is_said_to_be() -> None:
+    hidden = net()(batch()).clone()
+    hidden.data[2, 1] = NAN
+    found = lossproof.autopsy((hidden * 2).mean())
+    assert (found.cause, found.where) == ("unknown", "outside")
+    assert "outside autograd" in found.because[0]
+
+
 def test_tensors_without_values_are_refused_or_gone_around() -> None:
     ragged = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], requires_grad=True, layout=torch.jagged)
     assert lossproof.autopsy(ragged.sin().values().sum()).healthy

@@ -110,7 +110,8 @@ def _described(known: Known, origin: Origin, found: Verdict, names: Names) -> De
         rows = _loss_rows(graph, op, each)
     else:
         rows = of_result(graph, op, origin.mask, origin.output)
-    where = "outside" if origin.birth in ("came", "hidden") else "forward"
+    outside = origin.birth in ("came", "hidden") or found.variant == "changed-outside"
+    where = "outside" if outside else "forward"
     if origin.turned is not None and origin.turned is not origin.op:
         turned = f"the infinity became a NaN in {operator(origin.turned)}"
         found = Verdict(found.cause, found.variant, (*found.because, turned), found.probability)

@@ -129,6 +129,12 @@ def _made(scene: Scene, origin: Origin) -> Verdict:
 
 def _overflow(scene: Scene) -> Verdict:
     """Finite operands whose result is too large for the type."""
+    if scene.contradicted():
+        said = (
+            f"computed again from what the graph holds, the {scene.name} here is finite: a tensor before it was "
+            "changed outside autograd (in place under no_grad, through .data or through numpy)"
+        )
+        return Verdict("unknown", "changed-outside", (said,), 0.8)
     dtype = str(scene.op.dtype(scene.output)).removeprefix("torch.")
     sizes = [
         (called(scene.op, place), float(each.abs().max()))

@@ -49,6 +49,8 @@ def facts(graph: Graph) -> Iterator[Saturated]:
 
 
 def _saturated(graph: Graph, op: Op) -> Iterator[Saturated]:
+    if any((op.kind, reader.kind) in _TOLD for reader in op.consumers):
+        return
     dead = flat(op)
     if dead is None or not bool(dead.any()):
         return

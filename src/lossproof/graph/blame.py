@@ -18,7 +18,7 @@ from lossproof.graph.domains import TABLE
 from lossproof.graph.figures import all_finite, bad, may_be_bad
 from lossproof.graph.known_values import SHARPENS, Known, sharpened
 from lossproof.graph.operands import WRITES, Operand, operands
-from lossproof.graph.reach import down, folded
+from lossproof.graph.reach import down, exact, folded
 from lossproof.graph.scene import Scene
 from lossproof.graph.walk import Edge, Op
 
@@ -127,6 +127,8 @@ def _candidates(known: Known, op: Op, mask: torch.Tensor, output: int) -> tuple[
                 unknown.append(operand)
             continue
         wrong = bad(tensor) & _reach(known, op, mask, operand, tensor, output)
+        if not exact(op) and not bool(wrong.any()):
+            wrong = bad(tensor)
         if not bool(wrong.any()):
             if assumed:
                 unknown.append(operand)

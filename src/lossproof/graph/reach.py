@@ -141,6 +141,15 @@ _ELEMENTWISE = frozenset(
 )
 
 
+RECURRENT = frozenset(("MkldnnRnnLayer", "CudnnRnn"))
+"""Fused recurrent layers: what they read and give has the steps first and the samples second."""
+
+
+def exact(op: Op) -> bool:
+    """Whether a mask is followed through this operator element by element, and not by a rule of thumb."""
+    return op.kind in (*MOVES, *_ELEMENTWISE, *_REDUCE, *_ALONG, *_PRODUCTS, *RECURRENT) or "Norm" in op.kind
+
+
 def down(op: Op, mask: torch.Tensor, number: int, output: int = 0) -> torch.Tensor | None:
     """The elements of operand ``number`` that had a part in the masked elements; None where its shape is unknown."""
     shape = shape_of(op, number)
@@ -184,6 +193,8 @@ def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int
         return mask.any(dim, keepdim=True).expand(shape)
     if kind in _PRODUCTS:
         return _product(mask, number - _PRODUCTS[kind], shape)
+    if kind in RECURRENT and number == 0 and mask.dim() == 3:
+        return mask.any(0, keepdim=True).any(2, keepdim=True).expand(shape)
     if kind in ("NativeBatchNorm", "CudnnBatchNorm") and number == 0 and mask.dim() > 1:
         if not op.saved("training"):
             return mask

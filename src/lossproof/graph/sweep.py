@@ -214,6 +214,7 @@ def _call_function(op: Op, given: dict[int, torch.Tensor], metas: Any) -> tuple[
 
 
 def callable_node(op: Op) -> bool:
+    """Whether a node may be called: it runs arithmetic, or a function of the user's, and no hook."""
     if not op.opaque:
         return may_call(op)
     origin = getattr(type(op.node), "_forward_cls", None)

@@ -50,6 +50,7 @@ def facts(graph: Graph) -> Iterator[Saturated]:
 
 def _saturated(graph: Graph, op: Op) -> Iterator[Saturated]:
     if any((op.kind, reader.kind) in _TOLD for reader in op.consumers):
+        op.saved("result")  # others count what it holds; that it cannot be read is said here
         return
     wrong = _wrong(op)  # first: behind a hidden layer it ends at once, and nothing was computed
     dead = None if wrong is None else flat(op)

@@ -188,6 +188,14 @@ def padding_only_sample_in_attention() -> torch.Tensor:
     return (weights @ q).mean()
 
 
+@fault("zero-denominator", "sub", "forward", (0,))
+def masked_categorical_policy() -> torch.Tensor:
+    allowed = torch.tensor([[False] * 4, *[[True] * 4] * 5])
+    logits = net()(batch()).masked_fill(~allowed, -INF)
+    policy = torch.distributions.Categorical(logits=logits, validate_args=False)  # here
+    return -policy.log_prob(torch.zeros(6)).mean()
+
+
 @fault("zero-denominator", "std", "forward", (0,))
 def spread_of_one() -> torch.Tensor:
     with warnings.catch_warnings():

@@ -8,6 +8,7 @@ an operator for it and are left alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -89,19 +90,17 @@ def _crossed(left: Shape, right: Shape, result: Shape) -> bool:
 
 
 def _column_and_row(column: Shape, row: Shape, result: Shape) -> bool:
-    n = result[0] if result else 0
+    """Whether two shapes are the same but for one axis of size 1, and were repeated because of it."""
     return (
-        n > 1
-        and len(result) == len(column) == len(row) + 1
-        and result[:2] == (n, n)
-        and column == (n, 1, *result[2:])
-        and row == (n, *result[2:])
+        len(column) == len(row) + 1 == len(result)
+        and math.prod(result) > math.prod(column)
+        and any(size == 1 and column[:axis] + column[axis + 1 :] == row for axis, size in enumerate(column))
     )
 
 
 def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
     result = op.shape()
-    if result is None or len(result) < 2 or result[0] != result[1] or result[0] < 2 or len(op.inputs) != 2:
+    if result is None or len(result) < 2 or len(op.inputs) != 2:
         return
     shapes = [_operand(op, number) for number in (0, 1)]
     known = [shape for shape in shapes if shape is not None]
@@ -113,8 +112,9 @@ def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
             return
     else:
         # Of the constant in a difference only the outcome is known.
-        left = known[0]
-        n = result[0]
+        left, n = known[0], result[0]
+        if n < 2 or result[1] != n:
+            return
         difference = _difference(op)
         column, row = (n, 1, *result[2:]), (n, *result[2:])
         if left not in (column, row) or difference is None or not _repeats(difference):

@@ -105,6 +105,14 @@ def _made(scene: Scene, origin: Origin) -> Verdict:
     op = scene.op
     if origin.masks and op.kind in SHARPENS:
         return empty_softmax(scene, origin.masks)
+    if (
+        origin.masks
+        and op.kind == "Sub"
+        and any(edge is not None and edge.op.kind == "Logsumexp" for edge in op.inputs)
+    ):
+        by = ", ".join(dict.fromkeys(operator(each) for each in origin.masks))
+        said = f"a row is masked from end to end (by {by}): its logsumexp is -inf, and -inf - -inf is NaN"
+        return Verdict("zero-denominator", "empty-softmax", (said,))
     if origin.masks:
         by = ", ".join(dict.fromkeys(operator(each) for each in origin.masks))
         what = "0 * inf" if op.kind in ("Mul", "Addcmul", "Mm", "Bmm") else "inf - inf"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lossproof.graph import values
+from lossproof.graph import operands, values
 from lossproof.graph.chain import SHAPE_ONLY, behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.loss_facts import CrossedShapes
@@ -153,7 +153,7 @@ def _operand(op: Op, number: int) -> Shape | None:
         if edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None:
             return edge.op.inputs[0].shape
         return edge.shape
-    kept = values.operand(op, number)
+    kept = operands.kept(op, number)
     return None if kept is None else tuple(kept.shape)
 
 

@@ -122,7 +122,8 @@ def test_every_number_format(dtype: torch.dtype) -> None:
 
 def test_shapes_that_are_no_batch(x: torch.Tensor) -> None:
     for y in (x, x[:0], x[0, 0], x[None, None]):
-        assert [found.rule for found in quiet(F.binary_cross_entropy(y.sigmoid(), torch.ones_like(y)))] == ["LP101"]
+        found = [each.rule for each in quiet(F.binary_cross_entropy(y.sigmoid(), torch.ones_like(y)))]
+        assert found == ["LP101", *(["LP803"] if y.numel() == 0 else [])], "the mean of nothing is NaN"
     assert quiet(F.binary_cross_entropy(x.sigmoid(), torch.ones(3, 4), reduction="none"))
     assert quiet(F.binary_cross_entropy(x.sigmoid(), torch.ones(3, 4), weight=torch.zeros(3, 4)))
 
@@ -229,7 +230,7 @@ def test_checkpointed_parts(x: torch.Tensor, reentrant: bool) -> None:
     found = quiet(F.binary_cross_entropy(checkpoint(part, x, use_reentrant=reentrant), torch.ones(3, 4)))
     assert len(calls) == 1  # nothing was run again
     assert bool(found) is not reentrant
-    assert any("checkpoint" in each for each in found.unseen) is reentrant  # else nothing in there was needed
+    assert any("checkpoint" in each for each in found.unseen)
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -185,6 +186,14 @@ def padding_only_sample_in_attention() -> torch.Tensor:
     bias[1] = -INF
     weights = torch.softmax(q @ q.transpose(1, 2) / 8**0.5 + bias, dim=-1)  # here
     return (weights @ q).mean()
+
+
+@fault("zero-denominator", "sub", "forward", (0,))
+def masked_categorical_policy() -> torch.Tensor:
+    allowed = torch.tensor([[False] * 4, *[[True] * 4] * 5])
+    logits = net()(batch()).masked_fill(~allowed, -INF)
+    policy = torch.distributions.Categorical(logits=logits, validate_args=False)  # here
+    return -policy.log_prob(torch.zeros(6)).mean()
 
 
 @fault("zero-denominator", "std", "forward", (0,))
@@ -680,7 +689,10 @@ def test_nothing_is_touched() -> None:
     model.register_full_backward_hook(lambda *each: calls.append(3))
     loss = out.square().mean()
     before = torch.get_rng_state()
-    assert lossproof.autopsy(loss).healthy
+    found = lossproof.autopsy(loss)
+    assert found.healthy
+    assert found.looked_at == 4
+    assert found.unseen == ()
     assert calls == []
     assert torch.equal(before, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -767,6 +779,15 @@ def test_parameters_that_were_changed_since_are_said_to_be() -> None:
     assert any("changed" in said for said in found.unseen)
 
 
+def test_tensors_without_values_are_refused_or_gone_around() -> None:
+    ragged = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], requires_grad=True, layout=torch.jagged)
+    assert lossproof.autopsy(ragged.sin().values().sum()).healthy
+    assert lossproof.autopsy((ragged * 0).log().values().sum()).cause is not None
+    for loss in (ragged.sin(), nn.Linear(2, 1, device="meta")(torch.ones(1, 2, device="meta"))):
+        with pytest.raises(lossproof.CannotRun, match="no values"):
+            lossproof.autopsy(loss)
+
+
 def test_a_freed_graph_is_said_to_be_freed() -> None:
     loss = net()(batch()).square().mean()
     loss.backward()
@@ -782,10 +803,52 @@ def test_it_renders_itself_and_speaks_the_shape_of_diagnose() -> None:
     for part in ("the loss is inf", "bad-target", "rows      4  (1 of 6)", "1 inf", "now", "for good"):
         assert part in text
     assert "<table>" in found._repr_html_()
-    told = found.as_dict()
+    told = json.loads(json.dumps(found.as_dict()))
     assert told["symptom"] == "non-finite-loss"
     assert told["first_bad_op"]["rows"] == [4]
     assert told["causes"][0]["cause"] == "bad-target"
+
+
+def test_a_target_that_only_the_recording_saw_is_read_while_it_lives() -> None:
+    y = torch.zeros(6, 4)
+    y[3, 2] = INF
+    with lossproof.recording():
+        by_hand = (y - net()(batch())).abs().mean()
+        composed = F.l1_loss(net()(batch()), y)
+    for loss in (by_hand, composed):
+        found = lossproof.autopsy(loss)
+        assert (found.cause, found.op, found.rows, found.columns) == ("bad-target", "sub", (3,), (2,))
+        assert found.probability > 0.85
+        assert any(each.posinf == 1 for each in found.inputs)
+    y.zero_()  # changed since: it says nothing any more
+    assert lossproof.autopsy(by_hand).inputs[0].seen is False
+
+
+def test_a_network_with_module_hooks_is_seen_through() -> None:
+    model = net()
+    for module in model:
+        module.register_full_backward_hook(lambda *each: None)
+    loss = (model(batch()) * 0).log().mean()
+    assert (lossproof.autopsy(loss).cause, lossproof.autopsy(loss).op) == ("log-domain", "log")
+    x = batch()
+    x[4] = NAN
+    assert lossproof.autopsy(model(x).mean()).rows == (4,)
+
+
+def test_a_hook_that_mends_a_gradient_is_not_run_and_that_is_said() -> None:
+    x = torch.zeros(3, requires_grad=True)
+    x.register_hook(torch.nan_to_num)
+    found = lossproof.autopsy(x.sqrt().sum())
+    assert found.cause == "gradient-only"
+    assert any("hooks of parameters are not run" in said for said in found.unseen)
+
+
+def test_a_gradient_that_was_left_there_is_told() -> None:
+    model = net()
+    (model(batch()).mean() * NAN).backward()
+    found = lossproof.autopsy(model(batch()).square().mean(), names=model)
+    assert (found.cause, found.symptom) == ("bad-optimizer-state", "non-finite-step")
+    assert "optimizer.zero_grad()" in found.immediate[0]
 
 
 def test_a_long_chain_needs_no_deep_stack() -> None:
@@ -809,3 +872,47 @@ def test_a_budget_of_no_memory_gives_the_same_answer() -> None:
     known = Known(graph, budget=1)
     origin = search(known, Edge(graph.root, 0), torch.ones((), dtype=torch.bool), nan=False)
     assert (origin.op.kind, origin.birth) == ("Log", "made")
+
+
+# ------------------------------------------------------------------------------------------------- advice
+
+
+def gradient_of(make: Callable[[torch.Tensor], torch.Tensor], values: list[float]) -> tuple[bool, bool]:
+    """Whether the value and the gradient are finite."""
+    x = torch.tensor(values, requires_grad=True)
+    loss = make(x).sum()
+    (gradient,) = torch.autograd.grad(loss, x)
+    return bool(torch.isfinite(loss)), bool(torch.isfinite(gradient).all())
+
+
+ROW = torch.tensor([True, True])
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "finite"),
+    [
+        (lambda b: 1 / b.clamp_min(1e-6), [0.0, 2.0], (True, True)),
+        (lambda b: torch.where(b > 0, 1 / b, torch.zeros(())), [0.0, 2.0], (True, False)),
+        (lambda b: 1 / torch.where(b > 0, b, torch.ones(())), [0.0, 2.0], (True, True)),
+        (lambda x: torch.where(x > 0, x.log(), torch.zeros(())), [0.0, 2.0], (True, False)),
+        (lambda x: torch.where(x > 0, x, torch.ones(())).log(), [0.0, 2.0], (True, True)),
+        (lambda x: x.clamp(min=0).sqrt(), [0.0, 2.0], (True, False)),
+        (lambda x: (x + 1e-8).sqrt(), [0.0, 2.0], (True, True)),
+        (lambda x: x.clamp_min(1e-8).sqrt(), [-1.0, 2.0], (True, True)),
+        (lambda x: torch.linalg.vector_norm(x), [0.0, 0.0], (True, True)),
+        (lambda x: x.clamp(-1, 1).acos(), [1.0, 0.0], (True, False)),
+        (lambda x: x.clamp(-1 + 1e-6, 1 - 1e-6).acos(), [1.0, 0.0], (True, True)),
+        (lambda x: (x * ~ROW).sum() / (~ROW).sum().clamp_min(1), [1.0, 2.0], (True, True)),
+        (lambda x: x.masked_fill(ROW, -INF).softmax(0), [1.0, 2.0], (False, True)),
+        (lambda x: x.masked_fill(ROW, -INF).softmax(0).masked_fill(ROW, 0), [1.0, 2.0], (True, True)),
+        (lambda x: (x - INF).softmax(0).masked_fill(ROW, 0), [1.0, 2.0], (True, False)),
+        (lambda x: x.masked_fill(ROW, torch.finfo(x.dtype).min).softmax(0), [1.0, 2.0], (True, True)),
+        (lambda x: torch.special.xlogy(torch.zeros(2), x), [0.0, 2.0], (True, False)),
+        (lambda x: (torch.tensor([0.0, 1.0]) * x.log().masked_fill(x == 0, 0))[1:], [0.0, 2.0], (True, False)),
+        (lambda x: torch.zeros(2) * (x - torch.tensor([INF, 0])).masked_fill(ROW, 0), [0.0, 2.0], (True, True)),
+    ],
+)
+def test_what_the_advice_claims_is_so(
+    make: Callable[[torch.Tensor], torch.Tensor], values: list[float], finite: tuple[bool, bool]
+) -> None:
+    assert gradient_of(make, values) == finite

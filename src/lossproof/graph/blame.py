@@ -9,7 +9,7 @@ again is jumped over, and the answer then says so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,7 +18,7 @@ from lossproof.graph.domains import TABLE
 from lossproof.graph.figures import all_finite, bad, may_be_bad
 from lossproof.graph.known_values import SHARPENS, Known, sharpened
 from lossproof.graph.operands import WRITES, Operand, operands
-from lossproof.graph.reach import down, folded
+from lossproof.graph.reach import down, exact, folded
 from lossproof.graph.scene import Scene
 from lossproof.graph.walk import Edge, Op
 
@@ -26,6 +26,8 @@ FILLERS = frozenset(
     ("MaskedFill", "IndexFill", "Where", "IndexPut", "CopySlices", "ConstantPadNd", "Scatter", "Add", "Cat", "Sub")
 )
 """What puts a constant of the user's into a tensor."""
+BY_RESULT_INF = frozenset(("Exp", "Expm1", "Exp2", "Sinh", "Cosh", "Reciprocal", "Rsqrt"))
+"""What keeps its result alone, and makes an infinity more often than it is given one."""
 ADDS = frozenset(("Add", "Sub", "Cat"))
 """Of these, what computes with it as often as it masks with it."""
 
@@ -97,6 +99,8 @@ def search(known: Known, edge: Edge, mask: torch.Tensor, nan: bool) -> Origin:
             masks = (op,) if birth == "mask" else ()
             return Origin(op, birth, edge.output, output_mask, masks=masks, path=tuple(path), guessed=guessed)
         guessed = guessed or best.assumed
+        if best.operand.edge is None and not nan and _masks_with_data(op):
+            return Origin(op, "mask", edge.output, output_mask, masks=(op,), path=tuple(path), guessed=guessed)
         if best.operand.edge is None:
             return Origin(op, "came", edge.output, best.mask, best.operand, path=tuple(path), guessed=guessed)
         edge, output_mask, nan = best.operand.edge, best.mask, best.nan
@@ -123,12 +127,16 @@ def _candidates(known: Known, op: Op, mask: torch.Tensor, output: int) -> tuple[
                 unknown.append(operand)
             continue
         wrong = bad(tensor) & _reach(known, op, mask, operand, tensor, output)
+        if not exact(op) and not bool(wrong.any()):
+            wrong = bad(tensor)
         if not bool(wrong.any()):
             if assumed:
                 unknown.append(operand)
             continue
         nans = torch.isnan(tensor) & wrong
         has_nan = bool(nans.any())
+        if operand.hidden:
+            operand = replace(operand, tensor=tensor)
         found.append(_Candidate(operand, tensor, nans if has_nan else wrong, has_nan, assumed))
     return found, unknown
 
@@ -220,19 +228,31 @@ def _across(
     """Past what is not known: a bad value further down, or the most likely place in between."""
     region: list[Op] = []
     bads: list[tuple[Edge, torch.Tensor, bool]] = []
-    for edge, tensor in _frontier(known, unknown, region):
+    for reader, operand, tensor in _frontier(known, unknown, region):
         nans = torch.isnan(tensor)
         has_nan = bool(nans.any())
-        bads.append((edge, nans if has_nan else bad(tensor), has_nan))
+        wrong = nans if has_nan else bad(tensor)
+        if operand.edge is not None:
+            bads.append((operand.edge, wrong, has_nan))
+        elif has_nan or (not nan and reader.kind not in FILLERS):
+            return Origin(reader, "came", 0, wrong, operand, path=(*path, reader), guessed=True)
     for found in sorted(bads, key=lambda each: each[2] is not nan):
         if found[2] or not nan:
             return found
     if not bads and _explains_itself(known, op, output, mask):
         return Origin(op, "made", output, mask, path=path)
+    if not bads and ((op.kind in BY_RESULT_INF and not nan) or (op.kind == "Sqrt" and nan)):
+        return Origin(op, "made", output, mask, path=path, guessed=True)
     fillers = tuple(each for each in region if _fills(each))
     hidden = [each for each in (op, *region) if any(operand.hidden for operand in operands(each))]
     if nan and op.kind in SHARPENS and (fillers or bads):
         return Origin(op, "made", output, mask, masks=fillers, path=path, guessed=not fillers)
+    written = tuple(each for each in fillers if each.kind in WRITES or (not nan and each.kind not in ADDS))
+    if written and not bads:
+        if nan:
+            return Origin(op, "made", output, mask, masks=written, path=path, guessed=True)
+        filled = _written(written[0])
+        return Origin(written[0], "mask", mask=filled, masks=written[:1], path=(*path, written[0]), guessed=True)
     for edge, wrong, _ in bads:
         origin = search(known, edge, wrong, nan=False)
         if origin.birth != "mask":
@@ -243,7 +263,7 @@ def _across(
     opaque = [each for each in region if opaque_region(each)]
     if opaque:
         return Origin(opaque[0], "opaque", path=(*path, opaque[0]), guessed=True)
-    if hidden and hidden[0] is op and not nan and op.kind in FILLERS and (op.kind not in ADDS or sharpened(op)):
+    if hidden and hidden[0] is op and not nan and _masks_with_data(op):
         return Origin(op, "mask", output, mask, masks=(op,), path=path)
     if hidden:
         where = hidden[0]
@@ -253,13 +273,24 @@ def _across(
     return Origin(op, "unknown", output, mask, path=path, guessed=True)
 
 
+def _written(op: Op) -> torch.Tensor | None:
+    """Which elements a mask was filled into."""
+    mask, shape = op.tensor("mask"), op.shape()
+    return None if mask is None or shape is None else mask.expand(shape)
+
+
 def _explains_itself(known: Known, op: Op, output: int, mask: torch.Tensor) -> bool:
     """Whether the operands that are known stand at an edge of the operator: a denominator of 0, whatever is above."""
     scene = Scene(known, op, mask, output)
     return any(op.kind in kinds and judge(scene) is not None for kinds, judge in TABLE)
 
 
-def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterator[tuple[Edge, torch.Tensor]]:
+def _masks_with_data(op: Op) -> bool:
+    """Whether infinite data in an operator is a mask rather than a fault."""
+    return op.kind in FILLERS and (op.kind not in ADDS or sharpened(op))
+
+
+def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterator[tuple[Op, Operand, torch.Tensor]]:
     """The first bad known values below unknown ones; ``region`` collects the operators in between."""
     level = [operand.edge for operand in unknown if operand.edge is not None]
     seen: set[tuple[int, int]] = set()
@@ -273,16 +304,14 @@ def _frontier(known: Known, unknown: list[Operand], region: list[Op]) -> Iterato
             region.append(edge.op)
         if edge.op.leaf is not None:
             continue
-        for number, below in enumerate(edge.op.inputs):
-            if below is None:
-                continue
-            tensor, assumed = known.operand(edge.op, number)
-            if tensor is None:
-                level.append(below)
-            elif not all_finite(tensor):
-                yield below, tensor
-            elif assumed:
-                level.append(below)
+        for operand in operands(edge.op):
+            tensor, assumed = operand.tensor, False
+            if operand.number >= 0:
+                tensor, assumed = known.operand(edge.op, operand.number)
+            if tensor is not None and not all_finite(tensor):
+                yield edge.op, operand, tensor
+            elif operand.edge is not None and (tensor is None or assumed):
+                level.append(operand.edge)
 
 
 def _fills(op: Op) -> bool:

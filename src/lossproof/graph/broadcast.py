@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lossproof.graph import values
+from lossproof.graph import operands, values
 from lossproof.graph.chain import SHAPE_ONLY, behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.loss_facts import CrossedShapes
@@ -165,7 +165,7 @@ def _operand(op: Op, number: int) -> Shape | None:
     if edge is not None:
         original = _original(edge)
         return edge.shape if original is None else original.shape
-    kept = values.operand(op, number)
+    kept = operands.kept(op, number)
     return None if kept is None else tuple(kept.shape)
 
 

@@ -133,7 +133,8 @@ ADVICE: dict[tuple[str, str], Advice] = {
             "Let each row attend to something: keep the first (or the own) position unmasked, and mask the "
             "result instead.",
             "Fill with a finite number: masked_fill(mask, torch.finfo(x.dtype).min) gives a uniform row and no NaN.",
-            "Zeroing afterwards is not enough: softmax(…).nan_to_num() and where(…) leave a NaN gradient.",
+            "Zeroing the row afterwards is enough behind masked_fill, whose gradient is 0 there; behind an added bias "
+            "of -inf it mends the value and leaves the gradient NaN.",
         ),
         ("rows that are masked from end to end (padding-only samples)",),
     ),
@@ -172,11 +173,11 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ),
     ),
     ("log-domain", "masked"): Advice(
+        ("Replace the infinities before they are multiplied: p * logp.masked_fill(mask, 0).",),
         (
-            "Take the masked elements out of the product: torch.where(mask, 0, p * logp) with "
-            "logp.masked_fill(mask, 0).",
+            "Fill with a large finite number instead: 0 * -inf is NaN, and so is the gradient of xlogy at (0, 0).",
+            "Or leave the masked elements out: (p * logp)[~mask].sum().",
         ),
-        ("Use torch.special.xlogy or F.kl_div, which take 0 * log 0 as 0, or mask with a large finite number.",),
     ),
     ("exp-overflow", ""): Advice(
         ("Skip {rows}; lower the learning rate if their logits grew during training.",),
@@ -293,6 +294,11 @@ ADVICE: dict[tuple[str, str], Advice] = {
             "Check the state after loading a checkpoint, as you check weights.",
         ),
         ("exp_avg and exp_avg_sq after loading",),
+    ),
+    ("bad-optimizer-state", "left-over"): Advice(
+        ("optimizer.zero_grad() before this backward pass.",),
+        ("Clear gradients of a skipped batch too: if not torch.isfinite(loss): optimizer.zero_grad(); continue.",),
+        ("batches that were skipped",),
     ),
     ("bad-optimizer-state", "epsilon"): Advice(
         ("Give the optimizer an eps that float16 holds (1e-4), or keep float32 weights.",),

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lossproof.graph.figures import bad, plain
 from lossproof.graph.scene import Scene, Verdict
 from lossproof.graph.spoken import number, operator
+from lossproof.graph.values import value
+from lossproof.graph.walk import Edge
 
 if TYPE_CHECKING:
     from lossproof.graph.walk import Op
@@ -35,7 +38,7 @@ def _division(scene: Scene) -> Verdict | None:
     place = 2 if scene.op.kind == "Addcdiv" else place
     below = scene.at(place)
     if below is None:
-        return None
+        return _of_result(scene, "zero-denominator", "", "an operand of 0")
     if scene.op.kind == "Rsqrt" and bool((below < 0).any()):
         return Verdict("log-domain", "root", (f"{int((below < 0).sum())} operands of rsqrt are negative",))
     whole = scene.whole(place)
@@ -58,6 +61,16 @@ def _division(scene: Scene) -> Verdict | None:
     return None
 
 
+def _of_result(scene: Scene, cause: str, variant: str, what: str) -> Verdict | None:
+    """Judged by what the operator kept of its result, where nobody kept its operand."""
+    result = value(Edge(scene.op, 0)) if scene.output == 0 else None
+    if result is None:
+        return None
+    count = int(bad(plain(result)).sum())
+    said = f"{count} of {result.numel()} results of {scene.name} are not finite; its operand is not kept: {what}"
+    return Verdict(cause, variant, (said,), 0.7)
+
+
 def _logarithm(scene: Scene) -> Verdict | None:
     place = 1 if scene.op.kind == "Xlogy" else 0
     inside, whole = scene.at(place), scene.whole(place)
@@ -77,7 +90,7 @@ def _logarithm(scene: Scene) -> Verdict | None:
 def _root(scene: Scene) -> Verdict | None:
     inside, whole = scene.at(0), scene.whole(0)
     if inside is None or whole is None:
-        return None
+        return _of_result(scene, "log-domain", "root", "a negative operand")
     below = int((inside < 0).sum())
     if not below:
         return None
@@ -117,7 +130,10 @@ def _power(scene: Scene) -> Verdict | None:
 
 def _exponential(scene: Scene) -> Verdict | None:
     inside = scene.at(0)
-    if inside is None or not inside.numel():
+    if inside is None:
+        cause, variant = ("half-overflow", "forward") if scene.half else ("exp-overflow", "")
+        return _of_result(scene, cause, variant, "an operand that is too large")
+    if not inside.numel():
         return None
     if scene.half and scene.fits_in_float():
         return None

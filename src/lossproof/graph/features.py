@@ -239,16 +239,20 @@ def _stretched(edge: Edge, first: Op) -> tuple[float, float] | None:
     after = first.tensor("input")
     if ends is None or before is None or after is None or before.shape != after.shape or before.numel() < 2:
         return None
+    slack = 8 * torch.finfo(after.dtype).eps  # a half-precision image is a few hundredths off
     before, after = before.double(), after.double()
     low, high = torch.aminmax(before)
-    if not float(high - low) > 1e-6:
+    if not float(high - low) > max(1e-6, 4 * slack):
         return None
-    flat = before.reshape(-1)
-    values = after.reshape(-1)
+    flat, values = before.reshape(-1), after.reshape(-1)
     at_low, at_high = values[flat.argmin()], values[flat.argmax()]
     slope = (at_high - at_low) / (high - low)
     shift = at_low - slope * low
-    if float((slope * before + shift - after).abs().max()) > 1e-3 * max(1.0, float(after.abs().max())):
+    if float((slope * before + shift - after).abs().max()) > max(1e-3, slack) * max(1.0, float(after.abs().max())):
         return None  # not the same for every channel: that is a normalization
-    found = tuple(round(float(slope * end + shift), 2) + 0.0 for end in ends)
-    return (found[0], found[1]) if found in _USUAL else None
+    found = [float(slope * end + shift) for end in ends]
+    for usual in _USUAL:
+        near = max(0.01, 2 * slack) * (usual[1] - usual[0])
+        if all(abs(a - b) < near for a, b in zip(found, usual, strict=True)):
+            return usual
+    return None

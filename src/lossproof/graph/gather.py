@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 
 from lossproof.graph import (
     activations,
+    at_the_edge,
     broadcast,
     class_weights,
     dead_terms,
+    epsilons,
     features,
+    finiteness,
     focal,
     log_inputs,
     logs,
     masks,
     overlap,
+    saturation,
     sums,
     unreached,
+    written_out,
 )
 from lossproof.problem import CannotRun
 
@@ -34,6 +39,11 @@ GATHERERS = (
     masks.facts,
     dead_terms.facts,
     unreached.facts,
+    at_the_edge.facts,
+    epsilons.facts,
+    written_out.facts,
+    saturation.facts,
+    finiteness.facts,
     focal.facts,
     class_weights.facts,
     sums.facts,

@@ -28,7 +28,10 @@ class Known:
         """The ``id`` of what the optimizer holds; None where none was told."""
         for name, value in _parts(names):
             self._take(name, value)
+        self.optimizers: tuple[Any, ...] = ()
+        """As they were told, one or several."""
         if optimizer is not None:
+            self.optimizers = tuple(optimizer) if isinstance(optimizer, (list, tuple)) else (optimizer,)
             self.held = frozenset(map(id, _held(optimizer)))
 
     def _take(self, name: str, value: object) -> None:

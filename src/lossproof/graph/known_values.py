@@ -18,7 +18,7 @@ import torch
 from lossproof.graph import replay
 from lossproof.graph.figures import all_finite
 from lossproof.graph.operands import WRITES, kept, optional
-from lossproof.graph.place import note
+from lossproof.graph.place import data, note
 from lossproof.graph.values import value
 
 if TYPE_CHECKING:
@@ -31,8 +31,17 @@ SHARPENS = frozenset(("Softmax", "LogSoftmax", "Logsumexp", "Max", "Amax", "Topk
 _PASSING = frozenset(
     ("View", "UnsafeView", "ReshapeAlias", "Expand", "Transpose", "Permute", "Add", "Div", "Mul", "Clone")
 )
-_FILLED = {"MaskedFill": ("masked_fill", "masked_fill_"), "Where": ("where",)}
-_ADDED = {"Add": ("add", "add_", "__add__", "__radd__", "__iadd__"), "Sub": ("sub", "sub_", "__sub__", "__isub__")}
+CALLED: dict[str, tuple[str, ...]] = {
+    "Add": ("add", "add_", "__add__", "__radd__", "__iadd__"),
+    "MaskedFill": ("masked_fill", "masked_fill_"),
+    "Rsub": ("rsub", "__rsub__"),
+    "Sub": ("sub", "sub_", "__sub__", "__isub__", "__rsub__", "subtract"),
+    "Where": ("where",),
+}
+"""Operators that keep no constant operand, by the functions that make them."""
+
+PASSES_ON = "BackwardHookFunction"
+"""What PyTorch puts around a module with a full backward hook: it gives what it is given."""
 
 Key = tuple[int, int]
 
@@ -62,7 +71,7 @@ class Known:
         if own is not None:
             return own, False
         edge = op.inputs[number] if number < len(op.inputs) else None
-        return (None, False) if edge is None else self.value(edge)
+        return (hidden_data(op, number), False) if edge is None else self.value(edge)
 
     def finite(self, edge: Edge) -> bool | None:
         """Whether all of a value is finite; None where that is unknown."""
@@ -120,12 +129,17 @@ class Known:
 
     def _needs(self, op: Op) -> list[Edge] | None:
         """The edges that have to be known first; None where the operator cannot be made again."""
+        if op.kind == PASSES_ON:
+            return [edge for edge in op.inputs if edge is not None]
         if op.opaque or (op.kind not in replay.RULES and op.kind not in (*WRITES, "CopySlices")):
             return None
         return [edge for number, edge in enumerate(op.inputs) if edge is not None and kept(op, number) is None]
 
     def _again(self, edge: Edge) -> tuple[torch.Tensor | None, bool]:
         op = edge.op
+        if op.kind == PASSES_ON:
+            below = op.inputs[edge.output] if edge.output < len(op.inputs) else None
+            return (None, False) if below is None else self._made.get((below.op.index, below.output), (None, False))
         ins: list[torch.Tensor] = []
         assumed = False
         for number, below in enumerate(op.inputs):
@@ -178,9 +192,12 @@ class Known:
         noted = hidden_number(op, number)
         if noted is not None:
             return torch.tensor(noted), True
+        seen = hidden_data(op, number)
+        if seen is not None:
+            return seen, True
         dtype = op.dtype(output) or torch.get_default_dtype()
         if op.kind in ("Scatter", "ScatterAdd", "IndexAdd", "Cat"):
-            return torch.zeros(op.shape(output) or (), dtype=dtype), False
+            return torch.zeros(op.shape(output) or (), dtype=dtype, device=self.graph.loss.device), False
         fill = float("-inf") if op.kind in ("MaskedFill", "Where", "IndexPut") and sharpened(op) else 0.0
         return torch.tensor(fill, dtype=dtype), False
 
@@ -213,17 +230,35 @@ class Known:
 
 def hidden_number(op: Op, number: int) -> float | None:
     """A plain number that a note says was given as an operand."""
-    names = _FILLED.get(op.kind) or _ADDED.get(op.kind)
+    names = CALLED.get(op.kind)
     found = note(op) if names else None
     if found is None or not names or found.called.rpartition(".")[2] not in names:
         return None
-    place = {"MaskedFill": ("2", "value"), "Where": (("1", "input", "self"), ("2", "other"))[number % 2]}.get(
-        op.kind, ("1", "other")
-    )
-    for name, each in found.numbers:
-        if name in place:
-            return float(each)
-    return None
+    return found.number(*_keys(op, number))
+
+
+def hidden_data(op: Op, number: int) -> torch.Tensor | None:
+    """A tensor that was given as an operand, where a recording saw it and it still lives unchanged."""
+    if op.kind not in CALLED or op.kind == "MaskedFill":
+        return None
+    found = data(op, *_keys(op, number))
+    shape = op.shape()
+    return None if found is None or shape is None or not _fits(tuple(found.shape), shape) else found
+
+
+def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Whether a shape is broadcast to another one."""
+    ends = zip(reversed(shape), reversed(whole), strict=False)
+    return len(shape) <= len(whole) and all(size in (1, of) for size, of in ends)
+
+
+def _keys(op: Op, number: int) -> tuple[str, ...]:
+    """Position and name of an operand in a call of the operator itself."""
+    if op.kind == "MaskedFill":
+        return "2", "value"
+    if op.kind == "Where":
+        return ("2", "other") if number else ("1", "input", "self")
+    return ("1", "other") if number else ("0", "input", "self")
 
 
 def sharpened(op: Op, steps: int = 8) -> bool:

@@ -35,6 +35,7 @@ SAVED: dict[str, tuple[str, ...]] = {
     "IndexAdd": ("self", "source"),
     "Lerp": ("self", "end", "weight"),
     "MiopenBatchNorm": ("input", "weight", "bias"),
+    "MkldnnRnnLayer": ("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_"),
     "Mm": ("self", "mat2"),
     "Mv": ("self", "vec"),
     "NativeBatchNorm": ("input", "weight", "bias"),
@@ -122,7 +123,7 @@ def kept(op: Op, number: int) -> torch.Tensor | None:
         return None
     found = op.saved(names[number])
     if isinstance(found, torch.Tensor):
-        return found.detach()
+        return op.tensor(names[number])
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         return torch.tensor(float(found))
     if op.kind in TARGETS and number == 1:
@@ -140,7 +141,7 @@ def optional(op: Op, number: int) -> bool:
 
 
 def operands(op: Op) -> Iterator[Operand]:
-    """All operands, with the values that the operator kept (an edge's value may be known elsewhere: ``known.py``)."""
+    """All operands, with the values that the operator kept (``known_values.py`` may know an edge's value otherwise)."""
     for number, edge in enumerate(op.inputs):
         own = kept(op, number)
         if edge is None and own is None and optional(op, number):
@@ -148,6 +149,8 @@ def operands(op: Op) -> Iterator[Operand]:
         yield Operand(called(op, number), edge, own, number)
     given = set(names_of(op)[: len(op.inputs)])
     for name in EXTRA.get(op.kind, ()):
+        if name.startswith("running_") and op.saved("training"):
+            continue  # not read: batch statistics are
         if name in given or (name == "target" and len(op.inputs) > 1):
             continue
         tensor = op.tensor(name)
@@ -157,13 +160,14 @@ def operands(op: Op) -> Iterator[Operand]:
 
 def called(op: Op, number: int) -> str:
     """The name of an operand for a person."""
-    spoken = SPOKEN.get((op.kind, number))
+    names = names_of(op)
+    skipped = len(SAVED.get(op.kind, USUAL)) - len(names)  # a plain number stands before it
+    spoken = SPOKEN.get((op.kind, number + skipped))
     if spoken is not None:
         return spoken
     if op.kind in TARGETS and number == 1:
         return "target"
     if len(op.inputs) == 1:
         return "input"
-    names = names_of(op)
     name = names[number] if number < len(names) else f"operand {number}"
     return "input" if name == "self" and len(op.inputs) == 1 else {"self": "left", "other": "right"}.get(name, name)

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import PurePath
 from types import CodeType
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType
 
 import torch
 
@@ -82,16 +83,23 @@ class Note:
 class Call:
     """A note as it is taken while the step runs: what is at hand, nothing worked out."""
 
-    __slots__ = ("_note", "_value", "_version", "code", "cuts", "func", "last", "numbers")
+    __slots__ = ("_data", "_note", "_value", "_version", "code", "cuts", "func", "last", "numbers")
 
     def __init__(
-        self, code: CodeType, last: int, func: Any, numbers: tuple[tuple[str, Any], ...], cuts: tuple[Cut, ...]
+        self,
+        code: CodeType,
+        last: int,
+        func: Any,
+        numbers: tuple[tuple[str, Any], ...],
+        cuts: tuple[Cut, ...],
+        data: tuple[tuple[str, ReferenceType[torch.Tensor], int], ...] = (),
     ) -> None:
         self.code = code
         self.last = last
         self.func = func
         self.numbers = numbers
         self.cuts = cuts
+        self._data = data
         self._note: Note | None = None
         self._value: torch.Tensor | None = None
         self._version = 0
@@ -106,6 +114,12 @@ class Call:
     def value(self) -> torch.Tensor | None:
         """The number that was kept, unless it was changed in place since."""
         return self._value if self._value is not None and self._value._version == self._version else None
+
+    @property
+    def data(self) -> dict[str, torch.Tensor]:
+        """Operands without a history (a target, a mask) by position or name, where they are alive and unchanged."""
+        found = ((key, reference(), version) for key, reference, version in self._data)
+        return {key: each.detach() for key, each, version in found if each is not None and each._version == version}
 
     def note(self) -> Note:
         if self._note is None:
@@ -172,6 +186,27 @@ def kept(op: Op) -> torch.Tensor | None:
     """The result of an operator that is one number, where a recording kept it."""
     found = op.node.metadata.get(NOTE)
     return found.value if isinstance(found, Call) else None
+
+
+def data(op: Op, *keys: str) -> torch.Tensor | None:
+    """An operand that needed no gradient and that no operator kept, where a recording saw it and it still lives.
+
+    ``keys`` are its positions and names in a call of the operator itself. Inside of a larger function (``l1_loss``) it
+    is the only operand of that call that has the shape of the result.
+    """
+    found = op.node.metadata.get(NOTE)
+    if isinstance(found, Call):
+        given = found.data
+        return next((given[key] for key in keys if key in given), None)
+    level = [op]
+    for _ in range(_LEVELS):
+        level = [reader for each in level for reader in each.consumers][:_LEVELS]
+        for each in level:
+            found = each.node.metadata.get(NOTE)
+            if isinstance(found, Call):
+                fitting = [tensor for tensor in found.data.values() if tuple(tensor.shape) == op.shape()]
+                return fitting[0] if len(fitting) == 1 else None
+    return None
 
 
 def noted(op: Op) -> Note | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,8 @@ from lossproof.graph.rows import Rows, batch_size, of_operand, of_result
 from lossproof.graph.scene import Verdict
 from lossproof.graph.spoken import Names, leaf_said, operator, role
 from lossproof.graph.sweep import Birth, Sweep, first, sweep
-from lossproof.graph.walk import Edge, Graph, Op
+from lossproof.graph.walk import Edge, Graph, Op, readable
+from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -50,6 +51,8 @@ def examine(
     loss: object, *, names: Any = None, optimizer: Optimizer | None = None, replay: Callable[[], Any] | None = None
 ) -> Death:
     graph = Graph(loss)
+    if not readable(graph.loss):
+        raise CannotRun("this loss has no values to look at: it is on the meta device, a fake tensor or a nested one")
     called = Names(names)
     known = Known(graph)
     if known.stale:
@@ -111,7 +114,7 @@ def _described(known: Known, origin: Origin, found: Verdict, names: Names) -> De
     if origin.turned is not None and origin.turned is not origin.op:
         turned = f"the infinity became a NaN in {operator(origin.turned)}"
         found = Verdict(found.cause, found.variant, (*found.because, turned), found.probability)
-    if origin.guessed and origin.birth not in ("opaque", "hidden", "unknown"):
+    if origin.guessed and origin.birth in ("made", "mask"):
         graph.cannot_see(f"what lies between the loss and {operator(op)}: not every value on the way was kept")
     death = _at(known, op, names)
     death.verdict, death.where, death.rows = found, where, rows
@@ -150,6 +153,8 @@ def _at(known: Known, op: Op, names: Names) -> Death:
         if operand.number >= 0:
             tensor, assumed = known.operand(op, operand.number)
             tensor = None if assumed else tensor
+        if operand.hidden and tensor is not None:
+            operand = replace(operand, tensor=tensor)
         shape = operand.edge.shape if operand.edge is not None else None
         shown.append(figures(operand.name, role(operand, names), tensor, shape))
     return Death(
@@ -177,6 +182,13 @@ def _backward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
             return Death(
                 Verdict(judged.cause, judged.variant, (*judged.because, more)), "non-finite-weights", "nan", "outside"
             )
+    left = next((op for op in graph.leaves if (each := _gradient_of(op)) is not None and not all_finite(each)), None)
+    if left is not None:
+        said = (
+            f"the .grad of {role_of(left, names)} is not finite, and the gradients of this loss are: it was left there"
+        )
+        more = "an earlier backward pass made it, and the next step will use it"
+        return Death(Verdict("bad-optimizer-state", "left-over", (said, more)), "non-finite-step", "nan", "outside")
     if optimizer is not None:
         state = optimizer_state.judge(optimizer, names)
         if state is not None:
@@ -189,6 +201,11 @@ def _backward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
                 leaves=found.leaves,
             )
     return Death(leaves=found.leaves)
+
+
+def _gradient_of(op: Op) -> torch.Tensor | None:
+    leaf = op.leaf
+    return None if leaf is None or not leaf.is_leaf else leaf.grad
 
 
 def _born(known: Known, birth: Birth, names: Names) -> Death:
@@ -285,20 +302,30 @@ def _from_replay(death: Death, birth: again.Seen, size: int | None) -> Death:
     return death
 
 
-_BY_NAME = {
-    "log-domain": ("log", "log2", "log10", "log1p", "sqrt", "acos", "asin", "atanh", "xlogy", "logit", "erfinv"),
-    "exp-overflow": ("exp", "expm1", "exp2", "sinh", "cosh"),
-    "zero-denominator": ("div", "reciprocal", "rsqrt", "true_divide", "mean", "_softmax", "_log_softmax", "var", "std"),
+_BY_NAME: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy"), ("log-domain", "log")),
+    **dict.fromkeys(("acos", "asin", "atanh", "logit", "erfinv", "lgamma"), ("log-domain", "domain")),
+    **dict.fromkeys(("exp", "expm1", "exp2", "sinh", "cosh"), ("exp-overflow", "")),
+    **dict.fromkeys(("_softmax", "_log_softmax", "logsumexp"), ("zero-denominator", "empty-softmax")),
+    **dict.fromkeys(("var", "std"), ("zero-denominator", "spread-of-one")),
+    "div": ("zero-denominator", ""),
+    "mean": ("zero-denominator", "nothing-selected"),
+    "reciprocal": ("zero-denominator", ""),
+    "rsqrt": ("zero-denominator", "root"),
+    "sqrt": ("log-domain", "root"),
 }
+"""Operators below autograd, by what they most likely stumbled over."""
 
 
 def _replayed_cause(birth: again.Seen) -> tuple[str, str, str]:
     said = f"{birth.op} of finite operands gave {'NaN' if birth.nan else 'an infinity'}"
-    if not birth.inputs or birth.rows or birth.inputs:
-        for cause, ops in _BY_NAME.items():
-            if birth.op.rstrip("_") in ops or birth.op in ops:
-                return cause, "log" if birth.op.startswith("log") else "", said
-    if any(each.dtype == "float16" for each in birth.inputs):
-        return "half-overflow", "forward", said
     largest = max((abs(each.maximum or 0.0) for each in birth.inputs), default=0.0)
-    return ("diverged" if largest > 1e15 else "unknown"), "", said
+    cause, variant = _BY_NAME.get(birth.op.rstrip("_") or birth.op, ("unknown", ""))
+    below = birth.inputs[-1] if birth.inputs else None
+    if cause == "zero-denominator" and birth.op.startswith(("div", "mean")) and below is not None and below.elements:
+        cause = cause if birth.op.startswith("div") and below.zero else "unknown"
+    if cause == "unknown" and any(each.dtype == "float16" for each in birth.inputs):
+        return "half-overflow", "forward", said
+    if cause == "unknown" and largest > 1e15:
+        return "diverged", "", said
+    return cause, variant, said

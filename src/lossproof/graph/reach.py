@@ -141,6 +141,15 @@ _ELEMENTWISE = frozenset(
 )
 
 
+RECURRENT = frozenset(("MkldnnRnnLayer", "CudnnRnn"))
+"""Fused recurrent layers: what they read and give has the steps first and the samples second."""
+
+
+def exact(op: Op) -> bool:
+    """Whether a mask is followed through this operator element by element, and not by a rule of thumb."""
+    return op.kind in (*MOVES, *_ELEMENTWISE, *_REDUCE, *_ALONG, *_PRODUCTS, *RECURRENT) or "Norm" in op.kind
+
+
 def down(op: Op, mask: torch.Tensor, number: int, output: int = 0) -> torch.Tensor | None:
     """The elements of operand ``number`` that had a part in the masked elements; None where its shape is unknown."""
     shape = shape_of(op, number)
@@ -169,6 +178,8 @@ def shape_of(op: Op, number: int) -> tuple[int, ...] | None:
 
 def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int, ...]) -> torch.Tensor | None:
     kind = op.kind
+    if kind == "BackwardHookFunction":
+        return mask if number == output else torch.zeros(shape, dtype=torch.bool, device=mask.device)
     if kind in MOVES and may_call(op):
         return _moved(op, mask, number, output)
     if kind in _ELEMENTWISE and tuple(mask.shape) == op.shape(output):
@@ -182,6 +193,13 @@ def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int
         return mask.any(dim, keepdim=True).expand(shape)
     if kind in _PRODUCTS:
         return _product(mask, number - _PRODUCTS[kind], shape)
+    if kind in RECURRENT and number == 0 and mask.dim() == 3:
+        return mask.any(0, keepdim=True).any(2, keepdim=True).expand(shape)
+    if kind in ("NativeBatchNorm", "CudnnBatchNorm") and number == 0 and mask.dim() > 1:
+        if not op.saved("training"):
+            return mask
+        channels = mask.transpose(0, 1).flatten(1).any(1)  # its statistics are over the whole batch
+        return channels.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)
     if kind == "NativeLayerNorm" and number == 0:
         normalized = len(op.saved("normalized_shape") or (1,))
         return mask.flatten(-normalized).any(-1).reshape(*mask.shape[:-normalized], *[1] * normalized).expand(shape)

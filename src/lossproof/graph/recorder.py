@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -171,9 +172,10 @@ class recording(TorchFunctionMode):
                 del self._numbers[next(iter(self._numbers))]
 
     def _cut(self, call: Call, how: str, args: _Parts, kwargs: Mapping[str, Any]) -> Cut:
-        source = next(each for each in _tensors(args, kwargs) if each.grad_fn is not None)
-        assert source.grad_fn is not None
-        cut = Cut(call, how, kind_of(source.grad_fn), tuple(source.shape))
+        found = [each for each in _tensors(args, kwargs) if each.requires_grad]
+        source = next((each for each in found if each.grad_fn is not None), found[0])
+        kind = "leaf" if source.grad_fn is None else kind_of(source.grad_fn)
+        cut = Cut(call, how, kind, tuple(source.shape))
         self.cut_count += 1
         if len(self.cuts) < MOST_CUTS:
             self.cuts.append(cut)
@@ -215,18 +217,17 @@ def _call(func: Callable[..., Any], args: _Parts, kwargs: Mapping[str, Any], sou
         frame = frame.f_back
     if best is None:
         return None
-    numbers = []
-    for place, each in enumerate(args):
+    numbers: list[tuple[str, Any]] = []
+    data: list[tuple[str, ReferenceType[torch.Tensor], int]] = []
+    for key, each in (*((str(place), each) for place, each in enumerate(args)), *kwargs.items()):
         if isinstance(each, _PLAIN):
-            numbers.append((str(place), each))
-        elif isinstance(each, torch.Tensor) and (number := _constant(each)) is not None:
-            numbers.append((str(place), number))
-    for name, each in kwargs.items():
-        if isinstance(each, _PLAIN):
-            numbers.append((name, each))
-        elif isinstance(each, torch.Tensor) and (number := _constant(each)) is not None:
-            numbers.append((name, number))
-    return Call(best.f_code, best.f_lasti, func, tuple(numbers), sources)
+            numbers.append((key, each))
+        elif isinstance(each, torch.Tensor) and not each.requires_grad:
+            if (number := _constant(each)) is not None:
+                numbers.append((key, number))
+            elif each.dim():
+                data.append((key, ref(each), each._version))
+    return Call(best.f_code, best.f_lasti, func, tuple(numbers), sources, tuple(data))
 
 
 def _constant(each: torch.Tensor) -> float | None:

@@ -14,15 +14,30 @@ from typing import TYPE_CHECKING
 import torch
 
 from lossproof.graph.operands import TARGETS, operands
-from lossproof.graph.reach import down
+from lossproof.graph.reach import RECURRENT, down
 
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
 
 LAYERS = frozenset(
-    ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Embedding", "EmbeddingBag", "NativeBatchNorm", "NativeLayerNorm")
+    (
+        "Addmm",
+        "Mm",
+        "Bmm",
+        "Baddbmm",
+        "Convolution",
+        "Embedding",
+        "EmbeddingBag",
+        "NativeBatchNorm",
+        "NativeLayerNorm",
+        "MkldnnRnnLayer",
+    )
 )
 """Where a network takes in data."""
+TAKES_IN = frozenset(
+    ("Convolution", "Embedding", "EmbeddingBag", "MkldnnRnnLayer", "CudnnRnn", "NativeBatchNorm", "NativeGroupNorm")
+)
+"""Of these and their like the data is a network's input, whatever follows."""
 _STEPS = 400
 
 
@@ -58,24 +73,52 @@ def _layer_rows(op: Op) -> int | None:
     if op.kind.startswith("Embedding"):
         indices = op.tensor("indices")
         return indices.shape[0] if indices is not None and indices.dim() else None
+    if op.kind in RECURRENT:
+        shape = op.shape()
+        return shape[1] if shape and len(shape) == 3 else None
     for operand in operands(op):
         if operand.number == (1 if op.kind in ("Addmm", "Baddbmm") else 0) and operand.edge is None:
             data = operand.tensor
             if data is not None and data.dim():
-                return data.shape[0] // folded_in(op)
+                fold = fold_of(op)
+                return data.shape[0] if fold is None else fold.samples
     return None
 
 
-def folded_in(op: Op) -> int:
-    """How many rows of a product are one sample: a linear layer flattens more dimensions, and views them back."""
+@dataclass(frozen=True)
+class Fold:
+    """How the rows of a product make up samples: a linear layer flattens more dimensions, and views them back."""
+
+    samples: int
+    steps: int
+    steps_first: bool
+
+    def unfold(self, mask: torch.Tensor) -> torch.Tensor:
+        """A mask over rows as one over samples."""
+        if self.steps_first:
+            return mask.reshape(self.steps, self.samples, -1).transpose(0, 1).flatten(1)
+        return mask.reshape(self.samples, -1)
+
+
+def fold_of(op: Op) -> Fold | None:
     shape = op.shape()
     if op.kind not in ("Addmm", "Mm") or not shape or len(op.consumers) != 1:
-        return 1
+        return None
     reader = op.consumers[0]
     larger = reader.shape() if reader.kind in ("View", "UnsafeView", "ReshapeAlias") else None
-    if not larger or len(larger) < 3 or larger[-1] != shape[-1] or not larger[0]:
-        return 1
-    return shape[0] // larger[0]
+    if not larger or len(larger) < 3 or larger[-1] != shape[-1] or not larger[0] or not larger[1]:
+        return None
+    if _unrolled(reader):
+        return Fold(larger[1], larger[0], True)
+    return Fold(larger[0], shape[0] // larger[0], False)
+
+
+def _unrolled(op: Op) -> bool:
+    """Whether a sequence is taken apart along its first dimension: the steps of an unfused recurrent layer."""
+    for reader in (*op.consumers, *(after for each in op.consumers for after in each.consumers)):
+        if reader.kind == "Unbind" and reader.dim() == 0:
+            return True
+    return False
 
 
 def weight_like(op: Op) -> bool:
@@ -109,11 +152,13 @@ def of_result(graph: Graph, op: Op, mask: torch.Tensor | None, output: int = 0) 
 def of_operand(graph: Graph, op: Op, number: int, mask: torch.Tensor) -> Rows:
     """The rows of the batch that masked elements of an operand belong to."""
     size = batch_size(graph)
+    if op.kind in RECURRENT and mask.dim() == 3:
+        return _here(mask.transpose(0, 1), mask.shape[1])
     if mask.dim() and (size is None or mask.shape[0] == size):
         return _here(mask, size)
-    folds = folded_in(op)
-    if size and folds > 1 and mask.dim() and mask.shape[0] == size * folds:
-        return _here(mask.reshape(size, -1), size, columns=False)
+    fold = fold_of(op)
+    if fold is not None and fold.samples == size and mask.dim() and mask.shape[0] == size * fold.steps:
+        return _here(fold.unfold(mask), size, columns=False)
     edge = op.inputs[number] if 0 <= number < len(op.inputs) else None
     if edge is None and op.inputs and op.inputs[0] is not None and op.inputs[0].shape == tuple(mask.shape):
         edge = op.inputs[0]
@@ -127,6 +172,8 @@ def of_operand(graph: Graph, op: Op, number: int, mask: torch.Tensor) -> Rows:
 
 
 def _here(mask: torch.Tensor, size: int | None, columns: bool = True) -> Rows:
+    if mask.numel() == 0:
+        return Rows()
     rows = mask.reshape(mask.shape[0], -1).any(1).nonzero().flatten().tolist()
     picked: tuple[int, ...] = ()
     if columns and mask.dim() == 2 and mask.shape[1] > 1:
@@ -138,10 +185,13 @@ def _here(mask: torch.Tensor, size: int | None, columns: bool = True) -> Rows:
 
 def _follow(op: Op, mask: torch.Tensor, output: int, size: int | None, columns: bool = True) -> Rows:
     for _ in range(_STEPS):
+        if op.kind in RECURRENT and mask.dim() == 3:
+            return _here(mask.transpose(0, 1), mask.shape[1])
         if mask.dim() and (size is None or mask.shape[0] == size):
             return _here(mask, size, columns)
-        if size and mask.dim() and folded_in(op) > 1 and mask.shape[0] == size * folded_in(op):
-            return _here(mask.reshape(size, -1), size, columns=False)
+        fold = fold_of(op)
+        if fold is not None and fold.samples == size and mask.dim() and mask.shape[0] == size * fold.steps:
+            return _here(fold.unfold(mask), size, columns=False)
         for number, edge in _towards_data(op):
             below = down(op, mask, number, output)
             if below is not None and not (mask.numel() == 1 and below.numel() > 1):
@@ -167,7 +217,9 @@ def _towards_data(op: Op) -> Iterator[tuple[int, Edge]]:
 
 
 def feeds_network(op: Op) -> bool:
-    """Whether what an operator gives goes on into a layer with weights: then its data is an input, not a target."""
+    """Whether an operator is a layer, or what it gives goes on into one: then its data is an input, not a target."""
+    if op.kind in TAKES_IN:
+        return True
     seen: set[int] = set()
     level = [op]
     while level:

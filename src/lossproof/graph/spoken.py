@@ -19,6 +19,7 @@ _SPECIAL = {
     "Log10": "log10",
     "Log1P": "log1p",
     "Log2": "log2",
+    "CopySlices": "copy_",
     "Exp2": "exp2",
     "Expm1": "expm1",
     "MaxPool2DWithIndices": "max_pool2d",

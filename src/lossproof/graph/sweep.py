@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lossproof.graph.figures import all_finite, bad, may_be_bad, plain
+from lossproof.graph.known_values import PASSES_ON
 from lossproof.graph.reach import may_call
 from lossproof.problem import CannotRun
 
@@ -86,6 +87,10 @@ def sweep(graph: Graph) -> Sweep:
 
         _run(graph, careful, look, careful)
     careful.stopped = found.stopped
+    if any(op.leaf is not None and getattr(op.leaf, "_backward_hooks", None) for op in graph.leaves):
+        graph.cannot_see(
+            "hooks of parameters are not run here: a gradient that one of them mends is told as it was before"
+        )
     return careful
 
 
@@ -213,11 +218,12 @@ def _call_function(op: Op, given: dict[int, torch.Tensor], metas: Any) -> tuple[
 
 
 def callable_node(op: Op) -> bool:
+    """Whether a node may be called: it runs arithmetic, or a function of the user's, and no hook."""
     if not op.opaque:
         return may_call(op)
     origin = getattr(type(op.node), "_forward_cls", None)
     module = str(getattr(origin, "__module__", ""))
-    if module.startswith(LEFT_ALONE) and not module.startswith(_PLAIN):
+    if module.startswith(LEFT_ALONE) and not module.startswith(_PLAIN) and op.kind != PASSES_ON:
         return False
     try:
         raws = op.node._raw_saved_tensors or ()
@@ -229,7 +235,12 @@ def callable_node(op: Op) -> bool:
 def _fitted(gradient: torch.Tensor, edge: Edge) -> torch.Tensor:
     """A gradient in the shape and the type of what it belongs to, as the engine does it."""
     shape, dtype = edge.shape, edge.dtype
-    if shape is not None and gradient.layout == torch.strided and tuple(gradient.shape) != shape:
+    if (
+        shape is not None
+        and gradient.layout == torch.strided
+        and not gradient.is_nested
+        and tuple(gradient.shape) != shape
+    ):
         gradient = gradient.sum_to_size(shape)
     if dtype is not None and gradient.dtype != dtype:
         gradient = gradient.real if gradient.is_complex() and not dtype.is_complex else gradient

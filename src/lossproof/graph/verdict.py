@@ -105,6 +105,14 @@ def _made(scene: Scene, origin: Origin) -> Verdict:
     op = scene.op
     if origin.masks and op.kind in SHARPENS:
         return empty_softmax(scene, origin.masks)
+    if (
+        origin.masks
+        and op.kind == "Sub"
+        and any(edge is not None and edge.op.kind == "Logsumexp" for edge in op.inputs)
+    ):
+        by = ", ".join(dict.fromkeys(operator(each) for each in origin.masks))
+        said = f"a row is masked from end to end (by {by}): its logsumexp is -inf, and -inf - -inf is NaN"
+        return Verdict("zero-denominator", "empty-softmax", (said,))
     if origin.masks:
         by = ", ".join(dict.fromkeys(operator(each) for each in origin.masks))
         what = "0 * inf" if op.kind in ("Mul", "Addcmul", "Mm", "Bmm") else "inf - inf"
@@ -148,7 +156,28 @@ def _huge(scene: Scene, text: str) -> Verdict:
         target = data[1] == "target" or (op is not None and not feeds_network(op))
         said = f"the {data[1]} of {operator(op) if op else 'the graph'} reaches {number(data[0])}"
         return Verdict("bad-target" if target else "bad-input", "huge", (text, said), 0.9)
+    hidden = _hidden_scale(scene)
+    if hidden is not None:
+        said = (
+            f"what {operator(hidden)} reads beside the model's output is not kept by the graph, and it is the huge one"
+        )
+        return Verdict("bad-input" if feeds_network(hidden) else "bad-target", "huge", (text, said), 0.9)
     return Verdict("diverged", "", (text,), 0.8)
+
+
+def _hidden_scale(scene: Scene, steps: int = 12) -> Op | None:
+    """An addition whose known operand is small and whose result is huge: the data beside it is."""
+    op: Op | None = scene.op
+    for _ in range(steps):
+        if op is None or op.leaf is not None:
+            return None
+        edge = op.inputs[0] if op.inputs else None
+        if op.kind in ("Add", "Sub") and any(each.hidden for each in operands(op)):
+            sides = [tensor for place in range(2) if (tensor := scene.known.operand(op, place)[0]) is not None]
+            if sides and max(map(_size, sides)) < HUGE_WEIGHT:
+                return op
+        op = None if edge is None else edge.op
+    return None
 
 
 def _largest(scene: Scene) -> tuple[tuple[float, str], tuple[float, str, Op | None]]:

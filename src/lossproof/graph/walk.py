@@ -78,10 +78,11 @@ class Op:
     target, a number). ``consumers`` are the operators that read it.
     """
 
-    __slots__ = ("_graph", "consumers", "index", "inputs", "kind", "node")
+    __slots__ = ("_graph", "_metas", "consumers", "index", "inputs", "kind", "node")
 
     def __init__(self, graph: Graph, node: Any, index: int) -> None:
         self._graph = graph
+        self._metas: Any = None
         self.node = node
         self.index = index
         """The place in ``Graph.ops``: everything that reads this operator has a smaller one."""
@@ -105,7 +106,9 @@ class Op:
 
     def _meta(self, output: int) -> Any:
         try:
-            return self.node._input_metadata[output]
+            if self._metas is None:
+                self._metas = self.node._input_metadata  # made anew at every look
+            return self._metas[output]
         except (AttributeError, IndexError, RuntimeError):
             return None
 

@@ -4,6 +4,8 @@
 Finds a focal loss whose `alpha` is one number that multiplies every element, whatever its class: `alpha * (1 - pt) **
 gamma * ce`.
 
+`audit` reads the number from the graph of a live loss, wherever it came from.
+
 ## Why is this bad
 `alpha` is there to balance the classes: `alpha` for a positive, `1 - alpha` for a negative, or one number for each
 class.
@@ -274,8 +276,8 @@ def audit(fact: FocalTerm) -> Iterator[Finding]:
     if fact.scale is not None and fact.elements > 1:
         yield fact.finding(
             RULE,
-            f"one number, {abs(fact.scale):.4g}, multiplies all {fact.elements} elements of the focal loss, whatever their "
-            "class: it only rescales the loss and balances nothing",
+            f"one number, {abs(fact.scale):.4g}, multiplies all {fact.elements} elements of the focal loss, whatever "
+            "their class: it only rescales the loss and balances nothing",
         )
 
 

@@ -5,6 +5,9 @@ Finds `pt = exp(-ce)` where `ce` is not the plain cross entropy of one element: 
 carries
 class weights or `pos_weight`, or its labels are smoothed.
 
+`audit` finds it in the graph of a live loss: how many elements were reduced, the weights, and the element whose
+probability they change most.
+
 ## Why is this bad
 `exp(-ce)` is the probability of the right class for one unweighted element alone. Of a mean it is one number for the
 batch: every element gets the same factor, and nothing is focused. With a weight `w` it is `p ** w`: an easy element

@@ -7,6 +7,9 @@ counts or frequencies (`weight=counts / counts.sum()`), weights for each element
 (`torch.where(y == 1, positives / total, negatives / total)`), a sampler that draws each class in proportion to its
 count.
 
+`audit` holds the weights against the targets of the batch, and speaks where the batch shows clearly that they are
+about the inverse of what they should be.
+
 ## Why is this bad
 A weight is there to make up for rarity, so it has to fall as the count grows. Turned over, it multiplies the
 imbalance by

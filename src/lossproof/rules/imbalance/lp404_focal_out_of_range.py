@@ -7,6 +7,8 @@ more,
 class
 with no weight or a negative one.
 
+`audit` counts: the elements at `pt` = 1, and those that keep less than a hundredth of their loss.
+
 ## Why is this bad
 With `gamma` 0 the loss is a plain cross entropy. From 5 on, even an element at `p` = 0.5 keeps 3 % of its loss: only
 the

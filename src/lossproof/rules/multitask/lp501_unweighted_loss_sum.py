@@ -4,6 +4,8 @@
 Points out unlike losses that are added with no weight: `cross_entropy(...) + mse_loss(...)`. It asks for a
 measurement; it does not say that the sum is wrong.
 
+`audit` names the terms with their values, and speaks where one outweighs another of a different kind ten times or more.
+
 ## Why is this bad
 Losses have units. A squared error in dollars is in the millions while a cross entropy is near one, and the sum is
 then the first loss with some noise on top. Or they happen to match, and the sum is fine. The code cannot tell, nor

@@ -5,6 +5,9 @@ Finds a negated term without a floor that is added to a loss: minus a distance, 
 entropy, minus another loss. What is bounded by nature (a cosine, the entropy of a categorical distribution, a
 probability) is left alone.
 
+`audit` takes the sum in the graph apart, whatever signs came from a table or a schedule, and says what the term adds
+now.
+
 ## Why is this bad
 The sum has no minimum. The optimizer can always lower it by pushing embeddings further apart, and at some size that
 is the only thing it does: the other term is rounding error beside it. The loss falls beautifully all the while. With

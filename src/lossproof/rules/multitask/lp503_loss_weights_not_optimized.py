@@ -5,6 +5,8 @@ Finds learnable weights of losses (`log_vars`, `sigma`, task weights as `nn.Para
 are
 parameters of the criterion or of the trainer, and the optimizer was given `model.parameters()`.
 
+`audit(loss, optimizer=...)` finds the parameter in the graph and asks whether the optimizer holds it.
+
 ## Why is this bad
 Nothing fails. `backward()` fills the gradients of the weights, no optimizer takes a step with them, and they stay
 where they

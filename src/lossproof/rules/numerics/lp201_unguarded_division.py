@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a division in a training loss whose denominator the data can make zero: a target, a sum over a mask, a count of
-positives, a norm, an area.
+positives, a norm, an area. In the graph of a live loss (`lossproof.audit`) it counts the denominators that are 0, names
+their rows, and warns where a few that are almost 0 carry nearly all of the gradient.
 
 ## Why is this bad
 One zero among a million elements makes the mean infinite or NaN, and the gradient of every weight with it. It works
@@ -105,6 +106,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge, percent
 from lossproof.rules.guards import guarded_divisor
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import RARE, is_target
@@ -167,6 +169,32 @@ def _mean_of_a_mask(fact: Operation, denominator: T) -> bool:
     return mask is not None and same(mask, via[1])
 
 
+def audit(fact: AtTheEdge) -> Iterator[Finding]:
+    if fact.function not in ("div", "std") or fact.told:
+        return
+    count = fact.count
+    if fact.function == "std":
+        result = "the loss is NaN" if not fact.loss else "its gradient is NaN"
+        yield fact.finding(
+            RULE,
+            f"a standard deviation or variance over {fact.closest:g} element divides by 0 degrees of freedom: {result}",
+            hint="leave single elements out, or pass correction=0",
+        )
+        return
+    if fact.near:
+        yield fact.finding(
+            RULE,
+            f"{count.of('denominator')} next to 0, the smallest {fact.closest:.1e}{count.at}: "
+            f"{'it carries' if count.found == 1 else 'they carry'} {percent(fact.share)} of this division's gradient",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    what = "0" if fact.closest == 0 else f"so small ({fact.closest:.1e}) that the quotient or its slope overflows"
+    cost = "the loss is finite and its gradient is infinite or NaN" if fact.loss else "the loss is infinite or NaN"
+    yield fact.finding(RULE, f"{count.of('denominator')} {what}{count.at}: {cost}")
+
+
 RULE = Rule(
     code="LP201",
     name="unguarded-division",
@@ -177,4 +205,6 @@ RULE = Rule(
     evidence="zero-denominator",
     facts="operation",
     check=check,
+    graph="at-the-edge",
+    audit=audit,
 )

@@ -5,6 +5,9 @@ Finds a pretrained network that a loss compares images with (a perceptual, conte
 are not frozen. Freezing is seen wherever it happens: in the class, a base class, a helper, where the loss is made. A
 backbone that is itself what is trained is not meant.
 
+`audit` knows VGG, ResNet and AlexNet by their first layers, however they were built; `audit(loss, optimizer=...)`
+tells whether the optimizer holds them.
+
 ## Why is this bad
 The network is the ruler. If the optimizer holds its parameters, as `self.parameters()` of a model that keeps the loss
 as a part does, the loss falls because the ruler learns to see no difference: that is an *error*. If the optimizer does

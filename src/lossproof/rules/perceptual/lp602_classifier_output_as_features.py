@@ -4,6 +4,8 @@
 Finds a perceptual loss that compares what the whole classifier returns, its scores for the 1,000 classes of ImageNet,
 instead of the activations of an inner layer.
 
+`audit` finds it in the graph, however the network was built.
+
 ## Why is this bad
 The scores say what is in an image; a classifier is trained to forget where it is and how it looks. Two images with the
 same objects have nearly the same scores, so the loss has next to nothing to say about edges, texture and position,

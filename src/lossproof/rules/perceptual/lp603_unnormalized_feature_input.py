@@ -5,6 +5,9 @@ Finds a perceptual loss whose images enter the pretrained network as they are: i
 the mean and standard deviation of ImageNet that the network was trained with. Normalization is looked for in the loss,
 in what calls it, and in the project's data; where it may happen out of sight, nothing is said.
 
+`audit` speaks where the images are known to come from a sigmoid, a tanh or a clamp and nothing normalizes them on
+the way.
+
 ## Why is this bad
 The first layers were fitted to inputs of mean 0 and deviation 1. Images in [0, 1] have half a unit of offset and a
 quarter of the contrast: biases outweigh edges, other units fire, and what the loss calls similar is not what the

@@ -6,6 +6,8 @@ normalization (ResNet, VGG with batch norm, DenseNet, EfficientNet …) or the d
 timm return networks in training mode. A `train()` on a module that holds the loss undoes an `eval()`, and is reported.
 `vgg16().features` without batch norm has no such layer: there it makes no difference and nothing is said.
 
+`audit` sees the batch statistics and the dropout masks that were used.
+
 ## Why is this bad
 In training mode batch normalization uses the statistics of the batch at hand: the features of an image depend on its
 neighbours, prediction and target are each normalized by their own statistics, so a faded or tinted prediction looks

@@ -29,12 +29,13 @@ demo: $(VENV)/.package ## Check a training project that runs without an error an
 test: $(VENV)/.torch $(VENV)/.dev ## Run the tests (installs torch)
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-lint: $(VENV)/.package $(VENV)/.dev ## Check style, types, generated documents, and lossproof with itself
+lint: $(VENV)/.package $(VENV)/.torch $(VENV)/.dev ## Check style, types, generated documents, and lossproof with itself
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy --strict src
 	$(BIN)/lossproof check $(wildcard src scripts benchmarks)
 	$(BIN)/python scripts/render_rules.py --check
+	$(BIN)/python scripts/render_losses.py --check
 	$(BIN)/python scripts/capture_demo.py --check
 
 format: $(VENV)/.dev ## Format the code and sort the imports
@@ -69,7 +70,7 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@touch $@
 
 # Where torch is wanted it goes first, so that no other package chooses its version.
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python $(if $(filter test bench,$(MAKECMDGOALS)),$(VENV)/.torch)
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python $(if $(filter lint test bench,$(MAKECMDGOALS)),$(VENV)/.torch)
 	@echo "installing the development tools into $(VENV)" >&2
 	@$(PIP) --editable '.[dev]' --constraint constraints.txt
 	@touch $@

@@ -3,10 +3,11 @@
     python benchmarks/graph.py                # three models, and a graph of 100,000 operators
     python benchmarks/graph.py --rounds 60    # steadier
 
-Everything is CPU time of one process on one thread. The variants take turns within each round, and each is divided by
-the plain step of its own round, so that whatever else the machine does meets them all; a figure is the median of these
-ratios. The second plain step of each round says how large the noise is. *recording* and *anomaly mode* are whole steps
-made under them: what they take beyond a plain step is shown. *audit* and *autopsy* are what the call takes by itself.
+Everything is CPU time of one process on one thread. The variants of a step take turns within each round and in going
+first, and each is divided by the plain step of its own round, so that whatever else the machine does meets them all. A
+figure is the median of these ratios; the second plain step of each round says how large the noise is. *recording* and
+*anomaly mode* are whole steps made under them: what they take beyond a plain step is shown. *audit* and *autopsy* are
+what the call takes by itself.
 """
 
 from __future__ import annotations
@@ -88,14 +89,18 @@ def measure(make: Callable[[], tuple[nn.Module, Batch]], rounds: int) -> tuple[f
     def anomaly() -> AbstractContextManager[object]:
         return torch.autograd.set_detect_anomaly(True, check_nan=False)
 
+    around = {
+        "step": nullcontext,
+        "recording": lossproof.recording,
+        "anomaly mode": anomaly,
+        "second plain step": nullcontext,
+    }
     taken: dict[str, list[float]] = {}
-    for _ in range(rounds + 3):
-        found = {
-            "step": seconds(lambda: step(nullcontext())),
-            "recording": seconds(lambda: step(lossproof.recording())),
-            "anomaly mode": seconds(lambda: step(anomaly())),
-            "second plain step": seconds(lambda: step(nullcontext())),
-        }
+    for number in range(rounds + 3):
+        step(nullcontext())  # what came before is forgotten
+        order = list(around)
+        order = order[number % len(order) :] + order[: number % len(order)]
+        found = {name: seconds(lambda: step(around[name]())) for name in order}  # noqa: B023
         loss = forward(nullcontext())
         found["audit"] = seconds(lambda: lossproof.audit(loss, names=model, optimizer=optimizer))  # noqa: B023
         found["autopsy"] = seconds(lambda: lossproof.autopsy(loss, names=model))  # noqa: B023
@@ -136,7 +141,7 @@ def main() -> None:
     print(f"| model | step | operators | {' | '.join(COLUMNS)} |")
     print(f"|---|--:|--:|{'--:|' * len(COLUMNS)}")
     for name, make in MODELS.items():
-        plain, operators, ratios = measure(make, rounds)
+        plain, operators, ratios = measure(make, rounds * (5 if name == "MLP" else 1))
         cells = [f"{100 * ratios[each]:+.0f} %" if each in STEPS else f"{ratios[each]:.2f}" for each in COLUMNS]
         print(f"| {name} | {1000 * plain:.1f} ms | {operators} | {' | '.join(cells)} |", flush=True)
     operators, audit, autopsy = long_graph()

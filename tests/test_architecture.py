@@ -44,6 +44,16 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
     assert wrong == []
 
 
+def test_the_losses_know_torch_alone() -> None:
+    wrong = [
+        f"{path.name} imports {module}"
+        for path in sorted((PACKAGE / "losses").rglob("*.py"))
+        for module in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if module.startswith("lossproof") and not module.startswith("lossproof.losses")
+    ]
+    assert wrong == []
+
+
 def test_only_the_server_knows_its_library() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {module}"

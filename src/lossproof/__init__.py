@@ -57,10 +57,13 @@ _HOMES = {
 _CALLABLE_MODULES = ("audit", "autopsy", "check")  # a module that is also the function of its name
 
 
+_ROOMS = ("losses",)  # a room that people use as it is
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in _CALLABLE_MODULES:
+    if name in _CALLABLE_MODULES or name in _ROOMS:
         return import_module(f"lossproof.{name}")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lossproof.graph.chain import SHAPE_ONLY, readers
+from lossproof.graph.chain import KEEPS_KIND, SHAPE_ONLY, behind, readers
 from lossproof.graph.facts import ActivationIntoLoss, Hop
 from lossproof.graph.kinds import LOG_SOFTMAX, SIGMOID, SOFTMAX, kind, kinds
 
 if TYPE_CHECKING:
-    from lossproof.graph.walk import Graph, Op
+    from lossproof.graph.walk import Edge, Graph, Op
 
 _LOGITS = {
     "BinaryCrossEntropyWithLogits": "bce-with-logits",
@@ -39,6 +39,8 @@ def facts(graph: Graph) -> Iterator[ActivationIntoLoss]:
             yield from _logits(op)
         elif op.kind == "LogSoftmax":
             yield from _again(op)
+        elif op.kind == "Logsumexp":
+            yield from _by_hand(op)
 
 
 def _probabilities(graph: Graph, loss: Op) -> Iterator[ActivationIntoLoss]:
@@ -99,8 +101,14 @@ def _logits(loss: Op) -> Iterator[ActivationIntoLoss]:
 
 
 def _again(log_softmax: Op) -> Iterator[ActivationIntoLoss]:
-    """A log-softmax of what an activation gave."""
+    """A log-softmax of what an activation gave, or of a weighted sum of what several gave."""
     found, ways = kinds(log_softmax.inputs[0])
+    scale = 1.0
+    if found == {None}:
+        mixed = combined(log_softmax.inputs[0])
+        if mixed is None or mixed[1] > _SCALE:
+            return
+        found, scale, ways = {mixed[0]}, mixed[1], [(mixed[2], ())]
     if len(found) != 1:
         return
     name = found.pop()
@@ -115,16 +123,74 @@ def _again(log_softmax: Op) -> Iterator[ActivationIntoLoss]:
         return  # a softmax over gates may be attention
     if name == LOG_SOFTMAX and not _still_normalized(source, passed, result, dim):
         return
-    classes = result.shape[dim]
-    figures = {
-        "classes": classes,
-        "floor": math.log(math.e + classes - 1) - 1,
-        "believed": math.exp(float(result.max())),
-        "most": math.e / (math.e + classes - 1),
-    }
+    figures = _limits(result.shape[dim], scale) | {"believed": math.exp(float(result.max()))}
     yield ActivationIntoLoss(
         picked or log_softmax, "cross-entropy", name, 0, result.numel(), figures, hops=way(source, name, passed)
     )
+
+
+_SCALE = 5.0
+"""Probabilities that are multiplied by more than this are sharp enough to be somebody's choice."""
+
+
+def _limits(classes: int, scale: float) -> dict[str, Any]:
+    """What a cross entropy can reach when its logits lie between 0 and a number."""
+    others = (classes - 1) * math.exp(-scale)
+    return {"classes": classes, "floor": math.log1p(others), "most": 1 / (1 + others)}
+
+
+def _by_hand(logsumexp: Op) -> Iterator[ActivationIntoLoss]:
+    """``logsumexp(p) - p[y]``."""
+    found, ways = kinds(logsumexp.inputs[0])
+    table, dims = logsumexp.tensor("self"), logsumexp.dims()
+    if found != {SOFTMAX} or table is None or dims is None or len(dims) != 1 or not table.numel():
+        return
+    source, passed = ways[0]
+    for reader in readers(logsumexp, SHAPE_ONLY):
+        others = {op for edge in reader.inputs for op, _ in behind(edge, _PICKED, 60)}
+        if reader.kind in ("Sub", "Add") and source in others:
+            most = (table - table.logsumexp(dims[0], keepdim=True)).max()
+            figures = _limits(table.shape[dims[0]], 1.0) | {"believed": math.exp(float(most))}
+            hops = way(source, SOFTMAX, passed)
+            yield ActivationIntoLoss(reader, "cross-entropy", SOFTMAX, 0, table.numel(), figures, hops=hops)
+            return
+
+
+_PICKED = KEEPS_KIND | {"Mul", "Sum", "Neg"}
+
+
+def combined(edge: Edge | None) -> tuple[str, float, Op] | None:
+    """A sum of softmaxes (or of sigmoids) with positive weights: the kind, the most that it can be, one of them."""
+    found: tuple[str, Op] | None = None
+    total = 0.0
+    stack: list[tuple[Edge | None, float]] = [(edge, 1.0)]
+    for _ in range(64):
+        if not stack:
+            return None if found is None else (found[0], total, found[1])
+        here, weight = stack.pop()
+        if here is None:
+            return None
+        ways = list(behind(here, KEEPS_KIND, 60))
+        if len(ways) != 1:
+            return None  # parts that lie side by side are no sum
+        op = ways[0][0]
+        name, made_of = kind(op), [below for below in op.inputs if below is not None]
+        if name in (SOFTMAX, SIGMOID) and (found is None or found[0] == name):
+            found, total = (name, op), total + weight
+        elif op.kind == "Add" and len(made_of) == 2:
+            stack += [(below, weight) for below in made_of]
+        elif op.kind in ("Mul", "Div") and len(made_of) == 1 and op.inputs[0] is not None:
+            by = op.number("other")
+            if by is None or by <= 0:
+                return None
+            stack.append((made_of[0], weight * by if op.kind == "Mul" else weight / by))
+        elif op.kind == "Mean" and op.saved("dim") is not None and made_of:
+            joined = made_of[0].op
+            parts = list(joined.inputs) if joined.kind == "Stack" else made_of
+            stack += [(part, weight / len(parts)) for part in parts]
+        else:
+            return None
+    return None
 
 
 def _weighs(log_softmax: Op) -> bool:

@@ -8,6 +8,7 @@ an operator for it and are left alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ _LINEAR = frozenset(
         "Sum",
     )
 )
-_REPEATED = ("Expand",)
+_COPIES = ("ToCopy", "Clone", "Alias")
+"""A cast of what was repeated, under autocast for one."""
 
 
 def facts(graph: Graph) -> Iterator[CrossedShapes]:
@@ -71,12 +73,24 @@ def _of_loss(op: Op) -> Iterator[CrossedShapes]:
         yield _fact(op, sides[0], sides[1], tuple(left.shape), True)
 
 
+def _original(edge: Edge | None) -> Edge | None:
+    """What a side was before it was repeated (and cast); itself where it was not."""
+    here = edge
+    while here is not None and here.op.kind in _COPIES and here.op.inputs:
+        here = here.op.inputs[0]
+    if here is None or here.op.kind != "Expand" or not here.op.inputs or here.op.inputs[0] is None:
+        return edge
+    below: Edge | None = here.op.inputs[0]
+    while below is not None and below.op.kind in _COPIES and below.op.inputs:
+        below = below.op.inputs[0]
+    return below
+
+
 def _before(edge: Edge | None, tensor: torch.Tensor) -> Shape:
     """The shape of a side before it was repeated: of what it was expanded from, or of the part that is really there."""
     if edge is not None:
-        if edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None:
-            return edge.op.inputs[0].shape or tuple(tensor.shape)
-        return tuple(tensor.shape)
+        original = _original(edge)
+        return (original.shape if original is not None else None) or tuple(tensor.shape)
     own = list(zip(tensor.shape, tensor.stride(), strict=True))
     while own and own[0][1] == 0 and own[0][0] > 1:
         own = own[1:]
@@ -89,19 +103,17 @@ def _crossed(left: Shape, right: Shape, result: Shape) -> bool:
 
 
 def _column_and_row(column: Shape, row: Shape, result: Shape) -> bool:
-    n = result[0] if result else 0
+    """Whether two shapes are the same but for one axis of size 1, and were repeated because of it."""
     return (
-        n > 1
-        and len(result) == len(column) == len(row) + 1
-        and result[:2] == (n, n)
-        and column == (n, 1, *result[2:])
-        and row == (n, *result[2:])
+        len(column) == len(row) + 1 == len(result)
+        and math.prod(result) > math.prod(column)
+        and any(size == 1 and column[:axis] + column[axis + 1 :] == row for axis, size in enumerate(column))
     )
 
 
 def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
     result = op.shape()
-    if result is None or len(result) < 2 or result[0] != result[1] or result[0] < 2 or len(op.inputs) != 2:
+    if result is None or len(result) < 2 or len(op.inputs) != 2:
         return
     shapes = [_operand(op, number) for number in (0, 1)]
     known = [shape for shape in shapes if shape is not None]
@@ -113,8 +125,9 @@ def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
             return
     else:
         # Of the constant in a difference only the outcome is known.
-        left = known[0]
-        n = result[0]
+        left, n = known[0], result[0]
+        if n < 2 or result[1] != n:
+            return
         difference = _difference(op)
         column, row = (n, 1, *result[2:]), (n, *result[2:])
         if left not in (column, row) or difference is None or not _repeats(difference):
@@ -150,9 +163,8 @@ def _edge_of(op: Op) -> Edge | None:
 def _operand(op: Op, number: int) -> Shape | None:
     edge = op.inputs[number]
     if edge is not None:
-        if edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None:
-            return edge.op.inputs[0].shape
-        return edge.shape
+        original = _original(edge)
+        return edge.shape if original is None else original.shape
     kept = operands.kept(op, number)
     return None if kept is None else tuple(kept.shape)
 
@@ -161,9 +173,8 @@ def _somebody_wrote(edge: Edge | None, shape: Shape | None) -> bool:
     """Whether an operand was brought into its shape by hand. A layer's ``view`` of a matrix product is not that."""
     if edge is None or shape is None:
         return False
-    op = edge.op
-    if op.kind in _REPEATED and op.inputs and op.inputs[0] is not None:
-        op = op.inputs[0].op
+    original = _original(edge)
+    op = edge.op if original is None else original.op
     if op.kind not in _WRITTEN:
         return False
     return op.kind == "Unsqueeze" or len(shape) > 1
@@ -209,9 +220,7 @@ def _ends_in_a_mean(op: Op) -> bool:
 
 
 def _fact(op: Op, left: Shape, right: Shape, result: Shape, written: bool) -> CrossedShapes:
-    hops = tuple(
-        Hop(edge.op.inputs[0].op, "made here")
-        for edge in op.inputs[:1]
-        if edge is not None and edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None
-    )
+    edge = op.inputs[0]
+    made = _original(edge)
+    hops = (Hop(made.op, "made here"),) if made is not None and made is not edge else ()
     return CrossedShapes(op, left, right, result, written, hops=hops)

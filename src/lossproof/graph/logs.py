@@ -13,7 +13,7 @@ from lossproof.graph.kinds import SIGMOID, SOFTMAX, kind
 from lossproof.graph.loss_facts import LogOfActivation
 
 if TYPE_CHECKING:
-    from lossproof.graph.walk import Graph, Op
+    from lossproof.graph.walk import Edge, Graph, Op
 
 _CLAMPS = ("Clamp", "ClampMin", "ClampMax")
 _IN_PLACE = {*_CLAMPS, "Add", "Rsub", "Sub", "Neg", "View", "Unsqueeze", "Squeeze", "ToCopy", "Clone", "Alias"}
@@ -84,14 +84,36 @@ def _spanned(op: Op, source: Op) -> tuple[Op, ...]:
 def _through_guards(source: Op, passed: tuple[Op, ...]) -> tuple[Op, tuple[Op, ...]] | None:
     """Past constants that are added, as far as they go; None where that joins several values."""
     for _ in range(3):
-        if source.kind != "Add" or sum(edge is not None for edge in source.inputs) != 1:
-            break
-        edge = next(edge for edge in source.inputs if edge is not None)
+        edge = _picked_by_one_hot(source)
+        if edge is None:
+            if source.kind != "Add" or sum(edge is not None for edge in source.inputs) != 1:
+                break
+            edge = next(edge for edge in source.inputs if edge is not None)
         below = list(behind(edge))
         if len(below) != 1:
             return None
         source, passed = below[0][0], (*passed, source, *below[0][1])
     return source, passed
+
+
+def _by_test(op: Op) -> bool:
+    """``p[p != 0]``: elements that were chosen by a condition."""
+    indices = op.saved("indices") if op.kind == "Index" else None
+    return op.kind == "MaskedSelect" or (
+        isinstance(indices, (tuple, list))
+        and any(isinstance(each, torch.Tensor) and each.dtype == torch.bool for each in indices)
+    )
+
+
+def _picked_by_one_hot(op: Op) -> Edge | None:
+    """``(p * one_hot).sum(1)`` is one element of each row."""
+    product, dims = op.input(0), op.dims() if op.kind == "Sum" and op.saved("dim") is not None else None
+    if product is None or dims is None or len(dims) != 1 or product.kind != "Mul" or product.inputs.count(None) != 1:
+        return None
+    table = product.tensor("self" if product.inputs[0] is None else "other")
+    if table is None or table.shape != product.shape() or not bool(((table == 0) | (table == 1)).all()):
+        return None
+    return (product.inputs[0] or product.inputs[1]) if bool((table.sum(dims[0]) == 1).all()) else None
 
 
 def _fact(op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op, ...]) -> Iterator[LogOfActivation]:
@@ -108,7 +130,7 @@ def _fact(op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op
     if any(each.number("min") == torch.finfo(given.dtype).eps for each in passed if each.kind in _CLAMPS):
         return  # torch.distributions holds every probability so
     zeros = int((given <= 0).sum())
-    guarded = not zeros and (added or any(bound > 0 for bound in bounds))
+    guarded = not zeros and (added or any(bound > 0 for bound in bounds) or any(_by_test(each) for each in passed))
     floored = 0
     if guarded and any(bound > 0 for bound in bounds):
         floored = int((given <= max(bounds)).sum())

@@ -16,6 +16,7 @@ from lossproof.graph.activations import NLL
 from lossproof.graph.chain import behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.loss_facts import MaskedMean
+from lossproof.graph.walk import readable
 
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
@@ -24,6 +25,8 @@ _COMPLETE = ("MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy", "Bina
 _MOVES = frozenset(
     ("View", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy", "Clone", "Alias", "Permute", "Transpose", "Flatten")
 )
+_ROUNDED = frozenset(("Sum", "Mean", "Sqrt", "Add", "Log", "Log1P", "Cosh"))
+"""What is made of a difference on the way to a loss: the root of its square plus an epsilon, the log of its cosh."""
 _BEFORE = _MOVES | {"Abs", "Pow", "Sub", "Mul", "Neg", *_COMPLETE}
 _SCALES = frozenset(("Neg", "ToCopy", "Clone", "Alias", "View", "Squeeze"))
 
@@ -50,7 +53,7 @@ def _mean(graph: Graph, op: Op) -> Iterator[MaskedMean]:
     if numel == 0:
         yield from _nothing(op)
         return
-    for source, _ in behind(edge, _SCALES | {"Permute"}):
+    for source, _ in behind(edge, _SCALES | {"Permute", "Mean"}):
         found = _masked(graph, source)
         if found is None and source.kind in NLL and source.saved("reduction") == 0:
             found = _ignored(source)
@@ -120,7 +123,7 @@ def _overwritten(op: Op) -> tuple[int, int] | None:
     if not isinstance(indices, (tuple, list)) or len(indices) != 1 or shape is None:
         return None
     mask = indices[0]
-    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool or not mask.numel():
+    if not isinstance(mask, torch.Tensor) or not readable(mask) or mask.dtype != torch.bool or not mask.numel():
         return None
     elements = math.prod(shape)
     return elements - int(mask.sum()) * (elements // mask.numel()), elements
@@ -157,14 +160,20 @@ def _zeros_and_ones(mask: torch.Tensor) -> bool:
 def _complete(edge: Edge) -> bool:
     """Whether these are the losses of elements: a loss function that was not reduced, or the square or the absolute
     value of a difference from a constant."""
-    for op, _ in behind(edge, _MOVES | {"Sum", "Mean"}):
+    for op, _ in behind(edge, _MOVES | _ROUNDED):
         if op.kind in _COMPLETE:
             return bool(op.saved("reduction") == 0)
         if op.kind in ("Pow", "Abs") or (op.kind == "Mul" and len(op.inputs) == 2 and _same(op)):
             below = op.input(0)
-            return below is not None and below.kind == "Sub" and len(below.inputs) == 2 and None in below.inputs
+            return _from_a_constant(below)
+        if op.kind == "Sub":  # under one of those that are passed
+            return _from_a_constant(op) and edge.op is not op
         return False
     return False
+
+
+def _from_a_constant(op: Op | None) -> bool:
+    return op is not None and op.kind == "Sub" and len(op.inputs) == 2 and None in op.inputs
 
 
 def _same(op: Op) -> bool:

@@ -74,7 +74,7 @@ def _ratio(op: Op) -> Iterator[PooledOverlap]:
 def _totals(edge: Edge | None) -> Iterator[Op]:
     """The sums that a side is made of."""
     for op, _ in behind(edge, _SCALED, _NEAR):
-        if op.kind in ("Sum", "Dot"):
+        if op.kind in ("Sum", "Mean", "Dot"):
             yield op
 
 
@@ -91,7 +91,7 @@ def _added(edge: Edge | None) -> bool:
             return True
         if op.kind in _SCALED:
             stack += [below.op for below in op.inputs if below is not None]
-        elif op.kind == "Sum" and op.inputs[0] is not None and op.inputs[0].op.kind in ("Add", "Sub"):
+        elif op.kind in ("Sum", "Mean") and op.inputs[0] is not None and op.inputs[0].op.kind in ("Add", "Sub"):
             return True
     return False
 
@@ -141,7 +141,9 @@ def _pooled(total: Op, edge: Edge) -> tuple[int, ...] | None:
     shape = summed.shape if summed is not None else None
     if shape is None:
         return None
-    dims = total.dims() if total.kind == "Sum" and total.saved("dim") is not None else tuple(range(len(shape)))
+    dims = (
+        total.dims() if total.kind in ("Sum", "Mean") and total.saved("dim") is not None else tuple(range(len(shape)))
+    )
     if not dims:
         dims = tuple(range(len(shape)))
     dims = tuple(each % len(shape) for each in dims)

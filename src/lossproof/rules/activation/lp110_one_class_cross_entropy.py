@@ -117,8 +117,7 @@ def audit(fact: OneColumn) -> Iterator[Finding]:
     yield fact.finding(
         RULE,
         f"cross entropy over a single class, {fact.rows} rows of shape {fact.shape}: the softmax of one number is 1, "
-        "so "
-        "loss and gradient are always 0 and nothing is learned",
+        "so loss and gradient are always 0 and nothing is learned",
     )
 
 

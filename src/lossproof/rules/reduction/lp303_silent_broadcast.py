@@ -230,12 +230,10 @@ def _row(t: T) -> bool:
 
 
 def audit(fact: CrossedShapes) -> Iterator[Finding]:
-    n = fact.result[0]
     yield fact.finding(
         RULE,
-        f"{fact.left} meets {fact.right} here and becomes {fact.result}: each of {n} rows is combined with all {n}, "
-        "and "
-        "the best answer for every row is the mean of the targets",
+        f"{fact.left} meets {fact.right} here and becomes {fact.result}: every row is combined with all "
+        f"{fact.result[0]}, and the best answer for each of them is the mean of the targets",
         confidence="proven" if fact.written else "likely",
     )
 

@@ -188,6 +188,14 @@ def padding_only_sample_in_attention() -> torch.Tensor:
     return (weights @ q).mean()
 
 
+@fault("zero-denominator", "sub", "forward", (0,))
+def masked_categorical_policy() -> torch.Tensor:
+    allowed = torch.tensor([[False] * 4, *[[True] * 4] * 5])
+    logits = net()(batch()).masked_fill(~allowed, -INF)
+    policy = torch.distributions.Categorical(logits=logits, validate_args=False)  # here
+    return -policy.log_prob(torch.zeros(6)).mean()
+
+
 @fault("zero-denominator", "std", "forward", (0,))
 def spread_of_one() -> torch.Tensor:
     with warnings.catch_warnings():
@@ -771,6 +779,23 @@ def test_parameters_that_were_changed_since_are_said_to_be() -> None:
     assert any("changed" in said for said in found.unseen)
 
 
+def test_a_nan_that_was_written_outside_autograd_is_said_to_be() -> None:
+    hidden = net()(batch()).clone()
+    hidden.data[2, 1] = NAN
+    found = lossproof.autopsy((hidden * 2).mean())
+    assert (found.cause, found.where) == ("unknown", "outside")
+    assert "outside autograd" in found.because[0]
+
+
+def test_tensors_without_values_are_refused_or_gone_around() -> None:
+    ragged = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], requires_grad=True, layout=torch.jagged)
+    assert lossproof.autopsy(ragged.sin().values().sum()).healthy
+    assert lossproof.autopsy((ragged * 0).log().values().sum()).cause is not None
+    for loss in (ragged.sin(), nn.Linear(2, 1, device="meta")(torch.ones(1, 2, device="meta"))):
+        with pytest.raises(lossproof.CannotRun, match="no values"):
+            lossproof.autopsy(loss)
+
+
 def test_a_freed_graph_is_said_to_be_freed() -> None:
     loss = net()(batch()).square().mean()
     loss.backward()
@@ -816,6 +841,14 @@ def test_a_network_with_module_hooks_is_seen_through() -> None:
     x = batch()
     x[4] = NAN
     assert lossproof.autopsy(model(x).mean()).rows == (4,)
+
+
+def test_a_hook_that_mends_a_gradient_is_not_run_and_that_is_said() -> None:
+    x = torch.zeros(3, requires_grad=True)
+    x.register_hook(torch.nan_to_num)
+    found = lossproof.autopsy(x.sqrt().sum())
+    assert found.cause == "gradient-only"
+    assert any("hooks of parameters are not run" in said for said in found.unseen)
 
 
 def test_a_gradient_that_was_left_there_is_told() -> None:

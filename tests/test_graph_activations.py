@@ -203,3 +203,42 @@ def test_nothing_is_changed() -> None:
     assert x.grad is None
     loss.backward()  # the graph is still there
     assert x.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (lambda x: x.softmax(1) / 2, 0.5),
+        (lambda x: x.softmax(1) * 2.0, 2.0),
+        (lambda x: (x.softmax(1) + x.roll(1, 0).softmax(1)) / 2, 1.0),
+        (lambda x: torch.stack([x.softmax(1)] * 3).mean(0), 1.0),
+    ],
+)
+def test_probabilities_that_are_scaled_or_averaged_have_their_own_ceiling(
+    make: Callable[[Tensor], Tensor], most: float
+) -> None:
+    (fact,) = facts(F.cross_entropy(make(logits(6, 4)), torch.zeros(6).long()))
+    assert fact.activation == "softmax"
+    assert fact.figures["most"] == pytest.approx(math.exp(most) / (math.exp(most) + 3))
+    assert fact.figures["believed"] <= fact.figures["most"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.softmax(1) * 30,
+        lambda x: x.softmax(1) - x.roll(1, 0).softmax(1),
+        lambda x: x.softmax(1) + x,
+        lambda x: x.softmax(1) * x.sum(),
+        lambda x: x.softmax(1) @ torch.ones(4, 4),
+    ],
+)
+def test_what_is_made_of_probabilities_and_is_none(make: Callable[[Tensor], Tensor]) -> None:
+    assert facts(F.cross_entropy(make(logits(6, 4)), torch.zeros(6).long())) == []
+
+
+def test_cross_entropy_by_hand_of_probabilities() -> None:
+    p, y = logits(6, 4).softmax(1), torch.zeros(6, 1).long()
+    (fact,) = facts((p.logsumexp(1) - p.gather(1, y).squeeze(1)).mean())
+    assert (fact.loss, fact.activation) == ("cross-entropy", "softmax")
+    assert facts((p.logsumexp(1) - logits(6)).mean()) == []

@@ -130,3 +130,11 @@ def test_what_a_reentrant_checkpoint_reaches_is_not_known() -> None:
     found = lossproof.audit(F.cross_entropy(checkpoint(net, x, use_reentrant=True), Y), names=net)
     assert list(found) == []
     assert any("which parameters" in each for each in found.unseen)
+
+
+def test_a_single_parameter_of_a_module_that_is_used_is_a_note() -> None:
+    net = nn.Linear(5, 3)
+    loss = F.cross_entropy(F.linear(torch.randn(4, 5), net.weight), Y)
+    ((severity, message),) = unreached(loss, names=net, optimizer=torch.optim.SGD(net.parameters(), 0.1))
+    assert severity == "info"
+    assert "1 of 2 trainable parameters (3 of 18 numbers): bias;" in message

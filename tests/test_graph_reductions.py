@@ -126,6 +126,13 @@ def test_a_column_meets_a_row(form: str) -> None:
     assert fact.written is (form in ("mse", "mse unreduced", "huber", "smooth"))
 
 
+@pytest.mark.parametrize("judge", [F.mse_loss, F.smooth_l1_loss, F.huber_loss, F.l1_loss])
+def test_under_autocast(judge: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = judge(made(6, 1), given(6))
+    assert [(fact.left, fact.right) for fact in crossed(loss)] == [((6, 1), (6,))]
+
+
 def test_a_row_meets_a_column() -> None:
     (fact,) = crossed(F.mse_loss(made(6, 1).squeeze(1), given(6, 1)))
     assert (fact.left, fact.right) == ((6,), (6, 1))

@@ -157,6 +157,7 @@ def test_what_has_an_end_or_is_a_difference_of_the_same(x: torch.Tensor) -> None
         ce - F.cosine_similarity(h, FAR[:, :2]).mean(),
         -F.mse_loss(h, FAR[:, :2]),  # an attack, or a reward
         ce - h.mean(),
+        ce - 0.01 * nn.Parameter(torch.ones(1)).square().sum(),
     ):
         assert of(Maximized, loss) == []
 
@@ -182,6 +183,8 @@ def test_learnable_weights_by_name_and_value(x: torch.Tensor) -> None:
         both = Known(None, [torch.optim.SGD(net.parameters(), 0.1), torch.optim.SGD([weights], 0.1)])
         assert of(LossWeights, total, both) == []
         assert of(LossWeights, total) == []
+        copies = torch.optim.SGD([each.detach().clone() for each in net.parameters()], 0.1)
+        assert of(LossWeights, total, Known(None, copies)) == []  # as a half-precision optimizer holds them
 
 
 def test_parameters_that_weigh_no_loss(x: torch.Tensor) -> None:

@@ -421,6 +421,12 @@ def test_what_cuts_the_graph_is_kept(x: torch.Tensor, make: object, how: str) ->
     assert "lambda p" in LINES[cut.note.line - 1]
 
 
+def test_a_leaf_that_is_rounded(x: torch.Tensor) -> None:
+    with lossproof.recording() as seen:
+        x.round().sum()
+    assert (seen.trouble, [(cut.how, cut.kind) for cut in seen.cuts]) == (None, [("flat", "leaf")])
+
+
 def test_a_tensor_wrapped_anew_and_code_without_gradients(x: torch.Tensor) -> None:
     with lossproof.recording() as seen:
         y = x.sigmoid()

@@ -163,30 +163,33 @@ def combined(edge: Edge | None) -> tuple[str, float, Op] | None:
     """A sum of softmaxes (or of sigmoids) with positive weights: the kind, the most that it can be, one of them."""
     found: tuple[str, Op] | None = None
     total = 0.0
-    stack = [(edge, 1.0)]
+    stack: list[tuple[Edge | None, float]] = [(edge, 1.0)]
     for _ in range(64):
         if not stack:
             return None if found is None else (found[0], total, found[1])
         here, weight = stack.pop()
         if here is None:
             return None
-        for op, _ in behind(here, KEEPS_KIND, 60):
-            name = kind(op)
-            if name in (SOFTMAX, SIGMOID) and (found is None or found[0] == name):
-                found, total = (name, op), total + weight
-            elif op.kind == "Add" and len(op.inputs) == 2 and None not in op.inputs:
-                stack += [(below, weight) for below in op.inputs]
-            elif op.kind in ("Mul", "Div") and len([below for below in op.inputs if below is not None]) == 1:
-                by = op.number("other")
-                if by is None or by <= 0 or op.inputs[0] is None:
-                    return None
-                stack.append((op.inputs[0], weight * by if op.kind == "Mul" else weight / by))
-            elif op.kind == "Mean" and op.saved("dim") is not None:
-                below = op.input(0)
-                parts = len(below.inputs) if below is not None and below.kind == "Stack" else 1
-                stack.append((op.inputs[0], weight / parts))
-            else:
+        ways = list(behind(here, KEEPS_KIND, 60))
+        if len(ways) != 1:
+            return None  # parts that lie side by side are no sum
+        op = ways[0][0]
+        name, made_of = kind(op), [below for below in op.inputs if below is not None]
+        if name in (SOFTMAX, SIGMOID) and (found is None or found[0] == name):
+            found, total = (name, op), total + weight
+        elif op.kind == "Add" and len(made_of) == 2:
+            stack += [(below, weight) for below in made_of]
+        elif op.kind in ("Mul", "Div") and len(made_of) == 1 and op.inputs[0] is not None:
+            by = op.number("other")
+            if by is None or by <= 0:
                 return None
+            stack.append((made_of[0], weight * by if op.kind == "Mul" else weight / by))
+        elif op.kind == "Mean" and op.saved("dim") is not None and made_of:
+            joined = made_of[0].op
+            parts = list(joined.inputs) if joined.kind == "Stack" else made_of
+            stack += [(part, weight / len(parts)) for part in parts]
+        else:
+            return None
     return None
 
 

@@ -20,8 +20,9 @@ from lossproof.graph.chain import SHAPE_ONLY
 from lossproof.graph.elements import Asked, escapes, guarded, objective, shrunk
 from lossproof.graph.facts import GraphFact, Hop
 from lossproof.graph.hazards import LARGEST, LOOK, ONLY_WHEN_GUARDED, Exam, denominator
+from lossproof.graph.logs import of_activation
 from lossproof.graph.numeric_facts import AtTheEdge, Count, GuardedAfterwards
-from lossproof.graph.plain import each, plain, rows
+from lossproof.graph.plain import any_plain, each, plain, rows
 from lossproof.graph.values import value
 
 if TYPE_CHECKING:
@@ -103,7 +104,24 @@ def _at(op: Op, exam: Exam, loss_is_finite: bool) -> Iterator[GraphFact]:
             loss=loss_is_finite,
             exponent=exam.exponent,
             dtype=_format(exam.operand),
+            told=_told(op, exam),
         )
+
+
+def _told(op: Op, exam: Exam) -> bool:
+    """The logarithm of a softmax or a sigmoid (LP106), the mean over a mask that selects nothing (LP304)."""
+    if exam.function in ("log", "log1p"):
+        return of_activation(op) is not None
+    total = op.input(0)
+    if exam.function != "div" or exam.operand.numel() != 1 or total is None or total.kind != "Sum":
+        return False
+    if op.input(1) is not None:
+        return False  # not a count
+    product = total.input(0)
+    if product is None or product.kind != "Mul":
+        return False
+    factors = [any_plain(product.saved(name)) for name in ("self", "other")]
+    return any(factor is not None and factor.numel() > 1 and not bool(factor.any()) for factor in factors)
 
 
 def _handed_on(op: Op) -> Iterator[GuardedAfterwards]:

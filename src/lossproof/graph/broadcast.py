@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lossproof.graph import values
+from lossproof.graph import operands, values
 from lossproof.graph.chain import SHAPE_ONLY, behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.loss_facts import CrossedShapes
@@ -51,7 +51,8 @@ _LINEAR = frozenset(
         "Sum",
     )
 )
-_REPEATED = ("Expand",)
+_COPIES = ("ToCopy", "Clone", "Alias")
+"""A cast of what was repeated, under autocast for one."""
 
 
 def facts(graph: Graph) -> Iterator[CrossedShapes]:
@@ -72,12 +73,24 @@ def _of_loss(op: Op) -> Iterator[CrossedShapes]:
         yield _fact(op, sides[0], sides[1], tuple(left.shape), True)
 
 
+def _original(edge: Edge | None) -> Edge | None:
+    """What a side was before it was repeated (and cast); itself where it was not."""
+    here = edge
+    while here is not None and here.op.kind in _COPIES and here.op.inputs:
+        here = here.op.inputs[0]
+    if here is None or here.op.kind != "Expand" or not here.op.inputs or here.op.inputs[0] is None:
+        return edge
+    below: Edge | None = here.op.inputs[0]
+    while below is not None and below.op.kind in _COPIES and below.op.inputs:
+        below = below.op.inputs[0]
+    return below
+
+
 def _before(edge: Edge | None, tensor: torch.Tensor) -> Shape:
     """The shape of a side before it was repeated: of what it was expanded from, or of the part that is really there."""
     if edge is not None:
-        if edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None:
-            return edge.op.inputs[0].shape or tuple(tensor.shape)
-        return tuple(tensor.shape)
+        original = _original(edge)
+        return (original.shape if original is not None else None) or tuple(tensor.shape)
     own = list(zip(tensor.shape, tensor.stride(), strict=True))
     while own and own[0][1] == 0 and own[0][0] > 1:
         own = own[1:]
@@ -150,10 +163,9 @@ def _edge_of(op: Op) -> Edge | None:
 def _operand(op: Op, number: int) -> Shape | None:
     edge = op.inputs[number]
     if edge is not None:
-        if edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None:
-            return edge.op.inputs[0].shape
-        return edge.shape
-    kept = values.operand(op, number)
+        original = _original(edge)
+        return edge.shape if original is None else original.shape
+    kept = operands.kept(op, number)
     return None if kept is None else tuple(kept.shape)
 
 
@@ -161,9 +173,8 @@ def _somebody_wrote(edge: Edge | None, shape: Shape | None) -> bool:
     """Whether an operand was brought into its shape by hand. A layer's ``view`` of a matrix product is not that."""
     if edge is None or shape is None:
         return False
-    op = edge.op
-    if op.kind in _REPEATED and op.inputs and op.inputs[0] is not None:
-        op = op.inputs[0].op
+    original = _original(edge)
+    op = edge.op if original is None else original.op
     if op.kind not in _WRITTEN:
         return False
     return op.kind == "Unsqueeze" or len(shape) > 1
@@ -209,9 +220,7 @@ def _ends_in_a_mean(op: Op) -> bool:
 
 
 def _fact(op: Op, left: Shape, right: Shape, result: Shape, written: bool) -> CrossedShapes:
-    hops = tuple(
-        Hop(edge.op.inputs[0].op, "made here")
-        for edge in op.inputs[:1]
-        if edge is not None and edge.op.kind in _REPEATED and edge.op.inputs and edge.op.inputs[0] is not None
-    )
+    edge = op.inputs[0]
+    made = _original(edge)
+    hops = (Hop(made.op, "made here"),) if made is not None and made is not edge else ()
     return CrossedShapes(op, left, right, result, written, hops=hops)

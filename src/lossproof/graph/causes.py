@@ -305,6 +305,10 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ("Keep master weights in float32 and use autocast for the forward pass: model.float(), torch.autocast(…).",),
         ("the share of second moments that are exactly 0",),
     ),
+    ("unknown", "changed-outside"): Advice(
+        ("Look for writes that autograd does not see: .data, an assignment under no_grad, a shared array.",),
+        ("Write with torch.where or masked_fill, so that the graph shows where a value comes from.",),
+    ),
     ("unknown", ""): Advice(
         (SKIP,),
         ("Ask again with autopsy(loss, replay=step), where step makes the loss: then every operator is looked at.",),

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from lossproof.graph.walk import readable
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -67,7 +69,7 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def may_be_bad(tensor: torch.Tensor) -> bool:
     """Whether its dtype can hold a NaN, and its elements can be read."""
-    return (tensor.is_floating_point() or tensor.is_complex()) and tensor.device.type != "meta"
+    return (tensor.is_floating_point() or tensor.is_complex()) and readable(tensor)
 
 
 def all_finite(tensor: torch.Tensor) -> bool:
@@ -91,7 +93,7 @@ def bad(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def figures(name: str, role: str, tensor: torch.Tensor | None, shape: tuple[int, ...] | None = None) -> Figures:
-    if tensor is None or tensor.device.type == "meta":
+    if tensor is None or not readable(tensor):
         return Figures(name, role, shape or (), seen=False)
     dtype = str(tensor.dtype).removeprefix("torch.")
     found = plain(tensor)

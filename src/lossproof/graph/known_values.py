@@ -197,7 +197,7 @@ class Known:
             return seen, True
         dtype = op.dtype(output) or torch.get_default_dtype()
         if op.kind in ("Scatter", "ScatterAdd", "IndexAdd", "Cat"):
-            return torch.zeros(op.shape(output) or (), dtype=dtype), False
+            return torch.zeros(op.shape(output) or (), dtype=dtype, device=self.graph.loss.device), False
         fill = float("-inf") if op.kind in ("MaskedFill", "Where", "IndexPut") and sharpened(op) else 0.0
         return torch.tensor(fill, dtype=dtype), False
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lossproof.graph.facts import GraphFact
     from lossproof.graph.walk import Edge, Graph, Op
 
+_CASTS = frozenset(("Alias", "Clone", "ToCopy"))
 _SAMPLE = 8
 """Rows (along each axis) that are looked at before all are."""
 _ELEMENTWISE = KEEPS_KIND | {"Add", "Mul", "Div", "Sub", "Mean", "Max", "Amax", "NativeDropout", "FusedDropout"}
@@ -156,7 +157,7 @@ def _soft_targets(log_softmax: Op) -> Iterator[GraphFact]:
     if result is None or dim is None or result.dim() < 2 or not result.numel():
         return
     dim %= result.dim()
-    for reader in log_softmax.consumers:
+    for reader in readers(log_softmax, _CASTS):
         target = _constant_factor(reader)
         if target is None or target.shape != result.shape:
             continue
@@ -197,7 +198,7 @@ def _over_batch(softmax: Op) -> Iterator[GraphFact]:
     result, dim = softmax.tensor("result"), softmax.dim()
     if result is None or dim is None or result.dim() != 2 or dim % 2 != 0 or result.shape[0] == 1:
         return
-    for reader in readers(softmax, frozenset(("Alias", "Clone", "ToCopy", "Clamp", "ClampMin", "ClampMax"))):
+    for reader in readers(softmax, _CASTS | {"Clamp", "ClampMin", "ClampMax"}):
         if reader.kind == "LogSoftmax" and (reader.dim() or 0) % 2 == 1:
             low, high = (float(each) for each in torch.aminmax(result.float().sum(1)))
             place = next((op for op in readers(reader) if op.kind in NLL), reader)

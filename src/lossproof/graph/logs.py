@@ -96,6 +96,15 @@ def _through_guards(source: Op, passed: tuple[Op, ...]) -> tuple[Op, tuple[Op, .
     return source, passed
 
 
+def _by_test(op: Op) -> bool:
+    """``p[p != 0]``: elements that were chosen by a condition."""
+    indices = op.saved("indices") if op.kind == "Index" else None
+    return op.kind == "MaskedSelect" or (
+        isinstance(indices, (tuple, list))
+        and any(isinstance(each, torch.Tensor) and each.dtype == torch.bool for each in indices)
+    )
+
+
 def _picked_by_one_hot(op: Op) -> Edge | None:
     """``(p * one_hot).sum(1)`` is one element of each row."""
     product, dims = op.input(0), op.dims() if op.kind == "Sum" and op.saved("dim") is not None else None
@@ -121,7 +130,7 @@ def _fact(op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op
     if any(each.number("min") == torch.finfo(given.dtype).eps for each in passed if each.kind in _CLAMPS):
         return  # torch.distributions holds every probability so
     zeros = int((given <= 0).sum())
-    guarded = not zeros and (added or any(bound > 0 for bound in bounds))
+    guarded = not zeros and (added or any(bound > 0 for bound in bounds) or any(_by_test(each) for each in passed))
     floored = 0
     if guarded and any(bound > 0 for bound in bounds):
         floored = int((given <= max(bounds)).sum())

@@ -160,6 +160,8 @@ class UnreachedParameters(GraphFact):
 
     parts: tuple[str, ...]
     """The largest parts of the model that are missed as a whole."""
+    modules: bool
+    """Whether a whole module is among them, and not only single parameters of modules that are used."""
     missed: int
     of: int
     """How many trainable parameters (tensors) are missed, of how many."""

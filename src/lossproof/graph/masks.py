@@ -16,6 +16,7 @@ from lossproof.graph.activations import NLL
 from lossproof.graph.chain import behind
 from lossproof.graph.facts import Hop
 from lossproof.graph.loss_facts import MaskedMean
+from lossproof.graph.walk import readable
 
 if TYPE_CHECKING:
     from lossproof.graph.walk import Edge, Graph, Op
@@ -122,7 +123,7 @@ def _overwritten(op: Op) -> tuple[int, int] | None:
     if not isinstance(indices, (tuple, list)) or len(indices) != 1 or shape is None:
         return None
     mask = indices[0]
-    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool or not mask.numel():
+    if not isinstance(mask, torch.Tensor) or not readable(mask) or mask.dtype != torch.bool or not mask.numel():
         return None
     elements = math.prod(shape)
     return elements - int(mask.sum()) * (elements // mask.numel()), elements

@@ -58,6 +58,8 @@ class AtTheEdge(GraphFact):
     """Near: which part of the whole derivative of this operator these elements carry."""
     exponent: float | None = None
     dtype: str = ""
+    told: bool = False
+    """Another rule says it better: LP106 of an activation, LP304 of an empty mask."""
 
 
 @dataclass(frozen=True)

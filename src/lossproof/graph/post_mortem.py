@@ -20,7 +20,7 @@ from lossproof.graph.rows import Rows, batch_size, of_operand, of_result
 from lossproof.graph.scene import Verdict
 from lossproof.graph.spoken import Names, leaf_said, operator, role
 from lossproof.graph.sweep import Birth, Sweep, first, sweep
-from lossproof.graph.walk import Edge, Graph, Op
+from lossproof.graph.walk import Edge, Graph, Op, readable
 from lossproof.problem import CannotRun
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def examine(
     loss: object, *, names: Any = None, optimizer: Optimizer | None = None, replay: Callable[[], Any] | None = None
 ) -> Death:
     graph = Graph(loss)
-    if graph.loss.device.type == "meta":
-        raise CannotRun("this loss is on the meta device: it has a shape and no value")
+    if not readable(graph.loss):
+        raise CannotRun("this loss has no values to look at: it is on the meta device, a fake tensor or a nested one")
     called = Names(names)
     known = Known(graph)
     if known.stale:
@@ -110,7 +110,8 @@ def _described(known: Known, origin: Origin, found: Verdict, names: Names) -> De
         rows = _loss_rows(graph, op, each)
     else:
         rows = of_result(graph, op, origin.mask, origin.output)
-    where = "outside" if origin.birth in ("came", "hidden") else "forward"
+    outside = origin.birth in ("came", "hidden") or found.variant == "changed-outside"
+    where = "outside" if outside else "forward"
     if origin.turned is not None and origin.turned is not origin.op:
         turned = f"the infinity became a NaN in {operator(origin.turned)}"
         found = Verdict(found.cause, found.variant, (*found.because, turned), found.probability)

@@ -172,9 +172,10 @@ class recording(TorchFunctionMode):
                 del self._numbers[next(iter(self._numbers))]
 
     def _cut(self, call: Call, how: str, args: _Parts, kwargs: Mapping[str, Any]) -> Cut:
-        source = next(each for each in _tensors(args, kwargs) if each.grad_fn is not None)
-        assert source.grad_fn is not None
-        cut = Cut(call, how, kind_of(source.grad_fn), tuple(source.shape))
+        found = [each for each in _tensors(args, kwargs) if each.requires_grad]
+        source = next((each for each in found if each.grad_fn is not None), found[0])
+        kind = "leaf" if source.grad_fn is None else kind_of(source.grad_fn)
+        cut = Cut(call, how, kind, tuple(source.shape))
         self.cut_count += 1
         if len(self.cuts) < MOST_CUTS:
             self.cuts.append(cut)

@@ -49,11 +49,12 @@ def facts(graph: Graph) -> Iterator[Saturated]:
 
 
 def _saturated(graph: Graph, op: Op) -> Iterator[Saturated]:
-    dead = flat(op)
-    if dead is None or not bool(dead.any()):
+    if any((op.kind, reader.kind) in _TOLD for reader in op.consumers):
+        op.saved("result")  # others count what it holds; that it cannot be read is said here
         return
-    wrong = _wrong(op, dead)
-    if wrong is None:
+    wrong = _wrong(op)  # first: behind a hidden layer it ends at once, and nothing was computed
+    dead = None if wrong is None else flat(op)
+    if wrong is None or dead is None or dead.shape != wrong.shape:
         return
     silent = dead & wrong
     if not bool(silent.any()) or not _only_way(graph, op):
@@ -115,7 +116,7 @@ def flat(op: Op) -> torch.Tensor | None:
 # ---- is it wrong?
 
 
-def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
+def _wrong(op: Op) -> torch.Tensor | None:
     """Elements whose loss is not 0, in the shape of the activation's result; None where the loss cannot be read.
 
     Every reader of the activation has to be understood: what one of them teaches is not silent.
@@ -135,7 +136,7 @@ def _wrong(op: Op, dead: torch.Tensor) -> torch.Tensor | None:
                 return None
             if wrong is not None:
                 back = _back(wrong, (*way,), op)
-                if back is None or back.shape != dead.shape:
+                if back is None or tuple(back.shape) != op.shape():
                     return None
                 found = back if found is None else found | back
             elif reader.kind in _MOVES or (reader.kind in _AFFINE and _alone(reader)):

@@ -10,6 +10,7 @@ import torch
 from lossproof.graph import replay
 from lossproof.graph.figures import bad, plain
 from lossproof.graph.known_values import Known
+from lossproof.graph.operands import kept
 from lossproof.graph.reach import down
 from lossproof.graph.spoken import operator
 
@@ -37,8 +38,8 @@ class Scene:
         self.name = operator(op)
 
     def whole(self, number: int) -> torch.Tensor | None:
-        tensor = self.known.operand(self.op, number)[0]
-        return None if tensor is None else plain(tensor)
+        tensor, assumed = self.known.operand(self.op, number)
+        return None if tensor is None or assumed else plain(tensor)
 
     def at(self, number: int) -> torch.Tensor | None:
         """The elements of an operand that had a part in the fault."""
@@ -54,9 +55,24 @@ class Scene:
     def half(self) -> bool:
         return self.op.dtype(self.output) == torch.float16
 
+    def operands(self) -> list[torch.Tensor | None]:
+        """All operands, a plain number among them too."""
+        found = [self.whole(number) for number in range(len(self.op.inputs))]
+        if self.op.kind in ("Pow", "Mul", "Div") and len(found) == 1:
+            found.append(kept(self.op, 1))
+        return found
+
+    def contradicted(self) -> bool:
+        """Whether the operator, made again of its operands, gives finite numbers after all."""
+        ins = self.operands()
+        if not ins or any(each is None for each in ins):
+            return False
+        made = replay.again(self.op, [each for each in ins if each is not None], self.output)
+        return made is not None and made.numel() > 0 and not bool(bad(made).any())
+
     def fits_in_float(self) -> bool:
         """Whether the same operator in float32 gives finite numbers where float16 did not."""
-        ins = [self.whole(number) for number in range(len(self.op.inputs))]
+        ins = self.operands()
         known = [each.float() if each is not None and each.is_floating_point() else each for each in ins]
         if self.op.kind == "ToCopy":
             return known[0] is not None and bool(torch.isfinite(known[0]).all())

@@ -61,7 +61,7 @@ def _unlike(graph: Graph, found: list[Term]) -> Iterator[SumOfLosses]:
             continue  # a penalty on weights
         if term.factor is None:
             return  # somebody weighs it
-        factors.add(round(abs(term.factor), 12))
+        factors.add(round(term.factor, 12))
         if known is not None:
             known_terms.append((known, term))
     if len(factors) != 1 or len({term.top for term in found if term.top is not None}) < len(found):
@@ -153,7 +153,9 @@ def _maximized(graph: Graph, found: list[Term]) -> Iterator[Maximized]:
             continue
         sources = _sources(term.op)
         loose = [op for op in sources if op.index not in held]
-        if loose and not all(op.kind in _BOUNDED for op in sources):
+        if all(op.leaf is not None for op in loose):
+            continue  # a penalty on a multiplier, which another player pushes the other way
+        if not all(op.kind in _BOUNDED for op in sources):
             assert term.join is not None
             yield Maximized(term.join, kind, _amount(term, Known(graph)))
 
@@ -209,8 +211,9 @@ _BEND = SHAPE_ONLY | {
 
 
 def _weights(graph: Graph) -> Iterator[LossWeights]:
-    if graph.known.held is None:
-        return
+    known = graph.known
+    if known.held is None or not any(known.trains(op.leaf) for op in graph.leaves if op.leaf is not None):
+        return  # nobody was told, or the optimizer holds copies of the parameters
     straight = _straight(graph)
     for leaf in graph.leaves:
         tensor = leaf.leaf

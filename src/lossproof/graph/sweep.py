@@ -87,6 +87,10 @@ def sweep(graph: Graph) -> Sweep:
 
         _run(graph, careful, look, careful)
     careful.stopped = found.stopped
+    if any(op.leaf is not None and getattr(op.leaf, "_backward_hooks", None) for op in graph.leaves):
+        graph.cannot_see(
+            "hooks of parameters are not run here: a gradient that one of them mends is told as it was before"
+        )
     return careful
 
 
@@ -231,7 +235,12 @@ def callable_node(op: Op) -> bool:
 def _fitted(gradient: torch.Tensor, edge: Edge) -> torch.Tensor:
     """A gradient in the shape and the type of what it belongs to, as the engine does it."""
     shape, dtype = edge.shape, edge.dtype
-    if shape is not None and gradient.layout == torch.strided and tuple(gradient.shape) != shape:
+    if (
+        shape is not None
+        and gradient.layout == torch.strided
+        and not gradient.is_nested
+        and tuple(gradient.shape) != shape
+    ):
         gradient = gradient.sum_to_size(shape)
     if dtype is not None and gradient.dtype != dtype:
         gradient = gradient.real if gradient.is_complex() and not dtype.is_complex else gradient

@@ -29,11 +29,13 @@ def facts(graph: Graph) -> Iterator[UnreachedParameters]:
         graph.cannot_see(f"{inside.kind}: which parameters it reaches")
         return
     names = [name for name, _ in missed]
+    parts = _parts(names, [name for name, _ in trainable])
     elements = sum(each.numel() for _, each in missed)
     of = sum(each.numel() for _, each in trainable)
     yield UnreachedParameters(
         graph.root,
-        tuple(_parts(names, [name for name, _ in trainable])),
+        tuple(parts),
+        bool(set(parts) - set(names)),
         len(missed),
         len(trainable),
         elements,

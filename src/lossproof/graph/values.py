@@ -10,26 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lossproof.graph.operands import kept
 from lossproof.graph.place import kept as noted_value
 from lossproof.graph.walk import readable
 
 if TYPE_CHECKING:
-    from lossproof.graph.walk import Edge, Op
+    from lossproof.graph.walk import Edge
 
-OPERANDS: dict[str, tuple[str, ...]] = {
-    "Addmm": ("self", "mat1", "mat2"),
-    "Addbmm": ("self", "batch1", "batch2"),
-    "Baddbmm": ("self", "batch1", "batch2"),
-    "Bmm": ("self", "mat2"),
-    "Convolution": ("input", "weight", "bias"),
-    "Mm": ("self", "mat2"),
-    "NativeBatchNorm": ("input", "weight", "bias"),
-    "NativeGroupNorm": ("input", "weight", "bias"),
-    "NativeLayerNorm": ("input", "weight", "bias"),
-    "Pow": ("self", "exponent"),
-}
-"""Under which names an operator keeps its operands, by number; ``self`` and ``other`` for one that is not here."""
-_USUAL = ("self", "other")
 RESULT = "result"
 RESULTS: dict[tuple[str, int], str] = {
     ("LinalgCholeskyEx", 0): "L",
@@ -43,12 +30,6 @@ RESULTS: dict[tuple[str, int], str] = {
     ("ScaledDotProductFlashAttentionForCpu", 0): "output",
 }
 """Under which name an operator keeps what it gave, where that is not ``result``."""
-
-
-def operand(op: Op, number: int) -> torch.Tensor | None:
-    """The value of an operand as the operator itself kept it; None where its derivative does not need it."""
-    names = OPERANDS.get(op.kind, _USUAL)
-    return op.tensor(names[number]) if number < len(names) else None
 
 
 def value(edge: Edge | None) -> torch.Tensor | None:
@@ -68,7 +49,7 @@ def value(edge: Edge | None) -> torch.Tensor | None:
     for reader in op.consumers:
         for number, read in enumerate(reader.inputs):
             if read is not None and read.op is op and read.output == edge.output:
-                kept = operand(reader, number)
-                if kept is not None and tuple(kept.shape) == edge.shape:
-                    return kept
+                held = kept(reader, number)
+                if held is not None and tuple(held.shape) == edge.shape:
+                    return held
     return None

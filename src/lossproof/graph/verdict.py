@@ -105,6 +105,14 @@ def _made(scene: Scene, origin: Origin) -> Verdict:
     op = scene.op
     if origin.masks and op.kind in SHARPENS:
         return empty_softmax(scene, origin.masks)
+    if (
+        origin.masks
+        and op.kind == "Sub"
+        and any(edge is not None and edge.op.kind == "Logsumexp" for edge in op.inputs)
+    ):
+        by = ", ".join(dict.fromkeys(operator(each) for each in origin.masks))
+        said = f"a row is masked from end to end (by {by}): its logsumexp is -inf, and -inf - -inf is NaN"
+        return Verdict("zero-denominator", "empty-softmax", (said,))
     if origin.masks:
         by = ", ".join(dict.fromkeys(operator(each) for each in origin.masks))
         what = "0 * inf" if op.kind in ("Mul", "Addcmul", "Mm", "Bmm") else "inf - inf"
@@ -121,6 +129,12 @@ def _made(scene: Scene, origin: Origin) -> Verdict:
 
 def _overflow(scene: Scene) -> Verdict:
     """Finite operands whose result is too large for the type."""
+    if scene.contradicted():
+        said = (
+            f"computed again from what the graph holds, the {scene.name} here is finite: a tensor before it was "
+            "changed outside autograd (in place under no_grad, through .data or through numpy)"
+        )
+        return Verdict("unknown", "changed-outside", (said,), 0.8)
     dtype = str(scene.op.dtype(scene.output)).removeprefix("torch.")
     sizes = [
         (called(scene.op, place), float(each.abs().max()))

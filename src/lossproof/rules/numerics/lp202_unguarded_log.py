@@ -137,7 +137,7 @@ def _fix(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
 
 
 def audit(fact: AtTheEdge) -> Iterator[Finding]:
-    if fact.function not in ("log", "log1p", "xlogy", "logit"):
+    if fact.function not in ("log", "log1p", "xlogy", "logit") or fact.told:
         return
     count, name = fact.count, {"xlogy": "xlogy", "logit": "logit"}.get(fact.function, "logarithm")
     if fact.near:

@@ -3,8 +3,9 @@
 ## What it does
 Names trainable parameters that a loss does not depend on: a head whose output nobody uses, an encoder behind a
 `detach`, a branch that was left out of the sum. Only `lossproof.audit(loss, names=model)` can tell, because only the
-graph of a live loss knows what reached it. With `optimizer=` it is a warning about what that optimizer holds; without,
-a note. Frozen parameters (`requires_grad=False`) are not told.
+graph of a live loss knows what reached it. With `optimizer=` only what that optimizer holds is looked at, and a whole
+module that is missed is a warning; without, and for single parameters of a module that is used, it is a note. Frozen
+parameters (`requires_grad=False`) are not told.
 
 ## Why is this bad
 No gradient ever arrives, so these parameters keep their random start, and nothing raises. Where they lie before the
@@ -138,7 +139,7 @@ def audit(fact: UnreachedParameters) -> Iterator[Finding]:
         f"the loss does not depend on {fact.missed} of {fact.of} trainable parameters ({fact.elements:,} of "
         f"{fact.of_elements:,} numbers): {shown}{f' and {more} more' if more > 0 else ''}; they get no gradient from "
         f"it{held}",
-        severity=None if fact.held else Severity.INFO,
+        severity=None if fact.held and fact.modules else Severity.INFO,
     )
 
 

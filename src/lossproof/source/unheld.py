@@ -252,8 +252,8 @@ class Unheld:
             func = call.args[0]
             self.ev.refill()
             for _, v in alternatives(self.ev.value(frame, func)):
-                named = isinstance(v, Ref) and _OPTIMIZER.match(v.name) and v.name.rpartition(".")[2][:1].isupper()
-                if named or self._any_of_torch(frame, func):
+                by_name = isinstance(v, Ref) and _OPTIMIZER.match(v.name) and v.name.rpartition(".")[2][:1].isupper()
+                if by_name or self._any_of_torch(frame, func):
                     found.append((frame, call))
                 elif isinstance(v, Func) and depth < 2 and _mentions_optimizer(v.function):
                     positional, named = self.ev.arguments(frame, call)

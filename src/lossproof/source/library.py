@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lossproof.source import tensor_ops
+from lossproof.source import instantiated, tensor_ops
 from lossproof.source.lower import Node
 from lossproof.source.torch_names import (
     KEEP,
@@ -198,6 +198,11 @@ def call(
         return Lib("namedtuple", tuple(args), kwargs, None, None)
     if name.endswith("OmegaConf.create") and args and isinstance(args[0], Map):
         return args[0]
+    if name in instantiated.NAMES and frame is not None and (args or "config" in kwargs):
+        settings = args[0] if args else kwargs["config"]
+        made = instantiated.instantiated(ev, settings, args[1:], kwargs, frame, node)
+        if made is not None:
+            return made
     if last in NAMESPACES:
         inner_map = args[0] if args and isinstance(args[0], Map) else Map({})
         return Map({**inner_map.items, **kwargs}, inner_map.rest)

@@ -635,6 +635,8 @@ def _elementwise(name: str, t: T) -> T | None:
         if "bool" in t.tags:
             info["compare"] = t.get("compare")
             tags |= {"bool"}
+        if bounded and not t.act and "pred" not in t.tags:
+            tags |= {"bool"}
         return T("", 0.0 if bounded else t.lo, 1.0 if bounded else t.hi, False, False, tags | {"int"}, info=info)
     if name in ("isnan", "isinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "isclose"):
         return T("", 0.0, 1.0, False, False, tags | {"bool"}, info=info)

@@ -252,7 +252,8 @@ class Unheld:
             func = call.args[0]
             self.ev.refill()
             for _, v in alternatives(self.ev.value(frame, func)):
-                if isinstance(v, Ref) and _OPTIMIZER.match(v.name) and v.name.rpartition(".")[2][:1].isupper():
+                by_name = isinstance(v, Ref) and _OPTIMIZER.match(v.name) and v.name.rpartition(".")[2][:1].isupper()
+                if by_name or self._any_of_torch(frame, func):
                     found.append((frame, call))
                 elif isinstance(v, Func) and depth < 2 and _mentions_optimizer(v.function):
                     positional, named = self.ev.arguments(frame, call)
@@ -271,6 +272,13 @@ class Unheld:
                                     else Frame(method, None, made, v.closure, None, 1)
                                 )
                                 self._optimizers(inner, found, depth + 1)
+
+    def _any_of_torch(self, frame: Frame, func: Node) -> bool:
+        """``getattr(torch.optim, name)``, whatever the name is."""
+        if func.op != "call" or func.args[0].op != "name" or func.args[0].args[0] != "getattr" or not func.args[1]:
+            return False
+        owner = self.ev.value(frame, func.args[1][0])
+        return any(isinstance(v, Ref) and v.name == "torch.optim" for _, v in alternatives(owner))
 
     def _added(self, frame: Frame, wanted: set[int], owner: ClassInfo | None) -> bool:
         """``optimizer.add_param_group({"params": criterion.parameters()})``"""

@@ -17,6 +17,7 @@ from typing import Any
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
+from lossproof.source.investigate import NO_GRADIENT
 from lossproof.source.layers import builds_layers, holds_loss
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, dotted
@@ -37,7 +38,7 @@ NOT_LOSS = re.compile(
     re.I,
 )
 # Calls that a differentiable objective does not make.
-_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "no_grad", "backward", "zero_grad"}
+_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "backward", "zero_grad"}
 _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", re.I)
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 _LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
@@ -81,9 +82,17 @@ def returns_one_number(function: Function) -> bool:
             returned.append(statement.value)
         elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             assigned[statement.targets[0].id] = statement.value
+        elif isinstance(statement, ast.With) and _without_gradient(statement):
+            continue  # the targets of a teacher, perhaps; what is returned from here is no objective
         elif isinstance(statement, (ast.If, ast.With, ast.For)):
             stack.extend([*reversed(getattr(statement, "orelse", [])), *reversed(statement.body)])
     return bool(returned) and _reduced(returned[-1], assigned, 6)
+
+
+def _without_gradient(block: ast.With) -> bool:
+    """``with torch.no_grad():``"""
+    calls = (item.context_expr for item in block.items)
+    return any(isinstance(c, ast.Call) and dotted(c.func).rpartition(".")[2] in NO_GRADIENT for c in calls)
 
 
 def sums_up_numbers(function: Function) -> bool:
@@ -185,6 +194,8 @@ class Slices:
         self._package = "metrics" if measures else ""
         self._layers: dict[ClassInfo, bool] = {}
         self._trains = False
+        # Whether the last slice met a call of something that only a caller can name.
+        self.unnamed = False
 
     def is_loss_function(self, function: Function) -> bool:
         """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
@@ -265,6 +276,7 @@ class Slices:
         budget = [MAX_NODES]
         cut = below_autograd(frame.function)
         self._entries.clear()
+        self.unnamed = False
         # What a loss made of modules calls may be anything; what a training step calls on the way to its loss is loss.
         self._trains = frame.function.name == "training_step" or bool(self.started(frame.function))
         for root in self.roots(frame.function):
@@ -356,6 +368,7 @@ class Slices:
             return into, [func.args[0], *arguments]
         callee = ev.value(frame, func)
         if any(isinstance(v, T) and not v.act for _, v in alternatives(callee)):
+            self.unnamed = True
             name = getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
             return into, arguments if LOSS_FUNCTION_NAME.search(name) else []
         if any(isinstance(v, Lib) and not v.name.startswith("torch.nn.") for _, v in alternatives(callee)):

@@ -238,11 +238,22 @@ def _shape_of(a: T, b: T) -> dict[str, Any]:
     source = a if any(a.get(k) is not None for k in ("width", "ndim", "flat")) else b
     if source.info is None:
         return {}
-    return {
+    found = {
         k: source.info[k]
         for k in ("width", "ndim", "reduced", "flat", "written", "pooled")
         if source.info.get(k) is not None
     }
+    other = b if source is a else a
+    if (
+        found.get("written")
+        and found.get("width") == 1
+        and other.get("width") != 1
+        and not other.tags & {"const", "num"}
+    ):
+        # A column made for broadcasting takes the other's width: ``a[:, None] * b[None]``.
+        found.pop("width")
+        found.pop("written")
+    return found
 
 
 def _add(a: T, b: T, hop: HopMaker) -> T:
@@ -1005,6 +1016,10 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ("dot", "inner", "vdot") and args:
         a, b = as_tensor(receiver), as_tensor(args[0])
         return T("affine", tags=inherit(a, b), info={"via": ("dot", a, b), "ndim": 0})
+    if op in ("outer", "ger") and args:
+        # Every element of one times every element of the other.
+        product = _mul(as_tensor(receiver), as_tensor(args[0]), hop)
+        return product.but(info={"via": (product.info or {}).get("via"), "ndim": 2})
     if op in ("neg", "neg_", "negative"):
         return distribute(negate, receiver)
     if op in _LINEAR:
@@ -1131,7 +1146,7 @@ def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:
 
 _LINEAR = {
     "linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm",
-    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "outer", "mv",
+    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "mv",
 }  # fmt: skip
 
 

@@ -188,6 +188,8 @@ class Slices:
         self.ev = ev
         self.contexts = contexts
         self._entries: Counter[Function] = Counter()
+        # The calls whose results were unpacked: the frame, the callee's frames, what else goes into them.
+        self._entered: dict[tuple[int, Node], tuple[Frame, list[Frame], list[Node]]] = {}
         root = ev.project.root
         name = os.path.basename(root)
         measures = _MEASURING_PACKAGE.search(name) is not None and os.path.exists(os.path.join(root, "__init__.py"))
@@ -276,6 +278,7 @@ class Slices:
         budget = [MAX_NODES]
         cut = below_autograd(frame.function)
         self._entries.clear()
+        self._entered.clear()
         self.unnamed = False
         # What a loss made of modules calls may be anything; what a training step calls on the way to its loss is loss.
         self._trains = frame.function.name == "training_step" or bool(self.started(frame.function))
@@ -283,12 +286,19 @@ class Slices:
             yield from self._walk(frame, root, seen, 0, budget, cut)
 
     def returned(
-        self, frame: Frame, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
+        self,
+        frame: Frame,
+        seen: set[tuple[int, Node]],
+        depth: int,
+        budget: list[int],
+        cut: bool,
+        unpack: Node | None = None,
     ) -> Iterator[Step]:
+        """What a helper's result is made from; ``unpack`` takes one of several results."""
         cut = cut or below_autograd(frame.function)
         for node, guard in frame.ir.returns:
             possible, _ = self.ev.reachable(frame, guard)
-            for part in _trained_on(node) if possible else ():
+            for part in _trained_on(node, unpack) if possible else ():
                 yield from self._walk(frame, part, seen, depth, budget, cut)
         for node in frame.ir.yields:
             yield from self._walk(frame, node, seen, depth, budget, cut)
@@ -309,6 +319,17 @@ class Slices:
             seen.add(key)
             budget[0] -= 1
             op = node.op
+            if op == "unpack" and node.args[0].op == "call" and (id(frame), node.args[0]) not in seen:
+                call = node.args[0]
+                entered = self._entered.get((id(frame), call))
+                if entered is None:
+                    yield Step(frame, call, cut)
+                    entered = self._entered[(id(frame), call)] = (frame, *self._call(frame, call))
+                    (later if _ends_gradient(call) else stack).extend(entered[2])
+                if depth < MAX_DEPTH:
+                    for inner in entered[1]:
+                        yield from self.returned(inner, seen, depth + 1, budget, cut, node)
+                continue
             if op == "call":
                 yield Step(frame, node, cut)
                 into, more = self._call(frame, node)
@@ -401,10 +422,14 @@ class Slices:
         return not any(_LABELS.search(p.name) for p in lower(function).params[2:])
 
 
-def _trained_on(node: Node) -> list[Node]:
-    """What a function returns, less the numbers beside it that only a report wants."""
+def _trained_on(node: Node, unpack: Node | None = None) -> list[Node]:
+    """What a function returns, or the part that is taken of it, less the numbers that only a report wants."""
     if node.op != "tuple":
         return [node]
+    if unpack is not None:
+        _, index, count, star = unpack.args
+        if star < 0 and count == len(node.args):
+            return [node.args[index]]
     return [part for i, part in enumerate(node.args) if i == 0 or not _reported(part)]
 
 

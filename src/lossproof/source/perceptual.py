@@ -1106,10 +1106,14 @@ class FeatureLosses:
                     if mine or any(self._holds(scope, frame, a) for a in given):
                         evaluated.append((frame.function, call.at.lineno))
             for store in frame.ir.stores:
+                if store.attr == "train" and self._holds(scope, frame, store.obj):
+                    return "", None, None  # ``net.train = disabled_train``
                 if store.attr == "training" and self._holds(scope, frame, store.obj):
                     evaluated.append((frame.function, store.value.at.lineno))
-        if self._evaluated_in_helper(scope, nets):
-            return "", None, None
+        for place, switched_off in self._evaluated_in_helper(scope, nets):
+            if switched_off:
+                return "", None, None
+            evaluated.append(place)
         which = "batch normalization" if norm else "dropout"
         undone = self._undone(scope, evaluated)
         if not evaluated:
@@ -1137,8 +1141,8 @@ class FeatureLosses:
             return Hop(holder.module, node.at, "this `train()` reaches it too")
         return None
 
-    def _evaluated_in_helper(self, scope: _Scope, nets: list[Net]) -> bool:
-        """A helper that is handed the network and calls ``eval()`` on what it is handed."""
+    def _evaluated_in_helper(self, scope: _Scope, nets: list[Net]) -> Iterator[tuple[tuple[Function, int], bool]]:
+        """Where a helper is handed the network that calls ``eval()`` on it; whether it also takes its ``train`` away."""
         for frame in list(scope.frames.values()):
             for call in frame.ir.calls:
                 given = [a for a in (*call.args[1], *(v for _, v in call.args[2])) if a.op != "const"]
@@ -1151,8 +1155,8 @@ class FeatureLosses:
                         func = inner.args[0]
                         if _word(inner) == "eval" and func.op == "attr" and entered is not None:
                             if self._covers(scope, entered, func.args[0], nets) != "no":
-                                return True
-        return False
+                                off = any(store.attr == "train" for store in entered.ir.stores)
+                                yield (frame.function, call.at.lineno), off
 
     def _registers(self, inst: Inst) -> bool:
         """Whether ``train()`` of an object is ``nn.Module``'s own."""

@@ -1142,7 +1142,7 @@ class FeatureLosses:
         return None
 
     def _evaluated_in_helper(self, scope: _Scope, nets: list[Net]) -> Iterator[tuple[tuple[Function, int], bool]]:
-        """Where a helper is handed the network that calls ``eval()`` on it; whether it also takes its ``train`` away."""
+        """Where a helper is handed the network that calls ``eval()`` on it, and whether ``train`` is taken away."""
         for frame in list(scope.frames.values()):
             for call in frame.ir.calls:
                 given = [a for a in (*call.args[1], *(v for _, v in call.args[2])) if a.op != "const"]

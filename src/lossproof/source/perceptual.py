@@ -712,7 +712,7 @@ class FeatureLosses:
                 isinstance(v, (int, float)) and not isinstance(v, bool) and (0.4 < v < 0.5 or (v > 90 and v != 127.5))
             )
         numbers = self._numbers(frame, node)
-        return numbers is None or any(0.38 < v < 0.5 or (v > 90 and v != 127.5) for v in numbers)
+        return numbers is None or any(0.38 < v < 0.5 or (v > 90 and v != 127.5) or _rescaled(v) for v in numbers)
 
     def _numbers(self, frame: Frame, node: Node) -> list[float] | None:
         """The constants that a value is made from, ``None`` if something else is in it too."""
@@ -1175,6 +1175,11 @@ class FeatureLosses:
                 if _word(call) in ("load_state_dict", "load_model", "load_weights", "load_checkpoint"):
                     return True
         return False
+
+
+def _rescaled(v: float) -> bool:
+    """One of ImageNet's means for images from -1 to 1, as LPIPS has them: -0.030, -0.088, -0.188."""
+    return any(abs(abs(v) - (1 - 2 * mean)) < 0.003 for mean in (0.485, 0.456, 0.406))
 
 
 _NOT_APPLIED = {

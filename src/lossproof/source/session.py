@@ -24,7 +24,7 @@ from lossproof.source.facts import Fact, LossCall, location
 from lossproof.source.feature_layers import NAMED, FeatureLayers
 from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
-from lossproof.source.hazards import frozen
+from lossproof.source.hazards import frozen, left_to_callers
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
 from lossproof.source.loops import TrainingLoops
@@ -479,7 +479,7 @@ class Session:
         for fact in self.operations.facts(function):
             found = self.judge(fact)
             if not found:
-                if fact.op in _TOLD_BY_CALLERS:
+                if fact.op in _TOLD_BY_CALLERS and left_to_callers(fact):
                     for other in self.operations.again(fact):
                         if not frozen(other):
                             self._unit.findings.extend(self.judge(other))

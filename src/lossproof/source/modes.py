@@ -461,9 +461,7 @@ class Modes:
                 return True
         return False
 
-    def _loaded(
-        self, thing: Thing, events: Sequence[tuple[Event, Path]], asking: ParsedModule
-    ) -> Event | bool | None:
+    def _loaded(self, thing: Thing, events: Sequence[tuple[Event, Path]], asking: ParsedModule) -> Event | bool | None:
         for e, _ in events:
             if e.kind == "load" and e.thing is not None and e.thing.same(thing):
                 return e
@@ -486,9 +484,7 @@ class Modes:
             if maker is None:
                 continue
             top = maker is maker.module.body
-            if not top and all(
-                holder is not asking.body for _, holder in asking.call_index.get(maker.name, ())
-            ):
+            if not top and all(holder is not asking.body for _, holder in asking.call_index.get(maker.name, ())):
                 continue
             self.ev.ledger.mask |= maker.rests | asking.body.rests
             files = {maker.module} if top else {asking}

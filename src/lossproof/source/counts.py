@@ -443,7 +443,7 @@ class Counts:
     # ---- a weight for each element
 
     def elements(self, frame: Frame, node: Node) -> list[Share]:
-        """How positives weigh against negatives: ``where(y == 1, a, b)``, ``a * y + b * (1 - y)``, ``w[y == 1] = a``."""
+        """How positives weigh against negatives: ``where(y == 1, a, b)``, ``a * y + b * (1 - y)``, ``w[y == 1] = a``"""
         self.ev.begin()
         found: list[Share] = []
         for place in self.origins.of(frame, node):

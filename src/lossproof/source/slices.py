@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lossproof.source.contexts import Contexts
+from lossproof.source.dynamic import fetched
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
 from lossproof.source.investigate import NO_GRADIENT
@@ -387,6 +388,9 @@ class Slices:
             if any(isinstance(v, (Inst, Lib)) for _, v in alternatives(obj)):
                 return into, arguments
             return into, [func.args[0], *arguments]
+        picked = fetched(func)
+        if picked is not None and any(isinstance(v, T) for _, v in alternatives(ev.value(frame, picked[0]))):
+            return into, [picked[0], *arguments]
         callee = ev.value(frame, func)
         if any(isinstance(v, T) and not v.act for _, v in alternatives(callee)):
             self.unnamed = True

@@ -186,8 +186,8 @@ def _smaller(fact: Operation) -> Iterator[Finding]:
         if format is not None and rounded(bound.lo, frozenset({format})) == 1.0:
             yield fact.finding(
                 RULE,
-                f"`1 - {1.0 - bound.lo:.0e}` is exactly 1 in {_WORD[format]}: this minimum does not keep the value away "
-                "from 1, and log(1 - p) is still -inf there",
+                f"`1 - {1.0 - bound.lo:.0e}` is exactly 1 in {_WORD[format]}: this minimum does not keep the value "
+                "away from 1, and log(1 - p) is still -inf there",
             )
             return
 

@@ -128,6 +128,8 @@ def is_target(t: T, depth: int = 3) -> bool:
     param = t.get("param")
     if param is not None:
         return _TARGET.search(param[1]) is not None or _runs_backward(param[0])
+    if "data" in t.tags and via is not None and via[0] == "part":
+        return True  # a part of a batch, whatever the loss calls it
     if t.sym:
         return _TARGET.search(t.sym) is not None
     if via is not None and depth:
@@ -585,11 +587,13 @@ def root_reason(t: T, depth: int = 5) -> str | None:
             return None
         return "the difference can be zero or negative" if is_data(a) or is_data(b) else None
     if op in ("mul", "div"):
-        for part in via[1:2] if op == "div" else via[1:]:
+        for part, other in ((via[1], via[2]), (via[2], via[1]))[: 1 if op == "div" else 2]:
             if isinstance(part, T) and not part.positive:
                 reason = root_reason(part, depth - 1)
                 if reason is not None:
                     return reason
+                if part.act == "relu" and isinstance(other, T) and other.tags & {"pred", "output", "parameter"}:
+                    return "a ReLU gives exact zeros: what it is scaled with gets a gradient of zero times infinity"
         if t.lo == 0.0 and via[0] == "mul" and via[1] is via[2]:
             return "a square is exactly 0 where both sides agree"
         return None

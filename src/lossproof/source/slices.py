@@ -43,6 +43,8 @@ _MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "backward", "ze
 _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", re.I)
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 _LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
+# What is returned beside a loss under such a name is shown to somebody; whoever trains on it takes it from the call.
+_MEASURED = re.compile(r"^(?!.*loss)(?:.*_)?(?:m?iou|acc\w*|f1|psnr|precision|recall|metrics?|epe|auc)(?:_|$)", re.I)
 METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
 _MEASURING_PACKAGE = re.compile(r"metrics$", re.I)
 OVERLAP_CLASS = re.compile(r"iou|jaccard|overlap|dice|tversky|f1|fbeta", re.I)
@@ -84,10 +86,28 @@ def returns_one_number(function: Function) -> bool:
         elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             assigned[statement.targets[0].id] = statement.value
         elif isinstance(statement, ast.With) and _without_gradient(statement):
-            continue  # the targets of a teacher, perhaps; what is returned from here is no objective
+            # The targets of a teacher, perhaps; what is returned from here, or of nothing else, is no objective.
+            if not _runs_beside(function, statement):
+                return False
         elif isinstance(statement, (ast.If, ast.With, ast.For)):
             stack.extend([*reversed(getattr(statement, "orelse", [])), *reversed(statement.body)])
     return bool(returned) and _reduced(returned[-1], assigned, 6)
+
+
+def _runs_beside(function: Function, block: ast.With) -> bool:
+    """Whether something of the object's, or something handed in, is also called outside of a block."""
+    inside = {id(part) for part in ast.walk(block)}
+    arguments = getattr(function.node, "args", None)
+    handed = (
+        {a.arg for a in (*arguments.posonlyargs, *arguments.args)} if isinstance(arguments, ast.arguments) else set()
+    )
+    for call in function.calls:
+        func = call.func
+        root = func.value if isinstance(func, ast.Attribute) and function.cls is not None else func
+        me = isinstance(func, ast.Attribute) and isinstance(root, ast.Name) and root.id == function.first_param
+        if id(call) not in inside and (me or (isinstance(func, ast.Name) and func.id in handed)):
+            return True
+    return False
 
 
 def _without_gradient(block: ast.With) -> bool:
@@ -434,7 +454,9 @@ def _trained_on(node: Node, unpack: Node | None = None) -> list[Node]:
         _, index, count, star = unpack.args
         if star < 0 and count == len(node.args):
             return [node.args[index]]
-    return [part for i, part in enumerate(node.args) if i == 0 or not _reported(part)]
+    names = [getattr(e, "id", "") for e in getattr(node.at, "elts", ())]
+    told = [bool(_MEASURED.search(name)) for name in names] + [False] * len(node.args)
+    return [part for i, part in enumerate(node.args) if i == 0 or not (told[i] or _reported(part))]
 
 
 def _reported(node: Node) -> bool:

@@ -170,6 +170,8 @@ def _reduced(e: ast.expr, assigned: dict[str, ast.expr], depth: int) -> bool:
         return last in LOSS_FUNCTION
     if isinstance(e, ast.UnaryOp):
         return _reduced(e.operand, assigned, depth - 1)
+    if isinstance(e, ast.IfExp):
+        return _reduced(e.body, assigned, depth - 1) and _reduced(e.orelse, assigned, depth - 1)
     if isinstance(e, ast.BinOp):
         return _reduced(e.left, assigned, depth - 1) or _reduced(e.right, assigned, depth - 1)
     if isinstance(e, ast.Name) and e.id in assigned:
@@ -415,7 +417,7 @@ class Slices:
         if any(isinstance(v, T) and not v.act for _, v in alternatives(callee)):
             self.unnamed = True
             name = getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
-            return into, arguments if LOSS_FUNCTION_NAME.search(name) else []
+            return into, arguments if LOSS_FUNCTION_NAME.search(name) or "reduc" in name.lower() else []
         if any(isinstance(v, Lib) and not v.name.startswith("torch.nn.") for _, v in alternatives(callee)):
             return into, []
         if any(isinstance(v, (Meth, Ref, Lib, Func, Partial)) for _, v in alternatives(callee)):

@@ -1583,6 +1583,11 @@ class Evaluator:
         if self.oracle is None or not (isinstance(result, T) and not result.act and not result.trace):
             return result
         func = node.args[0]
+        key = _looked_up(func)
+        if key is not None:
+            wanted = constant(self.value(frame, key))
+            found = self.oracle.class_named(frame.function.module, wanted) if isinstance(wanted, str) else None
+            return self.call(found, positional, named, frame, node) if found is not None else result
         word = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
         if not isinstance(word, str) or not _MAKES.match(word):
             return result
@@ -1592,9 +1597,9 @@ class Evaluator:
             value = usual.alts[0][1] if isinstance(usual, Union) else value
             extra: dict[str, Value | Thunk] = {}
             if isinstance(value, Map):
-                key = next((k for k in _KIND_KEYS if isinstance(constant(value.items.get(k)), str)), None)
-                name = constant(value.items.get(key)) if key is not None else None
-                extra = _settings_of(value, key)
+                kind = next((k for k in _KIND_KEYS if isinstance(constant(value.items.get(k)), str)), None)
+                name = constant(value.items.get(kind)) if kind is not None else None
+                extra = _settings_of(value, kind)
             else:
                 name = constant(value)
             if not isinstance(name, str):
@@ -2143,6 +2148,15 @@ def _refers_to_itself(node: Node, name: str) -> bool:
             return True
         stack.extend(children(n))
     return False
+
+
+def _looked_up(func: Node) -> Node | None:
+    """The key of ``REGISTRY[key](…)`` and of ``REGISTRY.get(key)(…)``."""
+    if func.op == "sub":
+        return func.args[1] if isinstance(func.args[1], Node) else None
+    if func.op != "call" or len(func.args[1]) != 1 or func.args[0].op != "attr" or func.args[0].args[1] != "get":
+        return None
+    return func.args[1][0]  # type: ignore[no-any-return]
 
 
 def _settings_of(config: Map, kind: Any) -> dict[str, Value | Thunk]:

@@ -350,7 +350,13 @@ class Gradients:
             return GRADIENT
         self._known[key] = NOTHING
         result = self._flow(frame, node, index)
-        if node.op in ("call", "bin", "un") and result.alive and self.investigation.without_gradient(frame, node.guard):
+        silent = node.op in ("call", "bin", "un") and result.alive
+        if silent and self.investigation.without_gradient(frame, node.guard):
+            changed = _changed_in_place(node)
+            if changed is not None:
+                # ``w -= lr * w.grad``: a step by hand, and ``w`` remains the leaf that it was.
+                self._known[key] = self.flow(frame, changed)
+                return self._known[key]
             result = Flow(False, frozenset(), (*result.cuts, Cut(frame, node, "no_grad", result)))
         self._known[key] = result
         return result
@@ -698,6 +704,16 @@ def _taken_out(root: Node) -> set[int]:
 def _word(func: Node) -> str:
     name = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
     return name if isinstance(name, str) else getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
+
+
+def _changed_in_place(node: Node) -> Node | None:
+    """``w`` in ``w -= g`` and in ``w.sub_(g)``."""
+    if node.op == "bin":
+        return node.args[1] if isinstance(node.at, ast.AugAssign) else None
+    func = node.args[0] if node.op == "call" else None
+    if func is None or func.op != "attr" or not func.args[1].endswith("_") or func.args[1].startswith("_"):
+        return None
+    return func.args[0]  # type: ignore[no-any-return]
 
 
 def _first(node: Node) -> Node | None:

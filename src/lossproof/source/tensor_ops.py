@@ -238,11 +238,22 @@ def _shape_of(a: T, b: T) -> dict[str, Any]:
     source = a if any(a.get(k) is not None for k in ("width", "ndim", "flat")) else b
     if source.info is None:
         return {}
-    return {
+    found = {
         k: source.info[k]
         for k in ("width", "ndim", "reduced", "flat", "written", "pooled")
         if source.info.get(k) is not None
     }
+    other = b if source is a else a
+    if (
+        found.get("written")
+        and found.get("width") == 1
+        and other.get("width") != 1
+        and not other.tags & {"const", "num"}
+    ):
+        # A column made for broadcasting takes the other's width: ``a[:, None] * b[None]``.
+        found.pop("width")
+        found.pop("written")
+    return found
 
 
 def _add(a: T, b: T, hop: HopMaker) -> T:
@@ -1042,12 +1053,12 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ("dot", "inner", "vdot") and args:
         a, b = as_tensor(receiver), as_tensor(args[0])
         return T("affine", tags=inherit(a, b), info={"via": ("dot", a, b), "ndim": 0})
+    if op in ("outer", "ger") and args:
+        # Every element of one times every element of the other.
+        product = _mul(as_tensor(receiver), as_tensor(args[0]), hop)
+        return product.but(info={"via": (product.info or {}).get("via"), "ndim": 2})
     if op in ("neg", "neg_", "negative"):
         return distribute(negate, receiver)
-    if op in ("outer", "ger") and args:
-        a, b = as_tensor(receiver), as_tensor(args[0])
-        if a.nonnegative and b.nonnegative:  # a window made of two: its sum is no sum of raw outputs
-            return T("", 0.0, None, a.positive and b.positive, tags=inherit(a, b), info={"via": ("outer", a, b)})
     if op in _LINEAR:
         return T("affine", tags=inherit(as_tensor(receiver)), info={"via": (op, as_tensor(receiver))})
     if op in ("matmul", "mm", "bmm", "einsum") and args and as_tensor(receiver).act == "normalized":
@@ -1174,7 +1185,7 @@ def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:
 
 _LINEAR = {
     "linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm",
-    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "outer", "mv", "spmm", "smm", "hspmm",
+    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "mv",
 }  # fmt: skip
 
 

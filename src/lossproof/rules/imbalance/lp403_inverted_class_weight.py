@@ -222,11 +222,16 @@ def _uses(scope: Any, name: str) -> int:
     return sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(scope))
 
 
+_WHERE_ANY = "if"
+
+
 def _floor(fact: ClassWeight, frame: Frame, node: Node) -> str:
     """What keeps the new divisor from being zero, where it holds a number for each class: some may have none."""
     each = isinstance(getattr(node.at, "left", None), ast.Subscript)
-    if node.op != "bin" or not fact.share.vector or each or fact.kind == "sampler":
+    if node.op != "bin" or not fact.share.vector or fact.kind == "sampler":
         return ""
+    if each:
+        return _WHERE_ANY  # one of a table: a ``Counter`` answers 0 for what it never saw
     left = [v for _, v in alternatives(fact.ev.value(frame, node.args[1]))]
     return ".clip(1e-6)" if left and all(isinstance(v, T) for v in left) else ""
 
@@ -242,7 +247,23 @@ def _turn(patch: Patch, module: ParsedModule, at: ast.BinOp, floor: str) -> None
         new, old = guard(upper), patch.operand(module, under)
         patch.replace(module, at, f"{old} / {new}")
         return
-    patch.replace(module, at, f"{patch.operand(module, at.right)} / {over}{floor}")
+    turned = f"{patch.operand(module, at.right)} / {over}"
+    if floor == _WHERE_ANY:
+        turned, floor = (turned if _of_itself(patch, module, at) else f"({turned} if {upper} else 0.0)"), ""
+    patch.replace(module, at, f"{turned}{floor}")
+
+
+def _of_itself(patch: Patch, module: ParsedModule, at: ast.BinOp) -> bool:
+    """``for c in sorted(counter)``: every key of the table is in it."""
+    table = ast.dump(at.left.value) if isinstance(at.left, ast.Subscript) else ""
+    tree = patch.tree(module)
+    outer: Any = at
+    while outer is not None and not isinstance(outer, (ast.FunctionDef, ast.Module)):
+        sources = [outer.iter] if isinstance(outer, ast.For) else [g.iter for g in getattr(outer, "generators", ())]
+        if any(ast.dump(part) == table for source in sources for part in ast.walk(source)):
+            return True
+        outer = tree.parent(outer)
+    return False
 
 
 def _unguarded(patch: Patch, module: ParsedModule, at: Any) -> tuple[Any, Callable[[str], str]]:

@@ -88,8 +88,9 @@ def train(loader):
 - Vectors: `F.normalize` or `F.cosine_similarity`, which hold an epsilon.
 - Or leave the row out before the division (`pred[target != 0]`), not after it: see LP206.
 - A guard hides bad data. Count what it caught, and log it.
-- `--fix` gives a count a floor of 1, adds an epsilon to what cannot be negative, and replaces only an exact zero where
-  the sign is not known. Safe. It leaves raw outputs alone.
+- `--fix` gives a count a floor of 1, adds an epsilon to what cannot be negative, and leaves an exact zero out (the
+  quotient is 0 there) where the sign is not known or an error is made relative to its target: divided by an epsilon,
+  one such element would outweigh all others. Safe. It leaves raw outputs alone.
 
 ## When to ignore it
 - When the denominator cannot be zero and the reason is outside the code (a validated data set, a positive physical

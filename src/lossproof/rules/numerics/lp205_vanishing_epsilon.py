@@ -127,6 +127,8 @@ _WORD = {"half": "float16", "bf16": "bfloat16", "": "float32"}
 def check(fact: Operation) -> Iterator[Finding]:
     if fact.op == "clamp":
         yield from _clamp(fact)
+    elif fact.op == "other" and fact.word in ("minimum", "fmin", "min") and fact.others:
+        yield from _smaller(fact)
     elif fact.op == "add":
         for one, other in _sides(fact):
             format = number_format(fact, other)
@@ -172,6 +174,22 @@ def _clamp(fact: Operation) -> Iterator[Finding]:
                 RULE,
                 f"`{low:.0e}` is 0 in {_WORD[format]}: this clamp does not keep the value above zero",
                 fix=partial(_fix_clamp, fact, format),
+            )
+            return
+
+
+def _smaller(fact: Operation) -> Iterator[Finding]:
+    """``torch.minimum(p, torch.full_like(p, 1 - 1e-8))``"""
+    sides = (as_tensor(fact.operand), as_tensor(fact.others[0]))
+    for bound, t in (sides, sides[::-1]):
+        if bound.lo is None or bound.lo != bound.hi or abs(bound.lo) == 1.0 or "num" in t.tags:
+            continue
+        format = number_format(fact, t)
+        if format is not None and rounded(bound.lo, frozenset({format})) == 1.0:
+            yield fact.finding(
+                RULE,
+                f"`1 - {1.0 - bound.lo:.0e}` is exactly 1 in {_WORD[format]}: this minimum does not keep the value "
+                "away from 1, and log(1 - p) is still -inf there",
             )
             return
 

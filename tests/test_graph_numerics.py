@@ -112,6 +112,12 @@ def test_a_root_at_zero_and_the_remedies() -> None:
     assert silent(torch.linalg.vector_norm(x, dim=1).mean())
 
 
+def test_a_root_next_to_zero_is_told_where_nothing_keeps_it_above() -> None:
+    assert only(leaf(1e-20, 1, 2).sqrt().mean(), "LP203").severity.value == "warning"
+    assert silent((leaf(0, 1, 2) + 1e-20).sqrt().mean())
+    assert silent(leaf(1e-30, 1, 2).clamp(min=1e-20).sqrt().mean())
+
+
 def test_a_clamp_passes_the_gradient_at_its_bound_and_stops_it_beyond() -> None:
     assert silent(leaf(-1, 4).clamp(min=0).sqrt().mean())
     assert only(leaf(0, 4).clamp(min=0).sqrt().mean(), "LP203")

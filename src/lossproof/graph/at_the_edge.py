@@ -40,6 +40,7 @@ PROPORTIONAL = frozenset(
 )
 """Operators whose derivative shrinks with their result."""
 _SCALES = frozenset(("Exp", "Exp2", "Mul", "Pow", "Sigmoid", "Softmax", "Softplus"))
+_FLOORS = frozenset(("Clamp", "ClampMin", "Hardtanh", "Maximum", "Threshold", "Where"))
 _KEEPS = frozenset(("Sum", "Mean", "Sqrt", "Clamp", "ClampMin", "Neg", "Abs"))
 CLOSE_TO_OVERFLOW = 0.8
 """Of the largest exponent that does not overflow."""
@@ -153,7 +154,7 @@ def counted(mask: torch.Tensor) -> Count:
 
 
 def _closest(exam: Exam) -> float:
-    if not math.isnan(exam.closest):
+    if not math.isnan(exam.closest) or exam.function in ("exp", "expm1", "exp2", "base ** x"):
         return exam.closest
     operand = exam.operand[exam.at]
     if exam.function in ("cosh", "sinh"):
@@ -210,7 +211,7 @@ def _small(
     mean, least = float(operand.mean()), float(operand.amin())
     if not math.isfinite(mean) or not 0 < least <= SMALL * mean:
         return
-    if function != "div" and proportional(op, number):
+    if function != "div" and (proportional(op, number) or (function in ("sqrt", "pow") and _floored(op))):
         return
     small = operand <= SMALL * mean
     power = {"sqrt": 0.5}.get(function, 1.0) if exponent is None else 1 - exponent
@@ -230,6 +231,16 @@ def _small(
         op, function, counted(small), least - 1 if function == "log1p" else least, -1.0 if function == "log1p" else 0.0,
         near=True, value=False, share=carried, exponent=exponent, dtype=_format(operand),
     )  # fmt: skip
+
+
+def _floored(op: Op) -> bool:
+    """A root of what a number was added to, or of what was kept above one: that is the remedy."""
+    below = op.input(0)
+    while below is not None and below.kind in SHAPE_ONLY:
+        below = below.input(0)
+    if below is None:
+        return False
+    return below.kind in _FLOORS or (below.kind == "Add" and below.inputs.count(None) == 1)
 
 
 def _harmed(op: Op, small: torch.Tensor, d: torch.Tensor) -> list[int]:

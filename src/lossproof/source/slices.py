@@ -350,12 +350,13 @@ class Slices:
                 call = node.args[0]
                 entered = self._entered.get((id(frame), call))
                 if entered is None:
-                    yield Step(frame, call, cut)
+                    if not inner or makes_one_number(call):
+                        yield Step(frame, call, cut)
                     entered = self._entered[(id(frame), call)] = (frame, *self._call(frame, call))
                     (later if _ends_gradient(call) else stack).extend(entered[2])
                 if depth < MAX_DEPTH:
-                    for inner in entered[1]:
-                        yield from self.returned(inner, seen, depth + 1, budget, cut, node)
+                    for callee in entered[1]:
+                        yield from self.returned(callee, seen, depth + 1, budget, cut, node)
                 continue
             if op == "call":
                 if not inner or makes_one_number(node):
@@ -363,8 +364,8 @@ class Slices:
                 into, more = self._call(frame, node)
                 (later if _ends_gradient(node) else stack).extend(more)
                 if depth < MAX_DEPTH:
-                    for entered in into:
-                        yield from self.returned(entered, seen, depth + 1, budget, cut)
+                    for callee in into:
+                        yield from self.returned(callee, seen, depth + 1, budget, cut)
                 continue
             if op in ("bin", "setitem", "sub", "un", "inplace") and (not inner or makes_one_number(node)):
                 yield Step(frame, node, cut)

@@ -230,7 +230,8 @@ def test_checkpointed_parts(x: torch.Tensor, reentrant: bool) -> None:
     found = quiet(F.binary_cross_entropy(checkpoint(part, x, use_reentrant=reentrant), torch.ones(3, 4)))
     assert len(calls) == 1  # nothing was run again
     assert bool(found) is not reentrant
-    assert any("checkpoint" in each for each in found.unseen)
+    if reentrant:
+        assert any("checkpoint" in each for each in found.unseen)
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

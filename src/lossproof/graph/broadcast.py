@@ -115,6 +115,10 @@ def _by_hand(graph: Graph, op: Op) -> Iterator[CrossedShapes]:
     result = op.shape()
     if result is None or len(result) < 2 or len(op.inputs) != 2:
         return
+    if any(
+        edge is not None and edge.op.kind not in ("Expand", *_COPIES) and edge.shape == result for edge in op.inputs
+    ):
+        return  # one side was whole already
     shapes = [_operand(op, number) for number in (0, 1)]
     known = [shape for shape in shapes if shape is not None]
     if not known or any(_somebody_wrote(edge, shape) for edge, shape in zip(op.inputs, shapes, strict=True)):

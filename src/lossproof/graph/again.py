@@ -67,7 +67,7 @@ class Seen:
 
 
 @dataclass
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Watch(TorchDispatchMode):
     """Looks at what each operator is given and gives."""
 
     seen: list[Seen] = field(default_factory=list)
@@ -138,7 +138,7 @@ def first(seen: list[Seen], nan: bool) -> Seen | None:
 def _restored(modules: list[torch.nn.Module]) -> Iterator[None]:
     """Random states as they were, and the buffers of the modules too (running statistics)."""
     state = torch.get_rng_state()
-    used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()
     cuda = torch.cuda.get_rng_state_all() if used else None
     kept = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers()]
     try:

@@ -196,7 +196,10 @@ def test_a_claim_that_does_not_hold_is_reported_with_the_advice_that_leans_on_it
     code, out, _ = run(capsys, "prove", "LP101")
     assert code == 1
     assert "does-not-hold" in out
-    assert "bce-dead-gradient does not hold here: what LP101 advises because of it does not apply as written." in out
+    assert (
+        "bce-dead-gradient does not hold here: what LP101 and LP804 advise because of it does not apply as written."
+        in out
+    )
     code, out, _ = run(capsys, "explain", "LP101")
     assert code == 0
     assert "`bce-dead-gradient` **does not hold**: It was 3." in out
@@ -327,7 +330,7 @@ def test_json_is_as_the_contract_has_it(capsys: pytest.CaptureFixture[str]) -> N
     (record,) = json.loads(out)
     assert {"id", "claim", "verdict", "measured", "environment", "seconds", "rules"} <= set(record)
     assert {"torch", "device", "dtype", "threads", "python"} <= set(record["environment"])
-    assert record["rules"] == ["LP101"]
+    assert record["rules"] == ["LP101", "LP804"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ CE, WITH_LOGITS, MSE, L1, BATCH_NORM = (
 )
 SUM, EXP, PDIST, SET = Tensor.sum, torch.exp, torch.pdist, nn.Module.__setattr__
 FREEZE = nn.Module.requires_grad_
+GRAD = torch.autograd.grad
 
 
 def put(where: Any, name: str, value: Any) -> Patch:
@@ -74,6 +75,11 @@ def freezes_by_attribute(module: nn.Module, name: str, value: Any) -> None:
         SET(module, name, value)
 
 
+def everything_reached(loss: Tensor, parameters: list[Tensor], **settings: Any) -> list[Tensor]:
+    found = GRAD(loss, parameters, **settings)
+    return [torch.ones_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+
+
 UNWEIGHTED = put(F, "binary_cross_entropy_with_logits", lambda z, y, pos_weight=None, **k: WITH_LOGITS(z, y, **k))
 UNFOCUSED = put(Tensor, "__pow__", lambda x, _: torch.ones_like(x))
 ADAM_STANDS_STILL = put(Tensor, "addcdiv_", lambda x, *_, **__: x)
@@ -96,6 +102,7 @@ CASES: dict[str, Patch] = {
     "small-objects": EVERY_IMAGE_APART,
     "straight-through": put(Tensor, "round", lambda x: x),
     "sum-or-mean": put(F, "cross_entropy", lambda z, y, **_: CE(z, y)),
+    "unreached-parameters": put(torch.autograd, "grad", everything_reached),
     # imbalance
     "accuracy-paradox": UNWEIGHTED,
     "balanced-twice": UNWEIGHTED,

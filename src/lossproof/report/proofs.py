@@ -66,9 +66,11 @@ def summary(proofs: Sequence[Proof]) -> list[str]:
         lines.append(f"{proofs[0].environment}.")
     for proof in proofs:
         if proof.verdict == "does-not-hold" and proof.experiment.rules:
-            codes = " and ".join(proof.experiment.rules)
+            codes = " and ".join(proof.experiment.rules) + (
+                " advise" if len(proof.experiment.rules) > 1 else " advises"
+            )
             name = proof.experiment.id
-            lines.append(f"{name} does not hold here: what {codes} advises because of it does not apply as written.")
+            lines.append(f"{name} does not hold here: what {codes} because of it does not apply as written.")
     return lines
 
 

@@ -38,7 +38,7 @@ def measure(setting: Setting) -> Outcome:
 EXPERIMENT = Experiment(
     id="bce-dead-gradient",
     claim="A sigmoid before binary_cross_entropy has no gradient where the prediction is most wrong.",
-    rules=("LP101",),
+    rules=("LP101", "LP804"),
     measure=measure,
     seconds=1.0,
 )

@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Outcome:
 EXPERIMENT = Experiment(
     id="clipping-spreads-nan",
     claim="Clipping the gradient norm does not cure one bad gradient: it spoils or silences all the others.",
-    rules=("LP201", "LP203", "LP206"),
+    rules=("LP201", "LP203", "LP206", "LP803"),
     measure=measure,
     folk="Gradient clipping takes care of exploding losses and NaN.",
     seconds=1.0,

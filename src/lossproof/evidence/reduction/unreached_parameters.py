@@ -32,7 +32,7 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(
         verdict(unused == 0 and unused_zeros == 0 and moved > 0.01),
         f"In {steps} steps the head that the loss reaches moved by {moved:.3g}, the one that it does not reach by "
-        f"{unused:.3g}, and nothing said so; multiplied by 0 into the loss, as it is done to quiet distributed training, by "
+        f"{unused:.3g}, and nothing said so; multiplied by 0 into the loss, as is done to quiet distributed runs, by "
         f"{unused_zeros:.3g}.",
         {"moved": moved, "unreached": unused, "unreached_times_zero": unused_zeros, "steps": steps},
     )

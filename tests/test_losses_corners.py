@@ -639,3 +639,28 @@ def test_targets_are_described_as_they_are() -> None:
     assert seen.empty == 0.75
     assert seen.foreground == pytest.approx(32 / (256 - 32))
     assert L.describe_targets(torch.tensor([0, 1, 1, 3]), classes=5).unseen == (2, 4)
+
+
+# --- ranges -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "said"),
+    [
+        (L.binary_focal_loss, torch.tensor([0.0, 2.0]), r"`target` should lie in \[0, 1\]. Found values from 0 to 2"),
+        (L.binary_cross_entropy_with_logits, torch.tensor([0.0, -1.0]), r"Found values from -1 to 0"),
+        (L.asymmetric_loss, torch.tensor([0.0, float("nan")]), r"Found values from nan to nan"),
+    ],
+)
+def test_targets_out_of_range_are_told_with_what_was_found(loss: object, target: torch.Tensor, said: str) -> None:
+    with pytest.raises(L.LossArgumentError, match=said):
+        loss(torch.randn(2), target)  # type: ignore[operator]
+
+
+def test_a_class_that_is_not_there_is_told_with_the_range() -> None:
+    for loss in (L.cross_entropy, L.focal_loss, L.generalized_cross_entropy_loss):
+        with pytest.raises(L.LossArgumentError, match=r"`target` should lie in \[0, 2\]. Found values from 0 to 3"):
+            loss(torch.randn(2, 3), torch.tensor([0, 3]))
+    with pytest.raises(L.LossArgumentError, match=r"\[0, 2\]"):
+        L.dice_loss(torch.randn(1, 3, 2, 2), torch.full((1, 2, 2), 255))
+    assert L.dice_loss(torch.randn(1, 3, 2, 2), torch.full((1, 2, 2), 255), ignore_index=255).item() == 0

@@ -21,6 +21,7 @@ from lossproof.losses.checks import (
     is_reduction,
     is_tensor,
     same_shape,
+    within,
     wrong,
 )
 from lossproof.losses.closed import closed, transformed
@@ -248,6 +249,7 @@ def _prepare(
     t = target.to(x.dtype)
     if where is not None:
         x, t = torch.where(where, x, 0.0), torch.where(where, t, 0.0)
+    within("target", t, 0, 1)
     return x, t, where
 
 

@@ -1,8 +1,8 @@
 """What every loss asks of its arguments, in one wording: *Parameter … should … Found …*.
 
-Only shapes, dtypes and settings are looked at, never values: reading a value from a tensor on an accelerator would make
-the host wait for it. Values that must be checked (a class index, a target in [0, 1]) go through ``asserted``, which is
-checked where the tensor lies.
+Reading a value from a tensor on an accelerator would make the host wait for it, so what can be said of values (a class
+index, a target in [0, 1]) is checked where the tensor lies: at once on the CPU, elsewhere by an assertion of the
+device.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from lossproof.losses.closed import transformed
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -102,6 +104,13 @@ def shape(value: Tensor) -> str:
     return str(tuple(value.shape))
 
 
-def asserted(holds: Tensor, said: str) -> None:
-    """Assert a value without waiting for it: on an accelerator the check runs where the tensor lies."""
-    torch._assert_async(holds.all(), said)
+def within(name: str, value: Tensor, low: float, high: float) -> None:
+    """All values lie between two bounds, NaN excluded: said with what was found on the CPU, asserted elsewhere."""
+    if value.numel() == 0:
+        return
+    least, most = torch.aminmax(value.detach())
+    if value.device.type == "cpu" and not transformed():
+        if not (low <= float(least) and float(most) <= high):
+            raise wrong(name, f"lie in [{low:g}, {high:g}]", f"values from {float(least):g} to {float(most):g}")
+    else:
+        torch._assert_async((least >= low) & (most <= high), f"`{name}` should lie in [{low:g}, {high:g}]")

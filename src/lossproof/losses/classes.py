@@ -22,6 +22,7 @@ from lossproof.losses.checks import (
     is_floating,
     is_reduction,
     shape,
+    within,
     wrong,
 )
 from lossproof.losses.closed import closed
@@ -217,6 +218,7 @@ def entropies(
         values = F.nll_loss(log_p, target.long(), weight, ignore_index=ignore_index, reduction="none")
         return (1 - label_smoothing) * values + label_smoothing * _spread(x, log_p, weight, counts), weights, counts
     index = torch.where(counts, target, 0).long()
+    within("target", index, 0, x.shape[dim] - 1)
     if chunked:
         rows = x.movedim(dim, -1).reshape(-1, x.shape[dim])
         (values,) = closed(_Chunked(), rows, index.reshape(-1))

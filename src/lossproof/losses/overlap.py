@@ -23,7 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, is_tensor, shape, wrong
+from lossproof.losses.checks import in_range, is_floating, is_mask, is_reduction, is_tensor, shape, within, wrong
 from lossproof.losses.closed import closed
 from lossproof.losses.reducing import precise, reduce
 
@@ -176,32 +176,36 @@ def _overlap(
     both, predicted, true, pixels, mass = sums
     if not include_background:
         both, predicted, true, mass = both[..., 1:], predicted[..., 1:], true[..., 1:], mass[..., 1:]
-        pixels = pixels[..., 1:] if pixels.shape[-1] > 1 else pixels
-    pixels = pixels.expand_as(true)
+        pixels = pixels[..., 1:] if isinstance(pixels, Tensor) and pixels.shape[-1] > 1 else pixels
     alpha, beta, kind = prices
     if kind == 2.0:
-        above, below = 2 * both + smooth, predicted + true + smooth
+        above, below = 2 * both, predicted + true
     else:
-        above = both + smooth
-        below = both + alpha * (predicted - both) + beta * (true - both) + smooth
-    # No pixel and no smoothing below the line: nothing was there and nothing was said, which is a perfect overlap.
-    nothing = below <= 0
-    values = 1 - torch.where(nothing, 1.0, above) / torch.where(nothing, 1.0, below)
+        above = both
+        below = both + alpha * (predicted - both) + beta * (true - both)
+    if smooth:
+        above, below = above + smooth, below + smooth
+    absent = true == 0
+    if empty == "ratio":
+        # No pixel and no smoothing below the line: nothing was there and nothing was said, which is a perfect overlap.
+        nothing = (below <= 0).to(below)
+        values = 1 - (above + nothing) / (below + nothing)
+    else:
+        # Where the channel is absent its ratio is not used; elsewhere what is below the line is more than 0.
+        values = 1 - above / (below + absent)
     if shaped is not None:
         values = shaped(values)
-    seen = pixels > 0
-    if empty != "ratio":
-        absent = true == 0
-        if empty == "penalize":
-            values = torch.where(absent, mass / pixels.clamp_min(1), values)
-        else:
-            seen = seen & ~absent
+    if empty == "penalize":
+        values = torch.where(absent, mass / (pixels.clamp_min(1) if isinstance(pixels, Tensor) else pixels), values)
+    seen = (pixels > 0).expand_as(true) if isinstance(pixels, Tensor) else None
+    if empty == "skip":
+        seen = ~absent if seen is None else seen & ~absent
     if weight is not None:
         channels = values.shape[-1]
         if weight.shape != (channels,):
             raise wrong("weight", f"have a weight for each of the {channels} channels", tuple(weight.shape))
-        return reduce(values, reduction, where=seen, weight=weight.to(values))
-    return reduce(values, reduction, where=seen)
+        weight = weight.to(values)
+    return reduce(values, reduction, where=seen, weight=weight)
 
 
 def _power(value: Tensor, gamma: float) -> Tensor:
@@ -220,8 +224,11 @@ def region_sums(
     ignore_index: int | None,
     where: Tensor | None,
     per_sample: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """``Σ p t``, ``Σ p`` (or ``Σ p²``), ``Σ t``, the pixels that count, and ``Σ p``, each ``(N, C)`` or ``(C,)``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor]:
+    """``Σ p t``, ``Σ p`` (or ``Σ p²``), ``Σ t``, the pixels that count, and ``Σ p``, each ``(N, C)`` or ``(C,)``.
+
+    Where all pixels count their number is a number.
+    """
     is_floating("input", input)
     is_tensor("target", target)
     if input.dim() < 3:
@@ -241,7 +248,11 @@ def region_sums(
     else:
         expected = f"{shape(input)} (0 and 1) or {tuple(input.shape[:1] + input.shape[2:])} (class indices)"
         raise wrong("target", f"have the shape {expected}", f"{shape(target)} of dtype {target.dtype}")
-    return sums if per_sample else tuple(each.sum(0) for each in sums)  # type: ignore[return-value]
+    if per_sample:
+        return sums
+    both, predicted, true, pixels, mass = sums
+    pixels = pixels.sum(0) if isinstance(pixels, Tensor) else pixels * max(len(x), 1)
+    return both.sum(0), predicted.sum(0), true.sum(0), pixels, mass.sum(0)
 
 
 def _where(x: Tensor, where: Tensor) -> Tensor:
@@ -254,18 +265,17 @@ def _where(x: Tensor, where: Tensor) -> Tensor:
 
 def _binary_sums(
     x: Tensor, target: Tensor, squared: bool, ignore_index: int | None, where: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor]:
     counts = None if where is None else _where(x, where)
     if ignore_index is not None:
         known = target != ignore_index
         counts = known if counts is None else known & counts
     t = target.to(x.dtype)
-    if counts is None:
-        size = float(x.shape[2:].numel())
-        pixels = torch.full((1, 1), size, dtype=x.dtype, device=x.device).expand(x.shape[:2])
-    else:
+    pixels: Tensor | float = float(max(x.shape[2:].numel(), 1))
+    if counts is not None:
         x, t = torch.where(counts, x, float("-inf")), torch.where(counts, t, 0.0)
         pixels = counts.expand_as(x).flatten(2).sum(2).to(x.dtype)
+    within("target", t, 0, 1)
     x, t = x.flatten(2), t.flatten(2)
     if squared:
         p = torch.sigmoid(x)
@@ -295,7 +305,7 @@ class _Regions:
 
 def _class_sums(
     x: Tensor, target: Tensor, squared: bool, ignore_index: int | None, where: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor]:
     if where is not None and where.dim() == x.dim():
         if where.shape[1] != 1:
             raise wrong("where", "select pixels, (N, ...), for class indices", tuple(where.shape))
@@ -305,12 +315,13 @@ def _class_sums(
         known = target != ignore_index
         counts = known if counts is None else known & counts
     y = target.long() if counts is None else torch.where(counts, target, 0).long()
+    within("target", y, 0, x.shape[1] - 1)
     y = y.flatten(1)
     ones = torch.ones_like(y, dtype=x.dtype)
     if counts is not None:
         ones = torch.where(counts.flatten(1), ones, 0.0)
     true = x.new_zeros(x.shape[:2]).scatter_add(1, y, ones)
-    pixels = ones.sum(1, keepdim=True)
+    pixels: Tensor | float = float(max(y.shape[1], 1)) if counts is None else ones.sum(1, keepdim=True)
     if squared:
         p = torch.softmax(x, 1).flatten(2) * ones.unsqueeze(1)
         both, mass = _ClassRegions.sums(p, y)

@@ -51,8 +51,9 @@ def generalized_dice_loss(
     below = (weight * (predicted + true)).sum(-1) + smooth
     nothing = ~present.any(-1)
     ratio = 1 - torch.where(nothing, 1.0, above) / torch.where(nothing, 1.0, below)
-    values = torch.where(nothing, mass.mean(-1) / pixels.amax(-1).clamp_min(1), ratio)
-    return reduce(values, reduction, where=pixels.amax(-1) > 0)
+    seen = pixels.amax(-1) if isinstance(pixels, Tensor) else None
+    said = mass.mean(-1) / (pixels if seen is None else seen.clamp_min(1))
+    return reduce(torch.where(nothing, said, ratio), reduction, where=None if seen is None else seen > 0)
 
 
 def lovasz_hinge_loss(
@@ -269,11 +270,12 @@ def _lovasz(errors: Tensor, truth: Tensor, counts: Tensor | None, per_sample: bo
     ordered, order = errors.sort(1, descending=True)
     truth = truth.gather(1, order)
     with torch.no_grad():
-        total = truth.sum(1, keepdim=True)
-        inside = total - truth.cumsum(1)
-        outside = total + (1 - truth).cumsum(1)
-        jaccard = 1 - inside / outside.clamp_min(1)
-        step = torch.diff(jaccard, dim=1, prepend=torch.zeros_like(total))
+        # Of the first k pixels, `left` true ones are still to come: the loss of the set is 1 - left / (left + k).
+        left = truth.sum(1, keepdim=True).sub(truth.cumsum(1))
+        k = torch.arange(1, truth.shape[1] + 1, device=truth.device, dtype=truth.dtype)
+        jaccard = k / left.add_(k)
+        step = jaccard.clone()
+        step[:, 1:].sub_(jaccard[:, :-1])
     if counts is not None:
         ordered = torch.where(ordered == float("-inf"), 0.0, ordered)
     return ((F.relu(ordered) if rectify else ordered) * step).sum(1)

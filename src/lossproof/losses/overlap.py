@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -172,11 +173,10 @@ def _overlap(
     in_range("smooth", smooth, 0.0)
     if empty not in EMPTY:
         raise wrong("empty", "be one of " + ", ".join(map(repr, EMPTY)), repr(empty))
-    sums = region_sums(input, target, squared=squared, ignore_index=ignore_index, where=where, per_sample=per_sample)
-    both, predicted, true, pixels, mass = sums
+    regions = region_sums(input, target, squared=squared, ignore_index=ignore_index, where=where, per_sample=per_sample)
     if not include_background:
-        both, predicted, true, mass = both[..., 1:], predicted[..., 1:], true[..., 1:], mass[..., 1:]
-        pixels = pixels[..., 1:] if isinstance(pixels, Tensor) and pixels.shape[-1] > 1 else pixels
+        regions = Regions(*(each if each is None else each[..., 1:] for each in regions))  # type: ignore[arg-type]
+    both, predicted, true, mean, seen = regions
     alpha, beta, kind = prices
     if kind == 2.0:
         above, below = 2 * both, predicted + true
@@ -196,8 +196,7 @@ def _overlap(
     if shaped is not None:
         values = shaped(values)
     if empty == "penalize":
-        values = torch.where(absent, mass / (pixels.clamp_min(1) if isinstance(pixels, Tensor) else pixels), values)
-    seen = (pixels > 0).expand_as(true) if isinstance(pixels, Tensor) else None
+        values = torch.where(absent, mean, values)
     if empty == "skip":
         seen = ~absent if seen is None else seen & ~absent
     if weight is not None:
@@ -216,6 +215,20 @@ def _log_cosh(value: Tensor) -> Tensor:
     return value + torch.nn.functional.softplus(-2 * value) - math.log(2)
 
 
+class Regions(NamedTuple):
+    """What a loss of overlap is made of, for each image and channel.
+
+    ``both`` is ``Σ p t``, ``predicted`` is ``Σ p`` or ``Σ p²``, ``true`` is ``Σ t``, ``mean`` is the mean of ``p``;
+    ``seen`` says where any pixel counts, None where all of them do.
+    """
+
+    both: Tensor
+    predicted: Tensor
+    true: Tensor
+    mean: Tensor
+    seen: Tensor | None
+
+
 def region_sums(
     input: Tensor,
     target: Tensor,
@@ -224,11 +237,8 @@ def region_sums(
     ignore_index: int | None,
     where: Tensor | None,
     per_sample: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor]:
-    """``Σ p t``, ``Σ p`` (or ``Σ p²``), ``Σ t``, the pixels that count, and ``Σ p``, each ``(N, C)`` or ``(C,)``.
-
-    Where all pixels count their number is a number.
-    """
+) -> Regions:
+    """The sums of each image and channel, ``(N, C)``, or of each channel of the pooled batch, ``(C,)``."""
     is_floating("input", input)
     is_tensor("target", target)
     if input.dim() < 3:
@@ -248,11 +258,15 @@ def region_sums(
     else:
         expected = f"{shape(input)} (0 and 1) or {tuple(input.shape[:1] + input.shape[2:])} (class indices)"
         raise wrong("target", f"have the shape {expected}", f"{shape(target)} of dtype {target.dtype}")
-    if per_sample:
-        return sums
     both, predicted, true, pixels, mass = sums
-    pixels = pixels.sum(0) if isinstance(pixels, Tensor) else pixels * max(len(x), 1)
-    return both.sum(0), predicted.sum(0), true.sum(0), pixels, mass.sum(0)
+    size = float(max(x.shape[2:].numel(), 1))
+    if not per_sample:
+        both, predicted, true, mass = both.sum(0), predicted.sum(0), true.sum(0), mass.sum(0)
+        pixels = None if pixels is None else pixels.sum(0)
+        size *= max(len(x), 1)
+    if pixels is None:
+        return Regions(both, predicted, true, mass / size, None)
+    return Regions(both, predicted, true, mass / pixels.clamp_min(1), (pixels > 0).expand_as(true))
 
 
 def _where(x: Tensor, where: Tensor) -> Tensor:
@@ -265,13 +279,13 @@ def _where(x: Tensor, where: Tensor) -> Tensor:
 
 def _binary_sums(
     x: Tensor, target: Tensor, squared: bool, ignore_index: int | None, where: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
     counts = None if where is None else _where(x, where)
     if ignore_index is not None:
         known = target != ignore_index
         counts = known if counts is None else known & counts
     t = target.to(x.dtype)
-    pixels: Tensor | float = float(max(x.shape[2:].numel(), 1))
+    pixels = None
     if counts is not None:
         x, t = torch.where(counts, x, float("-inf")), torch.where(counts, t, 0.0)
         pixels = counts.expand_as(x).flatten(2).sum(2).to(x.dtype)
@@ -305,7 +319,7 @@ class _Regions:
 
 def _class_sums(
     x: Tensor, target: Tensor, squared: bool, ignore_index: int | None, where: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
     if where is not None and where.dim() == x.dim():
         if where.shape[1] != 1:
             raise wrong("where", "select pixels, (N, ...), for class indices", tuple(where.shape))
@@ -321,7 +335,7 @@ def _class_sums(
     if counts is not None:
         ones = torch.where(counts.flatten(1), ones, 0.0)
     true = x.new_zeros(x.shape[:2]).scatter_add(1, y, ones)
-    pixels: Tensor | float = float(max(y.shape[1], 1)) if counts is None else ones.sum(1, keepdim=True)
+    pixels = None if counts is None else ones.sum(1, keepdim=True)
     if squared:
         p = torch.softmax(x, 1).flatten(2) * ones.unsqueeze(1)
         both, mass = _ClassRegions.sums(p, y)

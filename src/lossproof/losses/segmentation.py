@@ -41,7 +41,7 @@ def generalized_dice_loss(
     """
     is_reduction(reduction)
     in_range("smooth", smooth, 0.0)
-    both, predicted, true, pixels, mass = region_sums(
+    both, predicted, true, mean, seen = region_sums(
         input, target, squared=False, ignore_index=ignore_index, where=where, per_sample=per_sample
     )
     present = true > 0
@@ -51,9 +51,8 @@ def generalized_dice_loss(
     below = (weight * (predicted + true)).sum(-1) + smooth
     nothing = ~present.any(-1)
     ratio = 1 - torch.where(nothing, 1.0, above) / torch.where(nothing, 1.0, below)
-    seen = pixels.amax(-1) if isinstance(pixels, Tensor) else None
-    said = mass.mean(-1) / (pixels if seen is None else seen.clamp_min(1))
-    return reduce(torch.where(nothing, said, ratio), reduction, where=None if seen is None else seen > 0)
+    values = torch.where(nothing, mean.mean(-1), ratio)
+    return reduce(values, reduction, where=None if seen is None else seen.any(-1))
 
 
 def lovasz_hinge_loss(

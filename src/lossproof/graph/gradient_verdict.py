@@ -51,6 +51,8 @@ def _half_edge(op: Op, place: int) -> bool:
 
 
 def _variant(op: Op) -> str:
+    if op.opaque:
+        return "custom"
     return _VARIANTS.get(op.kind, "")
 
 

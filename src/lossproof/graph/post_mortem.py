@@ -14,6 +14,7 @@ from lossproof.graph.figures import Figures, all_finite, bad, figures, plain
 from lossproof.graph.known_values import Known
 from lossproof.graph.operands import Operand, operands
 from lossproof.graph.place import neighbours, noted
+from lossproof.graph.place import note as own_note
 from lossproof.graph.reach import MOVES
 from lossproof.graph.replay import LOSSES
 from lossproof.graph.rows import Rows, batch_size, of_operand, of_result
@@ -162,7 +163,7 @@ def _at(known: Known, op: Op, names: Names) -> Death:
         op=operator(op),
         path=note.path if note else None,
         line=note.line if note else None,
-        called=note.called if note else "",
+        called=note.called if note and not (op.opaque and own_note(op) is None) else "",
         neighbours=neighbours(op),
         inputs=tuple(shown),
     )

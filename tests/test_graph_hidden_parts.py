@@ -107,3 +107,44 @@ def test_advice_is_made_of_whole_sentences(key: tuple[str, str]) -> None:
         assert "  " not in each
         assert "mask.where," not in each
         assert "agradient" not in each
+
+
+def test_several_optimizers_are_looked_at_and_what_is_none_is_refused() -> None:
+    model, head = nn.Linear(4, 2), nn.Linear(2, 1)
+    first, second = torch.optim.SGD(model.parameters()), torch.optim.Adam(head.parameters())
+    head(model(torch.randn(3, 4))).mean().backward()
+    second.step()
+    second.zero_grad()
+    loss = head(model(torch.randn(3, 4))).mean()
+    assert lossproof.autopsy(loss, optimizer=[first, second]).healthy
+    second.state[head.weight]["exp_avg"][0, 0] = float("nan")
+    assert lossproof.autopsy(loss, optimizer=[first, second]).cause == "bad-optimizer-state"
+    with pytest.raises(lossproof.CannotRun, match="param_groups"):
+        lossproof.autopsy(loss, optimizer="adam")  # type: ignore[arg-type]
+    with pytest.raises(lossproof.CannotRun, match="names is list"):
+        lossproof.autopsy(loss, names=[model])  # type: ignore[arg-type]
+
+
+def test_a_division_that_is_masked_away_is_not_blamed_for_what_a_hidden_part_made() -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(torch.arange(3) == 1, torch.nan, x)
+
+        @staticmethod
+        def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient
+
+    out = Broken.apply(nn.Linear(4, 1)(torch.randn(3, 4)).squeeze(1))
+    count = torch.tensor([2.0, 1.0, 0.0])
+    loss = torch.where(count > 0, out / count, torch.zeros(3)).mean()
+    found = lossproof.autopsy(loss)
+    assert (found.cause, found.op) == ("unknown", "broken"), str(found)
+
+
+def test_weights_that_broadcast_are_not_called_targets() -> None:
+    error = (nn.Linear(4, 1)(torch.randn(8, 4)) - torch.randn(8, 1)).square()
+    (found,) = lossproof.audit((torch.rand(8) * error).mean())
+    assert found.rule == "LP303"
+    assert "mean of the weights" in found.message
+    assert "targets" not in found.message

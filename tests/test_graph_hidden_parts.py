@@ -148,3 +148,10 @@ def test_weights_that_broadcast_are_not_called_targets() -> None:
     assert found.rule == "LP303"
     assert "mean of the weights" in found.message
     assert "targets" not in found.message
+
+
+def test_one_is_and_two_are() -> None:
+    amount = torch.tensor([2.0, 0.0, 5.0])
+    found = lossproof.autopsy((nn.Linear(4, 1)(torch.ones(3, 4)).squeeze(1) / amount).mean())
+    assert found.because == ("1 of 3 denominators is exactly 0: the quotient is infinite",)
+    assert found.immediate == ("Skip row 1: the denominator is 0 there.",)

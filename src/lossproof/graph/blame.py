@@ -242,10 +242,10 @@ def _across(
     if not bads and _explains_itself(known, op, output, mask):
         return Origin(op, "made", output, mask, path=path)
     for each in reversed(region if not bads else []):
-        wrong = _bad_anyway(known, each)
-        had_a_part = None if wrong is None else _carried(op, mask, output, each)
-        if wrong is not None and had_a_part is not None and bool((wrong & had_a_part).any()):
-            return Origin(each, "made", 0, wrong & had_a_part, path=(*path, each), guessed=True)
+        anyway = _bad_anyway(known, each)
+        had_a_part = None if anyway is None else _carried(op, mask, output, each)
+        if anyway is not None and had_a_part is not None and bool((anyway & had_a_part).any()):
+            return Origin(each, "made", 0, anyway & had_a_part, path=(*path, each), guessed=True)
     if not bads and ((op.kind in BY_RESULT_INF and not nan) or (op.kind == "Sqrt" and nan)):
         return Origin(op, "made", output, mask, path=path, guessed=True)
     fillers = tuple(each for each in region if _fills(each))

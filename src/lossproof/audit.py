@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -37,14 +37,20 @@ class Audit(list["Finding"]):
         printer.text(str(self))
 
 
-def audit(loss: torch.Tensor, *, names: Names | None = None, optimizer: torch.optim.Optimizer | None = None) -> Audit:
+def audit(
+    loss: torch.Tensor,
+    *,
+    names: Names | None = None,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+) -> Audit:
     """Say what is wrong with the objective that made ``loss``, by its autograd graph.
 
     Args:
         loss: one tensor with a graph, of any shape, before ``backward()`` (or after ``backward(retain_graph=True)``).
         names: the model, or a mapping from names to modules or tensors, so that parameters are called by their names
             and what the loss does not reach is told.
-        optimizer: what will train: feature networks and loss weights are judged by whether it holds them.
+        optimizer: what will train, one or several: feature networks and loss weights are judged by whether it holds
+            them.
 
     Nothing is run, changed or kept: tensors that the graph holds are read where they lie. Lines of code are named where
     ``lossproof.recording()`` or PyTorch's anomaly mode was on when the loss was made.

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -110,7 +110,7 @@ def autopsy(
     loss: torch.Tensor,
     *,
     names: Names | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
     replay: Callable[[], torch.Tensor] | None = None,
 ) -> Autopsy:
     """Say which operator made ``loss`` or its gradients non-finite, in which rows, why, and what to do.
@@ -118,7 +118,7 @@ def autopsy(
     Args:
         loss: one tensor with a graph, before ``backward()`` (or after ``backward(retain_graph=True)``).
         names: the model, or a mapping from names to modules or tensors, so that parameters are called by their names.
-        optimizer: what trains: its state is looked at as well.
+        optimizer: what trains, one or several: the state is looked at as well.
         replay: makes the loss again. Called at most once, and only where the graph does not hold what is needed; random
             states, and the buffers of ``names``, are put back afterwards.
 

@@ -241,6 +241,11 @@ def _across(
             return found
     if not bads and _explains_itself(known, op, output, mask):
         return Origin(op, "made", output, mask, path=path)
+    for each in reversed(region if not bads else []):
+        anyway = _bad_anyway(known, each)
+        had_a_part = None if anyway is None else _carried(op, mask, output, each)
+        if anyway is not None and had_a_part is not None and bool((anyway & had_a_part).any()):
+            return Origin(each, "made", 0, anyway & had_a_part, path=(*path, each), guessed=True)
     if not bads and ((op.kind in BY_RESULT_INF and not nan) or (op.kind == "Sqrt" and nan)):
         return Origin(op, "made", output, mask, path=path, guessed=True)
     fillers = tuple(each for each in region if _fills(each))
@@ -268,7 +273,7 @@ def _across(
     if hidden:
         where = hidden[0]
         operand = next(each for each in operands(where) if each.hidden)
-        own = mask if where is op else None
+        own = mask if where is op else _carried(op, mask, output, where)
         return Origin(where, "hidden", output if where is op else 0, own, operand, path=(*path, where), guessed=True)
     return Origin(op, "unknown", output, mask, path=path, guessed=True)
 
@@ -283,6 +288,51 @@ def _explains_itself(known: Known, op: Op, output: int, mask: torch.Tensor) -> b
     """Whether the operands that are known stand at an edge of the operator: a denominator of 0, whatever is above."""
     scene = Scene(known, op, mask, output)
     return any(op.kind in kinds and judge(scene) is not None for kinds, judge in TABLE)
+
+
+def _bad_anyway(known: Known, op: Op) -> torch.Tensor | None:
+    """Where an operator with an operand that nobody kept gives what is not finite, if that operand is 1 everywhere."""
+    if op.opaque or op.leaf is not None or len(op.inputs) < 2:
+        return None
+    ins, kept = [], 0
+    for number in range(len(op.inputs)):
+        tensor, assumed = known.operand(op, number)
+        edge = op.inputs[number]
+        if tensor is not None and not assumed:
+            if not all_finite(tensor):
+                return None
+            kept += 1
+        elif edge is None or edge.shape is None:
+            return None
+        else:
+            try:
+                tensor = torch.ones(edge.shape, dtype=edge.dtype, device=known.graph.loss.device)
+            except (RuntimeError, TypeError, ValueError):  # a shape that is no plain one: a nested tensor's
+                return None
+        ins.append(tensor)
+    made = replay.again(op, ins, 0) if kept else None
+    if made is None or not may_be_bad(made):
+        return None
+    wrong = bad(made)
+    return wrong if bool(wrong.any()) else None
+
+
+def _carried(op: Op, mask: torch.Tensor, output: int, where: Op, steps: int = 40) -> torch.Tensor | None:
+    """Masked elements of one operator as those of another one below it; None where what lies between mixes them."""
+    level = [(op, mask, output)]
+    for _ in range(steps):
+        if not level:
+            return None
+        each, found, place = level.pop()
+        if each is where:
+            return found
+        if each.leaf is not None or not exact(each):
+            continue
+        for number, edge in enumerate(each.inputs):
+            below = None if edge is None else down(each, found, number, place)
+            if edge is not None and below is not None:
+                level.append((edge.op, below, edge.output))
+    return None
 
 
 def _masks_with_data(op: Op) -> bool:

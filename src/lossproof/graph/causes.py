@@ -89,7 +89,7 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ("the share of samples that zero_infinity silences",),
     ),
     ("zero-denominator", ""): Advice(
-        ("Skip {rows}: their denominator is 0.",),
+        ("Skip {rows}: the denominator is 0 there.",),
         (
             "Guard the denominator, not the quotient: a / b.clamp_min(1e-6), or (a + s) / (b + s) where both "
             "go to 0 together.",
@@ -110,8 +110,7 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ("Skip the batch when nothing is selected: if mask.any(): loss = loss + x[mask].mean().",),
         (
             "Divide by a count that cannot be 0: (x * mask).sum() / mask.sum().clamp_min(1). With no element "
-            "this is 0, with a"
-            "gradient of 0.",
+            "this is 0, with a gradient of 0.",
         ),
         ("batches in which nothing is selected",),
     ),
@@ -180,7 +179,7 @@ ADVICE: dict[tuple[str, str], Advice] = {
         ),
     ),
     ("exp-overflow", ""): Advice(
-        ("Skip {rows}; lower the learning rate if their logits grew during training.",),
+        ("Skip {rows}; lower the learning rate if the logits grew during training.",),
         (
             "Use the form that cannot overflow: log_softmax, logsumexp, softplus, binary_cross_entropy_with_logits.",
             "Where the exponential itself is meant (a rate, a variance): x.clamp(max=15).exp(), or softplus(x).",
@@ -214,6 +213,10 @@ ADVICE: dict[tuple[str, str], Advice] = {
         (SKIP, CLIP),
         ("Keep the operand of {op} off the edge of its domain before it is computed, not after.",),
     ),
+    ("gradient-only", "custom"): Advice(
+        (SKIP, CLIP),
+        ("Look into the backward of {op}, which is no operator of torch: torch.autograd.gradcheck compares it.",),
+    ),
     ("gradient-only", "root"): Advice(
         (SKIP,),
         (
@@ -245,7 +248,7 @@ ADVICE: dict[tuple[str, str], Advice] = {
         (SKIP,),
         (
             "Replace the operand before {op}, not the result after: torch.where(ok, x, 1) first, then {op}, "
-            "then the mask."
+            "then the mask.",
             "where, masked_fill, a product with 0 and nan_to_num mend the value and leave the gradient NaN.",
         ),
         ("how many elements the mask hides",),

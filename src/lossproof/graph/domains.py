@@ -12,7 +12,7 @@ import torch
 
 from lossproof.graph.figures import bad, plain
 from lossproof.graph.scene import Scene, Verdict
-from lossproof.graph.spoken import number, operator
+from lossproof.graph.spoken import are, number, operator
 from lossproof.graph.values import value
 from lossproof.graph.walk import Edge
 
@@ -47,7 +47,7 @@ def _division(scene: Scene) -> Verdict | None:
         of = below.numel() if whole is None else whole.numel()
         above = scene.at(0) if place else None
         both = above is not None and above.numel() > 0 and bool((above == 0).all())
-        what = "denominator is" if of == 1 else f"{zeros} of {of} denominators are"
+        what = "denominator is" if of == 1 else f"{zeros} of {of} denominators {are(zeros)}"
         said = ("the " if of == 1 else "") + f"{what} exactly 0"
         said += ", and so is the numerator: 0 / 0 is NaN" if both else ": the quotient is infinite"
         variant = "nothing-selected" if of == 1 and both else "root" if scene.op.kind == "Rsqrt" else ""
@@ -80,10 +80,12 @@ def _logarithm(scene: Scene) -> Verdict | None:
     zeros, below = int((inside == floor).sum()), int((inside < floor).sum())
     parts = []
     if zeros:
-        parts.append(f"{zeros} of {whole.numel()} operands of {scene.name} are exactly {floor} (the result is -inf)")
+        parts.append(
+            f"{zeros} of {whole.numel()} operands of {scene.name} {are(zeros)} exactly {floor} (the result is -inf)"
+        )
     if below:
         low = number(float(inside.min()))
-        parts.append(f"{below} of {whole.numel()} are below {floor}, the lowest {low} (the result is NaN)")
+        parts.append(f"{below} of {whole.numel()} {are(below)} below {floor}, the lowest {low} (the result is NaN)")
     return Verdict("log-domain", "log", (", ".join(parts),)) if parts else None
 
 
@@ -96,7 +98,9 @@ def _root(scene: Scene) -> Verdict | None:
         return None
     low = number(float(inside.min()))
     return Verdict(
-        "log-domain", "root", (f"{below} of {whole.numel()} operands of {scene.name} are negative, the lowest {low}",)
+        "log-domain",
+        "root",
+        (f"{below} of {whole.numel()} operands of {scene.name} {are(below)} negative, the lowest {low}",),
     )
 
 

@@ -10,7 +10,7 @@ from lossproof.graph.figures import bad, may_be_bad, plain
 from lossproof.graph.known_values import Known
 from lossproof.graph.operands import called, kept
 from lossproof.graph.scene import Verdict
-from lossproof.graph.spoken import number, operator
+from lossproof.graph.spoken import are, number, operator
 from lossproof.graph.sweep import Birth
 from lossproof.graph.values import value
 from lossproof.graph.walk import Edge, Op
@@ -51,6 +51,8 @@ def _half_edge(op: Op, place: int) -> bool:
 
 
 def _variant(op: Op) -> str:
+    if op.opaque:
+        return "custom"
     return _VARIANTS.get(op.kind, "")
 
 
@@ -82,7 +84,11 @@ def _root(birth: Birth) -> str:
         name = operator(birth.op)
         return f"{wrong} of {result.numel()} results of {name} are themselves not finite" if wrong else ""
     zeros = int((at == 0).sum())
-    return f"{zeros} of {result.numel()} operands of sqrt are exactly 0, where its slope is infinite" if zeros else ""
+    return (
+        f"{zeros} of {result.numel()} operands of sqrt {are(zeros)} exactly 0, where its slope is infinite"
+        if zeros
+        else ""
+    )
 
 
 def _power(birth: Birth) -> str:
@@ -93,8 +99,10 @@ def _power(birth: Birth) -> str:
     zeros, below = int((at == 0).sum()), int((at < 0).sum())
     if zeros and (exponent is None or exponent < 1):
         power = "" if exponent is None else f" {number(exponent)}"
-        return f"{zeros} of {base.numel()} bases of the power{power} are exactly 0, where its slope is infinite"
-    return f"{below} of {base.numel()} bases of the power are negative" if below else ""
+        return (
+            f"{zeros} of {base.numel()} bases of the power{power} {are(zeros)} exactly 0, where its slope is infinite"
+        )
+    return f"{below} of {base.numel()} bases of the power {are(below)} negative" if below else ""
 
 
 def _logarithm(birth: Birth) -> str:
@@ -103,7 +111,9 @@ def _logarithm(birth: Birth) -> str:
         return ""
     floor = -1 if birth.op.kind == "Log1P" else 0
     count = int((_take(plain(inside), birth.mask) <= floor).sum())
-    return f"{count} of {inside.numel()} operands of {operator(birth.op)} are {floor} or below" if count else ""
+    return (
+        f"{count} of {inside.numel()} operands of {operator(birth.op)} {are(count)} {floor} or below" if count else ""
+    )
 
 
 def _arc(birth: Birth) -> str:
@@ -112,7 +122,11 @@ def _arc(birth: Birth) -> str:
         return ""
     count = int((_take(plain(inside), birth.mask).abs() >= 1).sum())
     name = operator(birth.op)
-    return f"{count} of {inside.numel()} operands of {name} are at ±1, where its slope is infinite" if count else ""
+    return (
+        f"{count} of {inside.numel()} operands of {name} {are(count)} at ±1, where its slope is infinite"
+        if count
+        else ""
+    )
 
 
 def _division(birth: Birth) -> str:
@@ -122,7 +136,7 @@ def _division(birth: Birth) -> str:
     at = _take(plain(below), birth.mask)
     zeros = int((at == 0).sum())
     if zeros:
-        return f"{zeros} of {below.numel()} denominators are exactly 0"
+        return f"{zeros} of {below.numel()} denominators {are(zeros)} exactly 0"
     low = float(at.abs().min()) if at.numel() else 1.0
     tiny = low < (1e-3 if below.dtype == torch.float16 else 1e-18)
     return f"the smallest denominator at fault is {number(low)}, and the slope divides by its square" if tiny else ""

@@ -24,6 +24,9 @@ _CHOOSES = SHAPE_ONLY | {*_CLAMPS, "Where", "Mul", "Add", "Sub", "Rsub"}
 _FAR = 0.05
 """What is added in front of a logarithm is a guard up to here; ``log(1 + p)`` is another function."""
 
+_MARGIN = 0.02
+"""More than that is no guard but a part of the objective, which a fused form would not compute."""
+
 
 def facts(graph: Graph) -> Iterator[LogOfActivation]:
     for op in graph.of("Log", "Log2", "Log10", "Log1P"):
@@ -118,11 +121,16 @@ def _picked_by_one_hot(op: Op) -> Edge | None:
 
 def _fact(op: Op, operand: torch.Tensor, form: str, source: Op, passed: tuple[Op, ...]) -> Iterator[LogOfActivation]:
     given = operand + 1 if op.kind == "Log1P" else operand
-    least, most = (float(each) for each in torch.aminmax(given))
+    finite = given[torch.isfinite(given)]
+    if not finite.numel():
+        return  # what was wrong was wrong before
+    least, most = (float(each) for each in torch.aminmax(finite))
     one_minus, chosen = form == "log(1 - sigmoid)", form == "log(pt)"
     exact = None if chosen else _exact(source, passed, given, one_minus)
     added = any(each.kind == "Add" and sum(edge is not None for edge in each.inputs) == 1 for each in passed)
     if added and (most > 1 + _FAR or (least > 1 - _FAR and (exact is None or float(exact.max()) < 1 - 2 * _FAR))):
+        return
+    if added and exact is not None and float((given - exact).nan_to_num(0).max()) > _MARGIN:
         return
     bounds = [_bound(each, one_minus, given.dtype) for each in passed if each.kind in _CLAMPS]
     if chosen and bounds:

@@ -46,7 +46,7 @@ _TYPED_IN = ("<ipython-input", "<stdin>", "<console>", "<python-input", "<doctes
 """What people typed themselves, at a prompt or into a notebook."""
 _FROM_STRING = ("<string>", "<unknown>", "<exec>")
 """``exec``, ``eval`` and ``python -c``: the code is somebody's, the file is not known."""
-_LEVELS = 12
+_LEVELS = 24
 """How many consumers up a note is looked for: the operators of one call lie close together."""
 
 

@@ -11,9 +11,11 @@ import torch
 from lossproof.graph import again, gradient_verdict, optimizer_state, verdict
 from lossproof.graph.blame import Origin, of_loss, search
 from lossproof.graph.figures import Figures, all_finite, bad, figures, plain
+from lossproof.graph.known import Known as Told
 from lossproof.graph.known_values import Known
 from lossproof.graph.operands import Operand, operands
 from lossproof.graph.place import neighbours, noted
+from lossproof.graph.place import note as own_note
 from lossproof.graph.reach import MOVES
 from lossproof.graph.replay import LOSSES
 from lossproof.graph.rows import Rows, batch_size, of_operand, of_result
@@ -48,9 +50,10 @@ class Death:
 
 
 def examine(
-    loss: object, *, names: Any = None, optimizer: Optimizer | None = None, replay: Callable[[], Any] | None = None
+    loss: object, *, names: Any = None, optimizer: Any = None, replay: Callable[[], Any] | None = None
 ) -> Death:
     graph = Graph(loss)
+    optimizers: tuple[Optimizer, ...] = Told(names, optimizer).optimizers
     if not readable(graph.loss):
         raise CannotRun("this loss has no values to look at: it is on the meta device, a fake tensor or a nested one")
     called = Names(names)
@@ -58,11 +61,11 @@ def examine(
     if known.stale:
         graph.cannot_see("parameters were changed since this loss was made (optimizer.step()): ask before the step")
     if not all_finite(graph.loss):
-        death = _forward(known, called, optimizer)
+        death = _forward(known, called, optimizers)
         if replay is not None and (death.verdict is None or death.verdict.probability < 0.85 or death.replayed):
             death = _again(death, graph, called, replay)
     else:
-        death = _backward(known, called, optimizer)
+        death = _backward(known, called, optimizers)
     death.unseen = [*graph.unseen, *(each for each in death.unseen if each not in graph.unseen)]
     return death
 
@@ -74,7 +77,7 @@ def value_of(tensor: torch.Tensor, mask: torch.Tensor | None = None) -> str:
     return "inf" if bool((found == float("inf")).any()) else "-inf"
 
 
-def _forward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
+def _forward(known: Known, names: Names, optimizers: tuple[Optimizer, ...]) -> Death:
     graph = known.graph
     loss = graph.loss
     nan = bool(torch.isnan(loss).any())
@@ -84,9 +87,10 @@ def _forward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
     death = _described(known, origin, found, names)
     death.symptom = "non-finite-loss"
     death.value = value_of(loss)
-    if found.cause == "bad-weights" and optimizer is not None:
+    if found.cause == "bad-weights" and optimizers:
         weights = [op.leaf for op in graph.leaves if op.leaf is not None and not all_finite(op.leaf)]
-        state = optimizer_state.explains_weights(optimizer, names, weights)
+        states = (optimizer_state.explains_weights(each, names, weights) for each in optimizers)
+        state = next((each for each in states if each is not None), None)
         if state is not None:
             death.verdict = Verdict(state.cause, state.variant, (*found.because, *state.because), 0.9)
     return death
@@ -162,13 +166,13 @@ def _at(known: Known, op: Op, names: Names) -> Death:
         op=operator(op),
         path=note.path if note else None,
         line=note.line if note else None,
-        called=note.called if note else "",
+        called=note.called if note and not (op.opaque and own_note(op) is None) else "",
         neighbours=neighbours(op),
         inputs=tuple(shown),
     )
 
 
-def _backward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
+def _backward(known: Known, names: Names, optimizers: tuple[Optimizer, ...]) -> Death:
     graph = known.graph
     found = sweep(graph)
     birth = first(graph, found)
@@ -190,7 +194,7 @@ def _backward(known: Known, names: Names, optimizer: Optimizer | None) -> Death:
         )
         more = "an earlier backward pass made it, and the next step will use it"
         return Death(Verdict("bad-optimizer-state", "left-over", (said, more)), "non-finite-step", "nan", "outside")
-    if optimizer is not None:
+    for optimizer in optimizers:
         state = optimizer_state.judge(optimizer, names)
         if state is not None:
             more = "the loss, the gradients and the weights are finite: the next step will not be"

@@ -183,6 +183,7 @@ def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int
     if kind in MOVES and may_call(op):
         return _moved(op, mask, number, output)
     if kind in _ELEMENTWISE and tuple(mask.shape) == op.shape(output):
+        mask = _chosen(op, mask, number)
         return folded(mask, shape) if mask.dim() or not len(shape) else None
     if kind in _REDUCE:
         return _unreduced(op, mask, shape)
@@ -204,6 +205,15 @@ def _down(op: Op, mask: torch.Tensor, number: int, output: int, shape: tuple[int
         normalized = len(op.saved("normalized_shape") or (1,))
         return mask.flatten(-normalized).any(-1).reshape(*mask.shape[:-normalized], *[1] * normalized).expand(shape)
     return None
+
+
+def _chosen(op: Op, mask: torch.Tensor, number: int) -> torch.Tensor:
+    """Of a choice between two only those elements that were taken from the operand."""
+    said = op.tensor("condition" if op.kind == "Where" else "mask") if op.kind in ("Where", "MaskedFill") else None
+    if said is None or said.dtype != torch.bool or number not in (0, 1):
+        return mask
+    first = said if op.kind == "Where" else ~said
+    return mask & (first if number == 0 else ~first).to(mask.device)
 
 
 def _moved(op: Op, mask: torch.Tensor, number: int, output: int) -> torch.Tensor | None:

@@ -118,6 +118,23 @@ def _unrolled(op: Op) -> bool:
     for reader in (*op.consumers, *(after for each in op.consumers for after in each.consumers)):
         if reader.kind == "Unbind" and reader.dim() == 0:
             return True
+    return _of_attention(op)
+
+
+def _of_attention(op: Op) -> bool:
+    """Whether ``nn.MultiheadAttention`` reads a projection: it puts the sequence first, whatever it was given."""
+    shape = op.shape() or ()
+    biased = [each for each in op.consumers if each.kind == "Add" and each.shape() == op.shape()]
+    for reader in (*op.consumers, *(after for each in biased for after in each.consumers)):
+        split = reader.shape() if reader.kind in ("View", "UnsafeView", "ReshapeAlias") else None
+        if not split or len(shape) != 3 or split[0] != shape[0]:
+            continue
+        after = {each.kind for each in reader.consumers}
+        if len(split) == 4 and split[1] == shape[1] and split[2] in (2, 3) and "Unsqueeze" in after:
+            return True
+        heads = len(split) == 3 and split[1] > shape[1] and split[1] % shape[1] == 0
+        if heads and split[1] * split[2] == shape[1] * shape[2] and "Transpose" in after:
+            return True
     return False
 
 

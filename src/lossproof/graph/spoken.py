@@ -87,6 +87,11 @@ def leaf_said(leaf: torch.Tensor, names: Names) -> str:
     return f"a parameter ({size})" if isinstance(leaf, torch.nn.Parameter) else f"a leaf ({size})"
 
 
+def are(count: int) -> str:
+    """``1 of 3 denominators is 0``, ``2 of 3 denominators are 0``."""
+    return "is" if count == 1 else "are"
+
+
 def number(value: float | None) -> str:
     """A figure in four digits, as short as it can be."""
     return "?" if value is None else f"{value:.4g}"

@@ -17,7 +17,7 @@ from lossproof.graph.known_values import SHARPENS, Known
 from lossproof.graph.operands import called, operands
 from lossproof.graph.rows import feeds_network, weight_like
 from lossproof.graph.scene import Scene, Verdict
-from lossproof.graph.spoken import Names, leaf_said, number, operator
+from lossproof.graph.spoken import Names, are, leaf_said, number, operator
 
 if TYPE_CHECKING:
     from lossproof.graph.walk import Op
@@ -51,7 +51,8 @@ def _came(known: Known, origin: Origin, names: Names) -> Verdict:
     leaf = op.leaf
     if leaf is not None:
         wrong = bad(leaf)
-        said = f"{int(wrong.sum())} of {leaf.numel()} elements of {leaf_said(leaf, names)} are {_sort(leaf)}"
+        count = int(wrong.sum())
+        said = f"{count} of {leaf.numel()} elements of {leaf_said(leaf, names)} {are(count)} {_sort(leaf)}"
         if isinstance(leaf, torch.nn.Parameter) or names.get(leaf) or weight_like(op):
             return Verdict("bad-weights", "", (said,))
         return Verdict("bad-input", "", (said,))
@@ -60,7 +61,7 @@ def _came(known: Known, origin: Origin, names: Names) -> Verdict:
     if operand is None or tensor is None:
         return Verdict("unknown", "", (f"{operator(op)} was given something that is not finite",), 0.4)
     count = int(bad(tensor).sum())
-    said = f"{count} of {tensor.numel()} elements of the {operand.name} of {operator(op)} are {_sort(tensor)}"
+    said = f"{count} of {tensor.numel()} elements of the {operand.name} of {operator(op)} {are(count)} {_sort(tensor)}"
     if not tensor.dim():
         return Verdict("bad-input", "number", (f"a number given to {operator(op)} is {_sort(tensor)}",))
     if operand.name in ("running_mean", "running_var"):

@@ -233,10 +233,15 @@ def _row(t: T) -> bool:
 
 
 def audit(fact: CrossedShapes) -> Iterator[Finding]:
+    best = (
+        "where it weighs a loss, every row is weighed by the mean of the weights"
+        if fact.op.kind == "Mul"
+        else "the best answer for each of them is the mean of the targets"
+    )
     yield fact.finding(
         RULE,
         f"{fact.left} meets {fact.right} here and becomes {fact.result}: every row is combined with all "
-        f"{fact.result[0]}, and the best answer for each of them is the mean of the targets",
+        f"{fact.result[0]}, and {best}",
         confidence="proven" if fact.written else "likely",
     )
 

@@ -76,7 +76,8 @@ def config(gram: Tensor) -> Tensor:
         return torch.zeros_like(norms)
     on_units = on_units / length
     projected = (unit @ on_units) @ norms
-    return projected * on_units * inverse
+    weights: Tensor = projected * on_units * inverse
+    return weights
 
 
 def upgrad(gram: Tensor, *, iterations: int = 400) -> Tensor:
@@ -107,7 +108,6 @@ def cagrad(gram: Tensor, *, c: float = 0.5, iterations: int = 100) -> Tensor:
     Args:
         c: in [0, 1): how far from the mean it may go; 0 is the mean.
     """
-    number = len(gram)
     average = mean(gram)
     length = (average @ gram @ average).clamp_min(0).sqrt()
     if c == 0 or length <= 0:
@@ -124,7 +124,7 @@ def cagrad(gram: Tensor, *, c: float = 0.5, iterations: int = 100) -> Tensor:
     norm = (weights @ gram @ weights).clamp_min(0).sqrt()
     if norm <= 0:
         return average
-    return (average + radius / norm * weights) / 1.0 if number else average
+    return average + radius / norm * weights
 
 
 AGGREGATORS: dict[str, Aggregator] = {

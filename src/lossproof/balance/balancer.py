@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,19 +76,10 @@ class Fixed(Balancer):
         chosen = list(tasks.values()) if isinstance(tasks, dict) else [1.0] * len(self.tasks)
         if any(not each >= 0 for each in chosen):
             raise TaskError(
-                "weights should be at least 0: a negative one maximizes that loss, and unless it has a floor the total falls "
-                "without bound. See `Constraint` for an objective that another must not fall below"
+                "weights should be at least 0: a negative one maximizes that loss, and unless it has a floor the total "
+                "falls without bound. For an objective that must not fall below something see `Constraint`"
             )
         self.register_buffer("weight", torch.tensor(chosen, dtype=torch.float32))
 
     def weights(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: self.weight[self.place(name)] for name in losses}
-
-
-def seen(state: Tensor, place: int, value: Tensor) -> None:
-    """Write one number of a task's state, on its device."""
-    state[place] = value.detach().to(state)
-
-
-def of(names: Sequence[str], state: Tensor, chosen: Any) -> dict[str, Tensor]:
-    return {name: state[names.index(name)] for name in chosen}

@@ -81,14 +81,13 @@ class GradientBalancer(Balancer):
         return self._assembled(usable, features)
 
     def _assembled(self, losses: dict[str, Tensor], features: Tensor | None) -> Tensor:
+        if len(losses) == 1:
+            return next(iter(losses.values())) * 1
         found, own = split(losses)
-        if features is not None:
-            points = [features]
-        else:
-            points = found if self._points is None else self._points
+        points = [features] if features is not None else self._points or found
         if not points:
             raise TaskError(
-                f"{said(list(losses))} share nothing that requires a gradient: there is no conflict to resolve. Add them up"
+                f"{said(list(losses))} share nothing that requires a gradient: there is no conflict to resolve, add them"
             )
         seen = {id(point) for point in points}
         own = {name: [leaf for leaf in mine if id(leaf) not in seen] for name, mine in own.items()}

@@ -136,7 +136,7 @@ def measure(
 
     Nothing changes: no ``.grad`` is written, no random number drawn.
     """
-    kept = []
+    kept: list[tuple[tuple[str, ...], list[float], Tensor, Tensor]] = []
     for each in _batches(losses, batches):
         given = named(each)
         if kept and set(given) != set(kept[0][0]):
@@ -147,10 +147,10 @@ def measure(
         if not points:
             raise TaskError("these losses share nothing that requires a gradient")
         found = rows(given, points, keep_graph=keep_graph)
-        kept.append((given.keys(), [float(loss.detach()) for loss in given.values()], found.norms, found.cosines))
+        kept.append((tuple(given), [float(loss.detach()) for loss in given.values()], found.norms, found.cosines))
     if not kept:
         raise TaskError("there is no batch to measure")
-    names = tuple(kept[0][0])
+    names = kept[0][0]
     values = torch.tensor([row[1] for row in kept], dtype=torch.float64)
     norms = torch.stack([row[2] for row in kept])
     cosines = torch.stack([row[3] for row in kept])

@@ -40,8 +40,8 @@ def named(losses: Losses) -> dict[str, Tensor]:
             )
         if not loss.requires_grad and torch.is_grad_enabled():
             raise TaskError(
-                f"the loss of task {name!r} has no graph: it was detached, made under no_grad(), or is a constant. Leave a "
-                "task without labels in this batch out of the mapping"
+                f"the loss of task {name!r} has no graph: it was detached, made under no_grad(), or is a constant. "
+                "Leave a task without labels in this batch out of the mapping"
             )
     return {name: loss.reshape(()) for name, loss in pairs}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lossproof.balance.balancer import Balancer
+from lossproof.balance.balancer import Balancer, Fixed
 from lossproof.balance.tasks import Losses, TaskError, named
 
 
@@ -166,8 +166,8 @@ def minus(loss: Tensor, *, floor: float | None = None) -> Tensor:
     """
     if floor is None:
         raise TaskError(
-            "a negated objective has no floor: the total falls without bound and the other objective is given up for it. Say "
-            "how much is enough (floor=), or make it a constraint (Constraint(..., at_least={...}))"
+            "a negated objective has no floor: the total falls without bound and the other objective is given up for "
+            "it. Say how much is enough (floor=), or make it a constraint (Constraint(..., at_least={...}))"
         )
     (checked,) = named([loss]).values()
     return torch.relu(floor - checked)
@@ -193,10 +193,7 @@ class Front:
     @property
     def knee(self) -> int:
         """The efficient point farthest below the line between the two ends, each axis scaled to the front."""
-        chosen = sorted(self.efficient, key=lambda i: self.points[i])
-        if len(chosen) < 3:
-            return min(chosen, key=lambda i: sum(self._scaled(i)))
-        return min(chosen, key=lambda i: sum(self._scaled(i)))
+        return min(self.efficient, key=lambda i: sum(self._scaled(i)))
 
     def _scaled(self, i: int) -> tuple[float, float]:
         chosen = [self.points[j] for j in self.efficient]
@@ -252,9 +249,8 @@ def sweep(
     for share in shares:
         if not 0 <= share <= 1:
             raise TaskError(f"shares lie in [0, 1]. Found {share}.")
-        from lossproof.balance.balancer import Fixed
-
         found = train(Fixed({names[0]: share / divide[names[0]], names[1]: (1 - share) / divide[names[1]]}))
         values = dict(found) if isinstance(found, Mapping) else dict(zip(names, found, strict=True))
-        points.append((float(values[names[0]]), float(values[names[1]])))
+        first, second = (float(torch.as_tensor(values[name]).detach()) for name in names)
+        points.append((first, second))
     return Front(names, tuple(shares), tuple(points))

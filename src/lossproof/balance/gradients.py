@@ -87,7 +87,7 @@ class GradientBalancer(Balancer):
         points = [features] if features is not None else self._points or found
         if not points:
             raise TaskError(
-                f"{said(list(losses))} share nothing that requires a gradient: there is no conflict to resolve, add them"
+                f"{said(list(losses))} share nothing that requires a gradient: there is nothing to resolve, add them"
             )
         seen = {id(point) for point in points}
         own = {name: [leaf for leaf in mine if id(leaf) not in seen] for name, mine in own.items()}

@@ -8,6 +8,7 @@ decides the step.
 from __future__ import annotations
 
 from lossproof.balance.balancer import Balancer, Fixed
+from lossproof.balance.conflict import Conflict, conflict
 from lossproof.balance.gradients import GradientBalancer, GradNorm, torchjd_weighting
 from lossproof.balance.measuring import Interval, Measurement, measure
 from lossproof.balance.scaling import DynamicAverage, Famo, InverseScale, RandomWeights, Uncertainty
@@ -18,6 +19,7 @@ from lossproof.balance.tuner import Decision, Tuner
 __all__ = [
     "Alternation",
     "Balancer",
+    "Conflict",
     "Constraint",
     "Decision",
     "DynamicAverage",
@@ -34,6 +36,7 @@ __all__ = [
     "TaskError",
     "Tuner",
     "Uncertainty",
+    "conflict",
     "measure",
     "minus",
     "sweep",

@@ -35,6 +35,7 @@ lint: $(VENV)/.package $(VENV)/.torch $(VENV)/.dev ## Check style, types, genera
 	$(BIN)/mypy --strict src
 	$(BIN)/lossproof check $(wildcard src scripts benchmarks)
 	$(BIN)/python scripts/render_rules.py --check
+	$(BIN)/python scripts/render_evidence.py --check
 	$(BIN)/python scripts/render_losses.py --check
 	$(BIN)/python scripts/capture_demo.py --check
 

@@ -27,7 +27,9 @@ HEAD = f"""\
 # The rules
 
 Each rule has one file, and this page is made from those files. `lossproof explain LP101` shows the same text in the
-terminal. The examples under *Wrong* and *Right* are run through the checker by the tests.
+terminal, `lossproof prove LP101` measures on your machine what is said under *Measured* ([evidence](evidence.md)). The
+examples under *Wrong* and *Right* are run through the checker by the tests, or through `lossproof.audit` where only a
+live loss shows the problem (LP8xx).
 
 What the severities mean, if you ship the code as it is:
 

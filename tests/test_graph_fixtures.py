@@ -1,9 +1,10 @@
 """One fault, two eyes: the fixtures below ``tests/fixtures/graph`` are read by the checker and run under the audit.
 
-``RULE/both``: both eyes find the rule, at the line marked ``# expect: RULE``. ``RULE/hidden``: the code hides it from
-the source eye, and the graph shows it. ``RULE/clean``: the audit finds nothing at all. Each file defines ``loss()``,
-and may define ``names(loss)`` and ``optimizer(loss)`` for what ``audit`` is told beside the loss, after ``loss()`` was
-called.
+``RULE/both``: both eyes find the rule, at the line marked ``# expect: RULE`` (``# expect-source: RULE`` and
+``# expect-graph: RULE`` where one stands at the setting and the other at the operator). ``RULE/hidden``: the code hides
+it from the source eye, and the graph shows it. ``RULE/clean``: the audit finds nothing at all. Each file defines
+``loss()``, and may define ``names(loss)`` and ``optimizer(loss)`` for what ``audit`` is told beside the loss, after
+``loss()`` was called.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import lossproof  # noqa: E402
+from lossproof.graph.gather import STOPPED  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
 HERE = Path(__file__).parent / "fixtures" / "graph"
-EXPECT = re.compile(r"# expect: (LP\d{3})")
+EXPECT = re.compile(r"# expect(?:-(source|graph))?: (LP\d{3})")
 
 
 def cases(sort: str) -> list[Any]:
@@ -35,25 +38,36 @@ def alone(path: Path, folder: Path) -> Path:
     return Path(shutil.copy(path, folder))
 
 
+@pytest.fixture(autouse=True)
+def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that the fixtures use and the tests do not install."""
+    monkeypatch.syspath_prepend(str(HERE / "stand_ins"))
+
+
 def audited(path: Path) -> list[lossproof.Finding]:
     torch.manual_seed(0)
     with lossproof.recording():
         module = runpy.run_path(str(path))
         loss = module["loss"]()
     more = {key: module[key](loss) for key in ("names", "optimizer") if key in module}
-    return lossproof.audit(loss, **more)
+    found = lossproof.audit(loss, **more)
+    assert not [each for each in found.unseen if each.startswith(STOPPED)]
+    return found
 
 
 @pytest.mark.parametrize("path", cases("both"))
 def test_both_eyes_find_the_same_fault(path: Path, tmp_path: Path) -> None:
     rule, path = path.parent.parent.name, alone(path, tmp_path)
     lines = path.read_text(encoding="utf-8").splitlines()
-    expected = [number for number, line in enumerate(lines, 1) if rule in EXPECT.findall(line)]
-    assert expected, "no line is marked"
+    marks = [(number, eye, code) for number, line in enumerate(lines, 1) for eye, code in EXPECT.findall(line)]
+    by_eye = {
+        eye: [n for n, marked, code in marks if code == rule and marked in ("", eye)] for eye in ("source", "graph")
+    }
+    assert all(by_eye.values()), "no line is marked"
     read = lossproof.check([path], cache=False).findings
-    assert [finding.line for finding in read if finding.rule == rule] == expected
+    assert [finding.line for finding in read if finding.rule == rule] == by_eye["source"]
     seen = [finding for finding in audited(path) if finding.rule == rule]
-    assert {finding.line for finding in seen} == set(expected)
+    assert {finding.line for finding in seen} == set(by_eye["graph"])
     assert {(finding.eye, finding.path) for finding in seen} == {("graph", str(path))}
 
 

@@ -61,7 +61,16 @@ def test_a_clean_training_file_costs_no_library(project):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["check", "--help"], ["explain", "LP101"], ["explain", "--all"], ["lsp", "--help"]]
+    "arguments",
+    [
+        ["--version"],
+        ["check", "--help"],
+        ["explain", "LP101"],
+        ["explain", "--all"],
+        ["lsp", "--help"],
+        ["prove", "--help"],
+        ["prove", "--list"],
+    ],
 )
 def test_words_cost_no_library(project, arguments):
     project()

@@ -379,6 +379,64 @@ def train(x, y, axis):
             + "\ndef predict(x, axis):\n    return Net(axis)(x).max(1).values\n"
         },
     ),
+    "an activation that is registered": (
+        "LP101",
+        "is registered",
+        {
+            "main.py": HEAD
+            + """
+ENDINGS = {}
+
+def register(name):
+    def keep(function):
+        ENDINGS[name] = function
+        return function
+    return keep
+
+@register("chance")
+def chance(x):
+    return torch.sigmoid(x)
+
+class Net(nn.Module):
+    def __init__(self, ending="chance"):
+        super().__init__()
+        self.fc = nn.Linear(4, 1)
+        self.ending = ENDINGS[ending]
+
+    def forward(self, x):
+        return self.ending(self.fc(x)).squeeze(1)
+"""
+            + TRAIN
+        },
+    ),
+    "another value before the first turn": (
+        "LP102",
+        "before the first turn",
+        {
+            "main.py": HEAD
+            + """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(7, 5)
+        self.fc = nn.Linear(5, 3)
+
+    def forward(self, x):
+        h, last, outs = x.new_zeros(len(x), 5), x.new_zeros(len(x), 3), []
+        for t in range(x.size(1)):
+            h = self.cell(torch.cat([x[:, t], last], 1), h)
+            last = F.softmax(self.fc(h), dim=1)
+            outs.append(last)
+        return torch.stack(outs, 1)
+
+def train(x, y):
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    loss = F.cross_entropy(net(x).flatten(0, 1), y.flatten())
+"""
+            + STEPS
+        },
+    ),
 }
 
 

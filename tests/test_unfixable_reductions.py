@@ -40,6 +40,27 @@ def step(x, y):
     return dice_loss(net(x).squeeze().sigmoid(), y.squeeze())
 """,
     ),
+    "a helper that flattens": (
+        "LP301",
+        "a helper of the project",
+        """
+import torch
+from torch import nn
+
+net = nn.Conv2d(1, 1, 3, padding=1)
+
+def flatten(x):
+    return x.contiguous().view(-1)
+
+def dice_loss(pred, target):
+    pred, target = flatten(torch.sigmoid(pred)), flatten(target)
+    overlap = (pred * target).sum()
+    return 1 - (2 * overlap + 1) / (pred.sum() + target.sum() + 1)
+
+def step(x, y):
+    return dice_loss(net(x), y)
+""",
+    ),
     # ---- LP111
     "label smoothing in another function": (
         "LP111",

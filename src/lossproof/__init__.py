@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lossproof.audit import audit
+    from lossproof.autopsy import Autopsy, autopsy
     from lossproof.check import Options, Report, check_paths
     from lossproof.finding import Finding, Location, Remedy, Severity
     from lossproof.graph.recorder import recording
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Autopsy",
     "CannotRun",
     "Finding",
     "Location",
@@ -31,12 +33,14 @@ __all__ = [
     "Severity",
     "__version__",
     "audit",
+    "autopsy",
     "check",
     "check_paths",
     "recording",
 ]
 
 _HOMES = {
+    "Autopsy": "lossproof.autopsy",
     "CannotRun": "lossproof.problem",
     "Finding": "lossproof.finding",
     "Location": "lossproof.finding",
@@ -50,7 +54,7 @@ _HOMES = {
     "load_ipython_extension": "lossproof.notebook_magic",
     "unload_ipython_extension": "lossproof.notebook_magic",
 }
-_CALLABLE_MODULES = ("audit", "check")  # a module that is also the function of its name
+_CALLABLE_MODULES = ("audit", "autopsy", "check")  # a module that is also the function of its name
 
 
 _ROOMS = ("balance", "losses")  # rooms that people use as they are

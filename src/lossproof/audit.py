@@ -7,20 +7,34 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import torch
     from torch import nn
 
     from lossproof.finding import Finding
+    from lossproof.graph.facts import GraphFact
+    from lossproof.graph.walk import Graph
 
     Names = nn.Module | Mapping[str, nn.Module | torch.Tensor]
 
 
 class Audit(list["Finding"]):
-    """What was found, the worst first. ``unseen`` says what could not be looked into, a sentence each."""
+    """What was found, the worst first; it prints itself with the code of every hop."""
 
     unseen: tuple[str, ...] = ()
+    """What could not be looked into, a sentence each: silence about it is no proof."""
+    operators: int = 0
+    """How many operators were looked at."""
+
+    def __str__(self) -> str:
+        from lossproof.report.audit import render
+
+        return render(self, self.unseen, self.operators)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How IPython and notebooks show it."""
+        printer.text(str(self))
 
 
 def audit(loss: torch.Tensor, *, names: Names | None = None, optimizer: torch.optim.Optimizer | None = None) -> Audit:
@@ -38,18 +52,35 @@ def audit(loss: torch.Tensor, *, names: Names | None = None, optimizer: torch.op
     Raises:
         CannotRun: ``loss`` is not a tensor, has no graph, or its graph has been freed; the message says what to do.
     """
-    from lossproof.graph import gather
-    from lossproof.graph.walk import Graph
-    from lossproof.rules.judge import judge_graph
+    import torch
 
-    graph = Graph(loss)
+    from lossproof.graph import gather
+    from lossproof.graph.known import Known
+    from lossproof.graph.walk import Graph
+
+    graph = Graph(loss, Known(names, optimizer))
     found: dict[tuple[Any, ...], Finding] = {}
-    for fact in gather.facts(graph):
-        for finding in judge_graph(fact):
-            found.setdefault((finding.rule, finding.location, finding.message), finding)
+    with torch.no_grad():
+        for fact in gather.facts(graph):
+            for finding in _judged(fact, graph):
+                found.setdefault((finding.rule, finding.location, finding.message), finding)
     result = Audit(sorted(found.values(), key=_rank))
     result.unseen = tuple(graph.unseen)
+    result.operators = sum(op.leaf is None for op in graph)
     return result
+
+
+def _judged(fact: GraphFact, graph: Graph) -> Iterator[Finding]:
+    from lossproof.graph.gather import STOPPED
+    from lossproof.problem import CannotRun
+    from lossproof.rules.judge import judge_graph
+
+    try:
+        yield from judge_graph(fact)
+    except CannotRun:
+        raise
+    except Exception as error:  # one finding is lost, the others are not
+        graph.cannot_see(f"{STOPPED} at {fact.sort}: {type(error).__name__}: {error}")
 
 
 def _rank(finding: Finding) -> tuple[int, tuple[str, int, int, int, str]]:

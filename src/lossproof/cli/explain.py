@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+from functools import partial
 
+from lossproof import cachedir
 from lossproof.cli import output
 from lossproof.problem import CannotRun
 from lossproof.report import page
 from lossproof.rules import registry
 from lossproof.selection import resolve
+
+TYPE_CHECKING = False  # importing typing for it would cost more than all of this
+if TYPE_CHECKING:
+    from lossproof.rules.registry import Rule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +41,20 @@ def run(args: argparse.Namespace) -> int:
     elif args.all:
         out.write(page.as_table(rules))
     else:
-        page.write(rules, out, colour=output.colour(args, out))
+        coloured = output.colour(args, out)
+        page.write(rules, out, colour=coloured, remarks=partial(_measured_here, invite=coloured))
     return 0
+
+
+def _measured_here(rule: Rule, *, invite: bool) -> str:
+    """What the rule's experiments showed when they were last run on this machine, or how to run them."""
+    how = f"`lossproof prove {rule.code}` measures this on your machine.\n" if invite and rule.evidence else ""
+    if not os.path.isdir(os.path.join(cachedir.default(), "evidence")):
+        return how
+    from lossproof.evidence.kept import quoted
+    from lossproof.evidence.registry import of_rule
+    from lossproof.report.proofs import measured_here
+
+    shown = [(experiment.id, quoted(experiment.id)) for experiment in of_rule(rule.code)]
+    known = [(name, outcome) for name, outcome in shown if outcome is not None]
+    return measured_here(known) if known else how

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "check": "find faults in the training objectives of a project",
     "explain": "show what a rule is about, and what to do",
+    "prove": "run the experiments behind what lossproof says, on this machine",
     "completion": "print a script that completes commands and options in a shell",
     "lsp": "serve an editor: findings as one types",
     "clean": "remove the cache",

@@ -1,4 +1,4 @@
-"""A bar on the terminal for scans that take more than a moment."""
+"""A bar on the terminal for scans and measurements that take more than a moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _EVERY = 0.1
 class Bar:
     """Called with what is done and what there is to do. It shows nothing for the first second."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "Reading files") -> None:
+        self._doing = doing
         self._began = time.monotonic()
         self._drawn = 0.0
         self._bar: Any = None
@@ -24,9 +25,9 @@ class Bar:
         self._dead = False
 
     @classmethod
-    def for_terminal(cls, quiet: bool) -> Bar | None:
+    def for_terminal(cls, quiet: bool, doing: str = "Reading files") -> Bar | None:
         """A bar if somebody is there to see it."""
-        return cls() if not quiet and sys.stderr is not None and sys.stderr.isatty() else None
+        return cls(doing) if not quiet and sys.stderr is not None and sys.stderr.isatty() else None
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -51,7 +52,7 @@ class Bar:
         except ImportError:
             self._dead = True
             return False
-        columns = (TextColumn("Reading files"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn(self._doing), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         # without a thread of its own: worker processes may still be forked
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
         self._task = self._bar.add_task("", total=total)

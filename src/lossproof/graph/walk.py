@@ -7,15 +7,46 @@ calls itself from operator to operator, so a chain of a hundred thousand of them
 
 from __future__ import annotations
 
+import gc
+import heapq
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
 
+from lossproof.graph import cuts
+from lossproof.graph.known import Known
 from lossproof.problem import CannotRun
 
 _NAME = re.compile(r"(?:torch::autograd::)?(\w+?)(?:Backward\d*|BackwardAutogradFn)?$")
+
+
+_HANDED_ON = "BackwardHookFunction"
+_PARALLEL = "torch.nn.parallel."
+"""Custom functions that only hand tensors on: a module's backward hooks, data in parallel."""
+
+
+def kind_of(node: Any) -> str:
+    """The name of a node without what autograd adds to it: ``Sigmoid`` for ``SigmoidBackward0``."""
+    return _kind(node.name())
+
+
+@cache
+def _kind(name: str) -> str:
+    found = _NAME.match(name)
+    return found.group(1) if found else name
+
+
+def readable(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has values that can be looked at: not one of the meta device, a fake one, or inside ``vmap``."""
+    return not (
+        tensor.is_meta
+        or hasattr(tensor, "fake_mode")
+        or tensor.is_nested
+        or torch._C._functorch.is_batchedtensor(tensor)
+    )
 
 
 class Edge:
@@ -47,17 +78,21 @@ class Op:
     target, a number). ``consumers`` are the operators that read it.
     """
 
-    __slots__ = ("_graph", "consumers", "index", "inputs", "kind", "node")
+    __slots__ = ("_graph", "_metas", "consumers", "index", "inputs", "kind", "node")
 
     def __init__(self, graph: Graph, node: Any, index: int) -> None:
         self._graph = graph
+        self._metas: Any = None
         self.node = node
         self.index = index
         """The place in ``Graph.ops``: everything that reads this operator has a smaller one."""
-        found = _NAME.match(node.name())
-        self.kind: str = found.group(1) if found else node.name()
+        self.kind: str = kind_of(node)
         self.inputs: tuple[Edge | None, ...] = ()
         self.consumers: list[Op] = []
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph
 
     def shape(self, output: int = 0) -> tuple[int, ...] | None:
         """The shape of what it gave; None where autograd does not say."""
@@ -71,7 +106,9 @@ class Op:
 
     def _meta(self, output: int) -> Any:
         try:
-            return self.node._input_metadata[output]
+            if self._metas is None:
+                self._metas = self.node._input_metadata  # made anew at every look
+            return self._metas[output]
         except (AttributeError, IndexError, RuntimeError):
             return None
 
@@ -89,7 +126,10 @@ class Op:
     @property
     def opaque(self) -> bool:
         """One node for a region that autograd does not show: a custom function, a compiled or a checkpointed part."""
-        return isinstance(self.node, torch.autograd.function.BackwardCFunction)
+        if not isinstance(self.node, torch.autograd.function.BackwardCFunction) or self.kind == _HANDED_ON:
+            return False
+        made_by = getattr(self.node, "_forward_cls", None)
+        return not getattr(made_by, "__module__", "").startswith(_PARALLEL)
 
     def saved(self, name: str) -> Any:
         """What the operator kept for its derivative under a name (``self``, ``other``, ``result``, ``dim``), or None.
@@ -109,7 +149,7 @@ class Op:
     def tensor(self, name: str) -> torch.Tensor | None:
         """A saved tensor, without its own history, or None."""
         found = self.saved(name)
-        return found.detach() if isinstance(found, torch.Tensor) else None
+        return _plain(found) if isinstance(found, torch.Tensor) else None
 
     def dim(self, name: str = "dim") -> int | None:
         """A saved dimension; autograd keeps a negative one as a huge unsigned number."""
@@ -124,6 +164,16 @@ class Op:
         return f"{self.kind}#{self.index}"
 
 
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A saved tensor to compute with. A number that was given as an operand is kept as a tensor with a mark on it, and
+    torch 2.13 gives garbage for the sum of such a tensor: it is made anew.
+    """
+    found = tensor.detach()
+    if found.dim() == 0 and found.device.type == "cpu" and not found.is_complex():
+        return torch.tensor(found.item(), dtype=found.dtype)
+    return found
+
+
 def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
@@ -131,21 +181,32 @@ def _signed(number: int) -> int:
 class Graph:
     """All operators between a loss and its leaves, consumers before producers."""
 
-    def __init__(self, loss: object) -> None:
+    def __init__(self, loss: object, known: Known | None = None) -> None:
         self.loss = _checked(loss)
+        self.known = Known() if known is None else known
+        """What the user told beside the loss: the model, the optimizer."""
         self.unseen: list[str] = []
         """What could not be looked into, a sentence each, so that silence is not read as proof."""
         self._said: set[str] = set()
         self._kept: dict[tuple[int, str], Any] = {}
+        self.memo: dict[Any, Any] = {}
+        """What gatherers found out once and ask again; it lives as long as this."""
         self.ops = self._walk()
         self.root = self.ops[0]
+        self._by_kind: dict[str, list[Op]] = {}
+        for op in self.ops:
+            self._by_kind.setdefault(op.kind, []).append(op)
+        for kind, found in self._by_kind.items():
+            if found[0].opaque:
+                self.cannot_see(_closed(kind))
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
 
     def of(self, *kinds: str) -> Iterator[Op]:
         """The operators of some kinds, from the loss downwards."""
-        return (op for op in self.ops if op.kind in kinds)
+        found = [self._by_kind[kind] for kind in kinds if kind in self._by_kind]
+        return iter(found[0]) if len(found) == 1 else heapq.merge(*found, key=_index)
 
     @property
     def leaves(self) -> list[Op]:
@@ -171,7 +232,11 @@ class Graph:
             )
             return None
         try:
-            return getattr(op.node, f"_saved_{name}", None)
+            found = getattr(op.node, f"_saved_{name}", None)
+            if isinstance(found, torch.Tensor) and not readable(found):
+                self.cannot_see(f"{op.kind}: its tensors have no values to read (meta, fake, nested, or inside vmap)")
+                return None
+            return found
         except RuntimeError as error:
             if "freed" in str(error):
                 raise CannotRun(
@@ -182,7 +247,17 @@ class Graph:
             return None
 
     def _walk(self) -> list[Op]:
-        """Every node once, consumers first: a depth-first walk with its own stack, its finishing order turned round."""
+        """Every node once; without the garbage collector, which would look at them all again and again meanwhile."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return self._consumers_first()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _consumers_first(self) -> list[Op]:
+        """A depth-first walk with its own stack, its finishing order turned round."""
         root: Any = self.loss.grad_fn
         finished: list[Any] = []
         seen = {root}
@@ -210,22 +285,48 @@ class Graph:
         return ops
 
 
+def _index(op: Op) -> int:
+    return op.index
+
+
+def _closed(kind: str) -> str:
+    """What an opaque node hides, and how to see it."""
+    if kind == "CompiledFunction":
+        return (
+            "CompiledFunction: a part that torch.compile made one node of; audit the model as it was before compiling"
+        )
+    if kind == "CheckpointFunction":
+        return "CheckpointFunction: a reentrant checkpoint, which keeps no operators; use_reentrant=False shows them"
+    return f"{kind}: a custom autograd.Function, whose inside autograd does not show"
+
+
 def _checked(loss: object) -> torch.Tensor:
     """The loss, or ``CannotRun`` that says what it is instead and what to do."""
     if isinstance(loss, (list, tuple, dict)):
-        raise CannotRun(
-            f"this is a {type(loss).__name__}, and a loss is one tensor: pass each loss on its own, or their sum"
-        )
+        inner = loss.get("loss") if isinstance(loss, dict) else getattr(loss, "loss", None)
+        hint = "its `loss`" if isinstance(inner, torch.Tensor) else "each loss on its own, or their sum"
+        raise CannotRun(f"this is a {type(loss).__name__}, and a loss is one tensor: pass {hint}")
     if not isinstance(loss, torch.Tensor):
-        hint = (
-            ": it has left the graph (.item() or float() was called); pass the tensor"
-            if isinstance(loss, (int, float))
-            else ""
-        )
+        hint = ""
+        if loss is None:
+            hint = ": nothing was returned"
+        elif isinstance(loss, (int, float)):
+            hint = ": it has left the graph (.item() or float() was called); pass the tensor"
+        elif type(loss).__module__ == "numpy":
+            hint = ": it has left the graph (.numpy() was called); pass the tensor"
         raise CannotRun(f"a loss is a torch.Tensor, and this is {type(loss).__name__}{hint}")
     if loss.grad_fn is None:
         if loss.requires_grad:
             raise CannotRun("this tensor is a leaf (a parameter or an input), not a loss: nothing was computed from it")
+        taken = cuts.behind(loss)
+        if taken:
+            place = taken[0].note
+            raise CannotRun(
+                f"this loss does not require grad: its value was taken out of the graph by "
+                f"`{place.called.rpartition('.')[2]}` at {place.path}:{place.line}"
+            )
+        if torch._C._functorch.is_functorch_wrapped_tensor(loss):
+            raise CannotRun("this tensor is inside torch.vmap or torch.func: ask about the loss that comes out of it")
         raise CannotRun(
             "this loss does not require grad: it was made under torch.no_grad() or inference_mode(), from detached "
             "tensors, or from operators that have no derivative (argmax, round, a comparison, numpy)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ def as_table(rules: Sequence[Rule]) -> str:
     )
 
 
-def write(rules: Sequence[Rule], out: TextIO, *, colour: bool) -> None:
-    """The pages, set by ``rich`` on a terminal and as Markdown elsewhere."""
+def write(
+    rules: Sequence[Rule], out: TextIO, *, colour: bool, remarks: Callable[[Rule], str] = lambda rule: ""
+) -> None:
+    """The pages, set by ``rich`` on a terminal and as Markdown elsewhere, each with what there is to remark on it."""
     if colour:
         try:
             from rich.console import Console
@@ -49,8 +51,10 @@ def write(rules: Sequence[Rule], out: TextIO, *, colour: bool) -> None:
         except ImportError:
             colour = False
     if not colour:
-        out.write(as_markdown(rules))
+        for rule in rules:
+            remark = remarks(rule)
+            out.write(as_markdown([rule]) + (f"\n{remark}" if remark else ""))
         return
     console = Console(file=out, force_terminal=True, color_system="standard", no_color=False)
     for rule in rules:
-        console.print(Markdown(rule.page))
+        console.print(Markdown(f"{rule.page}\n{remarks(rule)}"))

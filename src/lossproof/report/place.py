@@ -16,6 +16,8 @@ def printable(text: str) -> str:
 
 
 def place(where: Location) -> str:
-    """``path:line:column``; in a notebook ``path:cell 3:line:column``."""
+    """``path:line:column``; in a notebook ``path:cell 3:line:column``; with no line known, what is said instead."""
+    if not where.line:
+        return f"{where.path} {where.message}".rstrip()
     cell = "" if where.cell is None else f"cell {where.cell}:"
     return f"{where.path}:{cell}{where.line}:{where.column}"

@@ -13,12 +13,18 @@ from lossproof.report.summary import remarks, summary
 
 TYPE_CHECKING = False  # importing typing for it would cost more than all of this
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import Protocol, TextIO
 
     from lossproof.check import Report
     from lossproof.finding import Finding, Location
     from lossproof.report.excerpt import Line
-    from lossproof.source.texts import Texts
+    from lossproof.source.texts import Text
+
+    class Lines(Protocol):
+        """Texts by the path that findings show."""
+
+        def __getitem__(self, path: str) -> Text: ...
+
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 _HOP = "magenta"
@@ -27,7 +33,7 @@ _HOP = "magenta"
 def render(report: Report, *, bar: str = "|", quiet: bool = False) -> Iterator[Line]:
     """Every line of the view."""
     for finding in report.findings:
-        yield from _finding(finding, report.texts, bar)
+        yield from finding_lines(finding, report.texts, bar)
         yield []
     if report.show_unresolved and report.unresolved:
         yield from _unresolved(report.unresolved)
@@ -62,7 +68,8 @@ def write_lines(lines: Iterator[Line], out: TextIO, *, colour: bool) -> None:
         console.print(Styled.assemble(*((printable(text), style) for text, style in line)))
 
 
-def _finding(finding: Finding, texts: Texts, bar: str) -> Iterator[Line]:
+def finding_lines(finding: Finding, texts: Lines, bar: str) -> Iterator[Line]:
+    """One finding, with the code of every hop."""
     from lossproof.report.excerpt import excerpt
 
     severity = finding.severity.value
@@ -80,7 +87,7 @@ def _finding(finding: Finding, texts: Texts, bar: str) -> Iterator[Line]:
         last = step is finding.location
         if len(steps) > 1:
             yield [(f"  {number}. ", "dim"), (place(step), "bold" if last else "")]
-        for line in excerpt(texts[step.path], step, style if last else _HOP, bar=bar):
+        for line in excerpt(texts[step.path], step, style if last else _HOP, bar=bar) if step.line else ():
             yield [("     " if len(steps) > 1 else "  ", ""), *line]
     yield []
     if finding.remedy.hint:

@@ -121,6 +121,32 @@ def away_from_zero(fact: Operation, reading: Reading, w: Written, t: T) -> tuple
     return "safe", f"an exact zero becomes `{eps}`; the sign and all other values stay"
 
 
+def _rewritable(reading: Reading, w: Written, at: Any) -> bool:
+    try:
+        reading.plain(at)
+        if not (repeatable(w.at) and _short(w.at)):
+            reading.hoistable(w.at)
+    except Unfixable:
+        return False
+    return True
+
+
+def left_out(reading: Reading, w: Written, at: Any) -> tuple[str, str]:
+    """No quotient where the denominator is exactly 0: an epsilon there would make one element outweigh all others."""
+    where = reading.patch.name(reading.function, "torch.where")
+    reading.plain(at)
+    if repeatable(w.at) and _short(w.at):
+        name = reading.text(w.at)
+    else:
+        statement = reading.hoistable(w.at)
+        name = reading.has("denominator")
+        reading.patch.insert_before(reading.module, statement, f"{name} = {reading.text(w.at)}")
+    span = reading.tree.outside(reading.tree.span(w.at)) if isinstance(at, ast.BinOp) else reading.tree.span(w.at)
+    divided = reading.spliced(at, span, f"{where}({name} == 0, 1.0, {name})")
+    reading.put(at, f"{where}({name} == 0, 0.0, {divided})")
+    return "safe", "0 where the denominator is 0, and no division there: the gradient is finite"
+
+
 # ---- by operation
 
 
@@ -133,11 +159,16 @@ def guarded_divisor(fact: Operation, reading: Reading, w: Written, t: T, reason:
         return count_floor(reading, w, t)
     if "num" in t.tags and made_here(w) and t.nonnegative:
         return python_floor(reading, w, epsilon(fact, t))
-    if t.nonnegative or reason.startswith("the union") or _sum_of_nonnegative(t):
+    at = fact.node.at
+    relative = isinstance(at, ast.BinOp) and isinstance(at.op, ast.Div) and _element_of_target(t)
+    relative = relative and not (t.nonnegative and not _rewritable(reading, w, at))
+    if not relative and (t.nonnegative or reason.startswith("the union") or _sum_of_nonnegative(t)):
         return add(fact, reading, w, t)
     if not data(t):
         raise Unfixable("the sign of the denominator is not known")
     serves_callers(reading, w)
+    if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Div):
+        return left_out(reading, w, at)
     return away_from_zero(fact, reading, w, t)
 
 
@@ -165,9 +196,33 @@ def guarded_logarithm(fact: Operation, reading: Reading, w: Written, t: T) -> tu
         return add(fact, reading, w, t)
     if is_target(t):
         return floor(fact, reading, w, t)
+    chosen = _chosen_after(fact, reading, w)
+    if chosen is not None:
+        return chosen
     if raw(t) or (via is not None and via[0] in ("sub", "neg")):
         raise Unfixable("the argument can be far below zero, and what a floor catches there does not learn")
     return floor(fact, reading, w, t, safe=False)
+
+
+def _chosen_after(fact: Operation, reading: Reading, w: Written) -> tuple[str, str] | None:
+    """``where(valid, log(x), 0)``: only what is chosen is computed, whatever the mask knows of ``x``."""
+    at, tree = fact.node.at, reading.tree
+    place = tree.parent(at)
+    while place is not None and not isinstance(place, ast.stmt):
+        if isinstance(place, ast.Call) and ast.unparse(place.func) == "torch.where" and len(place.args) == 3:
+            break
+        place = tree.parent(place)
+    if not isinstance(place, ast.Call) or not _elementwise(reading, at, place):
+        return None
+    condition, yes, no = place.args
+    in_yes, in_no = _within(reading, at, yes), _within(reading, at, no)
+    if in_yes == in_no or not repeatable(condition) or not _short(condition):
+        return None
+    reading.plain(w.at)
+    text, shown = reading.text(w.at), reading.text(condition)
+    pair = f"{text}, 1.0" if in_yes else f"1.0, {text}"
+    reading.put(w.at, f"{reading.patch.name(reading.function, 'torch.where')}({shown}, {pair})")
+    return "safe", "the argument is made harmless where it is not chosen: the value is the same, the gradient finite"
 
 
 def _ratio(fact: Operation, reading: Reading, w: Written, t: T) -> tuple[str, str] | None:
@@ -356,18 +411,7 @@ def _by_its_own(fact: Operation, reading: Reading, inner: Operation, w: Written,
         if isinstance(at, ast.AugAssign) or (isinstance(at, ast.Call) and _changes_in_place(at)):
             raise Unfixable("the division changes its operand in place")
         serves_callers(reading, w)
-        where = reading.patch.name(reading.function, "torch.where")
-        reading.plain(at)
-        if repeatable(w.at) and _short(w.at):
-            name = reading.text(w.at)
-        else:
-            statement = reading.hoistable(w.at)
-            name = reading.has("denominator")
-            reading.patch.insert_before(reading.module, statement, f"{name} = {reading.text(w.at)}")
-        span = reading.tree.outside(reading.tree.span(w.at)) if isinstance(at, ast.BinOp) else reading.tree.span(w.at)
-        divided = reading.spliced(at, span, f"{where}({name} == 0, 1.0, {name})")
-        reading.put(at, f"{where}({name} == 0, 0.0, {divided})")
-        return kind, "0 where the denominator is 0, and no division there: the gradient is finite"
+        return kind, left_out(reading, w, at)[1]
     if inner.op in ("log", "rsqrt"):
         if not repeatable(w.at):
             raise Unfixable("the argument is not kept under a name")
@@ -623,6 +667,15 @@ def _less_a_guard(t: T) -> T:
             if "const" in one.tags or (one.sym and "eps" in one.sym.lower()):
                 return _less_a_guard(other)
     return via[1] if via is not None and via[0] == "clamp" else t
+
+
+def _element_of_target(t: T) -> bool:
+    """``y`` or ``y.abs()``, by which an error is made relative."""
+    via = t.get("via")
+    while via is not None and via[0] in ("abs", "square", "pow", "part") and isinstance(via[1], T):
+        t = via[1]
+        via = t.get("via")
+    return via is None and is_target(t) and "num" not in t.tags
 
 
 def data(t: T) -> bool:

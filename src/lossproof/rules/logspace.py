@@ -325,7 +325,9 @@ def softmax_of(reading: Reading, above: Written, below: Written, *, picked: bool
     number_of = reading.number(axis)
     if axis is None or kept == picked or number_of is None or number_of != int(number_of):
         return None
-    return call.operand, str(int(number_of))
+    # A name for the axis stays: another caller may mean another one by it.
+    named = isinstance(axis.at, (ast.Name, ast.Attribute))
+    return call.operand, reading.text(axis.at) if named else str(int(number_of))
 
 
 def _same_exp(reading: Reading, summed: Written, exponent: Written, numerator: Written | None) -> bool:

@@ -25,7 +25,8 @@ class Rule:
 
     ``page`` is the documentation in Markdown, with the sections *What it does*, *Why is this bad*,
     *Measured*, *Wrong*, *Right*, *Remedies*, *When to ignore it* and *References*; the code blocks
-    under *Wrong* and *Right* are run through the checker by the tests. ``hint`` is the one-line
+    under *Wrong* and *Right* are run through the checker by the tests, or through the audit where the rule
+    has no ``check``. ``hint`` is the one-line
     remedy shown under a finding. ``facts`` names the sorts of facts of the source eye that ``check``
     reads, ``graph`` those of the graph eye that ``audit`` reads.
     """

@@ -178,6 +178,11 @@ class Flow:
                 not k and not is_none(n) and op == "phi" for k, n in zip(found_keys, branches, strict=True)
             ):
                 self.problem = self.problem or "what is read is the output in only one of two branches"
+            if op == "loop" and () in frozenset[Key]().union(*carrying) and not found_keys[0]:
+                if branches[0].op not in ("const", "name", "free"):
+                    self.problem = (
+                        self.problem or "before the first turn of a loop something else stands for the output"
+                    )
             return frozenset[Key]().union(*carrying) if carrying else frozenset()
         return frozenset()
 

@@ -173,8 +173,33 @@ class Contexts:
                 return None
             found = self.only_network(function.module)
             if isinstance(found, Inst) and found.cls.info is not function.cls:
+                # What the function itself builds is not what it is handed, nor what stands beside it elsewhere.
+                if _builds(function, found.cls.info.name, name) or self._stands_beside(found.cls.info, name):
+                    return None
                 return found
             return None
+
+    def _stands_beside(self, info: ClassInfo, name: str) -> bool:
+        """Whether a function that makes such an object is handed another one by this name."""
+        for function in info.module.functions:
+            if _builds(function, info.name, name) and any(p.name == name for p in lower(function).params):
+                self.ev.ledger.mask |= function.rests
+                return True
+        return False
+
+    def sole_holder(self, function: Function, method: str) -> Value | None:
+        """The object that an unknown parameter can only be: nobody calls the function, one network has the method."""
+        with self._aside():
+            if self.callers(function):
+                return None
+            self.ev.ledger.mask |= function.module.body.rests
+            holders = [c for c in function.module.classes if c.owner is None and method in c.methods]
+            if len(holders) != 1 or holders[0] is function.cls or _builds(function, holders[0].name):
+                return None
+            cls = Cls(holders[0])
+            if not self.ev.library_base(cls).startswith(("torch.nn.Module", "pytorch_lightning.", "lightning.")):
+                return None
+            return self.ev.open_instance(holders[0])
 
     def only_network(self, module: ParsedModule) -> Value | None:
         with self._aside():
@@ -557,6 +582,20 @@ def _mentions(info: ClassInfo, name: str) -> bool:
         for method in info.methods.values()
         for call in method.calls
     ) or any(dotted(b) == name for b in info.node.bases)
+
+
+def _builds(function: Function, name: str, param: str = "") -> bool:
+    """Whether a function makes such an object for itself, not in place of a parameter that was left out."""
+    made = [call for call in function.calls if dotted(call.func) == name]
+    if not made or not param:
+        return bool(made)
+    instead = {
+        id(part)
+        for statement in ast.walk(function.node)
+        if isinstance(statement, ast.Assign) and any(dotted(t) == param for t in statement.targets)
+        for part in ast.walk(statement.value)
+    }
+    return any(id(call) not in instead for call in made)
 
 
 def _is_or_may_be(node: Node, made: Node) -> bool:

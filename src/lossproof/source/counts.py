@@ -391,6 +391,8 @@ class Counts:
             return self._of_class(frame, operands[1])
         if name == "len":
             return self._length(frame, operands[0], words[0], depth)
+        if name in ("size", "count") and _grouped(operands[0]):
+            return Share({"class": 1}, vector=True)
         if name in _SIZES:
             return Share({"total": 1})
         if name in ("sum", "total", "nansum", "mean"):
@@ -441,7 +443,7 @@ class Counts:
     # ---- a weight for each element
 
     def elements(self, frame: Frame, node: Node) -> list[Share]:
-        """How positives weigh against negatives: ``where(y == 1, a, b)``, ``a * y + b * (1 - y)``."""
+        """How positives weigh against negatives: ``where(y == 1, a, b)``, ``a * y + b * (1 - y)``, ``w[y == 1] = a``"""
         self.ev.begin()
         found: list[Share] = []
         for place in self.origins.of(frame, node):
@@ -470,11 +472,27 @@ class Counts:
             if test is None or test.powers not in ({"pos": 1}, {"neg": 1}):
                 return None
             return (operands[1], operands[2]) if "pos" in test.powers else (operands[2], operands[1])
+        if node.op == "setitem":
+            return self._written_into(frame, node)
         if node.op != "bin" or node.args[0] != "+":
             return None
         parts = [self._class_term(frame, n) for n in node.args[1:]]
         known = {sort: weight for part in parts if part is not None for sort, weight in [part]}
         return (known["pos"], known["neg"]) if len(known) == 2 else None
+
+    def _written_into(self, frame: Frame, node: Node) -> tuple[Node, Node] | None:
+        """``w[y == 1] = a`` and ``w[y == 0] = b``, or one of them into a tensor that was filled with the other."""
+        sides: dict[str, Node] = {}
+        while node.op == "setitem":
+            counted = self._counted(frame, node.args[1], "", 0)
+            if counted is not None and counted.powers in ({"pos": 1}, {"neg": 1}):
+                sides.setdefault("pos" if "pos" in counted.powers else "neg", node.args[2])
+            node = node.args[0]
+        fill = _fill(node)
+        if len(sides) == 1 and fill is not None:
+            sides.setdefault("pos", fill)
+            sides.setdefault("neg", fill)
+        return (sides["pos"], sides["neg"]) if len(sides) == 2 else None
 
     def _class_term(self, frame: Frame, node: Node) -> tuple[str, Node] | None:
         """The class that ``a * y`` or ``b * (1 - y)`` is the weight of, and the weight."""
@@ -577,6 +595,29 @@ class Counts:
             divisor = {"total": -1} if name == "mean" else {}
             return Share({"class" if one_hot else "pos": 1, **divisor}, vector=axis)
         return None
+
+
+def _fill(node: Node) -> Node | None:
+    """What a new tensor was filled with: ``ones_like(y)``, ``ones_like(y) * b``, ``full_like(y, b)``."""
+    if node.op == "bin" and node.args[0] == "*":
+        for one, other in (node.args[1:], node.args[:0:-1]):
+            inner = _fill(one)
+            if inner is not None and inner.op == "const" and inner.args[0] == 1.0:
+                return other  # type: ignore[no-any-return]
+        return None
+    word = node.args[0].args[-1] if node.op == "call" and node.args[0].op in ("attr", "name") else ""
+    if word in ("ones_like", "ones", "new_ones"):
+        return Node("const", (1.0,), node.at, node.guard)
+    if word in ("full_like", "full") and len(node.args[1]) > 1:
+        return node.args[1][1]  # type: ignore[no-any-return]
+    return None
+
+
+def _grouped(node: Node) -> bool:
+    """``table.groupby("label")``, perhaps with a column taken."""
+    while node.op in ("sub", "attr"):
+        node = node.args[0]
+    return node.op == "call" and node.args[0].op == "attr" and node.args[0].args[1] == "groupby"
 
 
 def _repeats(node: Node) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 
+from lossproof.source.complements import count_everything
 from lossproof.source.syntax import Function, dotted
 from lossproof.source.tensor_ops import PROBABILITIES, same
 from lossproof.source.values import Meth, T
@@ -127,6 +128,8 @@ def is_target(t: T, depth: int = 3) -> bool:
     param = t.get("param")
     if param is not None:
         return _TARGET.search(param[1]) is not None or _runs_backward(param[0])
+    if "data" in t.tags and via is not None and via[0] == "part":
+        return True  # a part of a batch, whatever the loss calls it
     if t.sym:
         return _TARGET.search(t.sym) is not None
     if via is not None and depth:
@@ -206,7 +209,7 @@ def zero_reason(t: T, depth: int = 6) -> str | None:
             return None
         if any("num" in p.tags or (p.get("param") is not None and not is_data(p)) or _setting(p) for p in parts):
             return None  # an epsilon that we cannot read
-        if len(parts) == 2 and (_counts_the_rest(parts[0], parts[1]) or _counts_the_rest(parts[1], parts[0])):
+        if len(parts) == 2 and count_everything(parts[0], parts[1]):
             return None  # what is counted and what is not are never both empty
         squares = [p.get("via") for p in parts]
         if all(s is not None and s[0] in ("pow", "square") and _width(s[1]) for s in squares):
@@ -325,9 +328,9 @@ def _area(t: T) -> bool:
     via = t.get("via")
     if via is None:
         return not t.positive and not t.tags & {"pred", "output", "num", "size", "const", "numpy"}
-    if via[0] != "mul":
+    if via[0] not in ("mul", "prod"):
         return False
-    return all(isinstance(p, T) and _extent(p) for p in via[1:])
+    return all(_extent(p) for p in via[1:] if isinstance(p, T))
 
 
 def _extent(t: T) -> bool:
@@ -359,15 +362,6 @@ def _setting(t: T) -> bool:
 def _is_reduction(t: T, word: str) -> bool:
     via = t.get("via")
     return via is not None and via[0] == word
-
-
-def _counts_the_rest(one: T, other: T) -> bool:
-    """``x.sum()`` and ``(1 - x).cumsum(0)``."""
-    a, b = one.get("via"), other.get("via")
-    if a is None or b is None or a[0] not in ("sum", "cumsum") or b[0] not in ("sum", "cumsum"):
-        return False
-    rest = b[1].get("via")
-    return rest is not None and rest[0] == "sub" and rest[1].lo == rest[1].hi == 1.0 and same(rest[2], a[1])
 
 
 def _width(t: object) -> bool:
@@ -593,11 +587,13 @@ def root_reason(t: T, depth: int = 5) -> str | None:
             return None
         return "the difference can be zero or negative" if is_data(a) or is_data(b) else None
     if op in ("mul", "div"):
-        for part in via[1:2] if op == "div" else via[1:]:
+        for part, other in ((via[1], via[2]), (via[2], via[1]))[: 1 if op == "div" else 2]:
             if isinstance(part, T) and not part.positive:
                 reason = root_reason(part, depth - 1)
                 if reason is not None:
                     return reason
+                if part.act == "relu" and isinstance(other, T) and other.tags & {"pred", "output", "parameter"}:
+                    return "a ReLU gives exact zeros: what it is scaled with gets a gradient of zero times infinity"
         if t.lo == 0.0 and via[0] == "mul" and via[1] is via[2]:
             return "a square is exactly 0 where both sides agree"
         return None

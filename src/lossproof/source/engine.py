@@ -39,6 +39,8 @@ _OTHER_FRAMEWORK = (
     rb"|oneflow)"
 )
 _FOCAL = rb"(?:kornia|monai|smp|segmentation_models_pytorch|fvcore|mmdet)[\s\S]*?[fF]ocal\w*\("
+# The power of what is left of a probability: a focal term whose cross entropy stands in another file.
+_FOCUSES = rb"1(?:\.0*)?[ \t]*-[^\n]*(?:\*\*|pow\w*\(|,)[^\n]*gamma|pow\w*\([ \t]*1(?:\.0*)?[ \t]*-"
 # What a feature network may be built by, for a loss in another file.
 _TORCHVISION = (
     rb"torchvision\.models(?:[ \t]+(?:as|import)\b|\.(?!detection|segmentation|feature_extraction|_)\w)"
@@ -100,6 +102,8 @@ def _matters_with_torch(data: bytes, speaks: bool) -> bool:
     if b"WeightedRandomSampler(" in data:
         return True
     if b"return " in data and re.search(_NUMBER, data) is not None:
+        return True
+    if b"gamma" in data and re.search(_FOCUSES, data) is not None:
         return True
     if _builds_network(data):
         return True

@@ -18,6 +18,7 @@ from lossproof.source.lower import Guard, Node, Param, lower, lower_class
 from lossproof.source.project import BUILT_IN, Project
 from lossproof.source.syntax import ClassInfo, Function, ParsedModule
 from lossproof.source.torch_names import RETURNS_SELF, canonical
+from lossproof.source.trainers import handed_model
 from lossproof.source.values import (
     MAX_ALTERNATIVES,
     NONE,
@@ -79,6 +80,9 @@ class Oracle(Protocol):
 
     def sole_model(self, function: Function, name: str) -> Value | None:
         """The one network that an unknown callee can only be, or ``None``."""
+
+    def sole_holder(self, function: Function, method: str) -> Value | None:
+        """The one network that an unknown object with a method can only be, or ``None``."""
 
     def only_network(self, module: ParsedModule) -> Value | None:
         """The one network that a file defines."""
@@ -264,9 +268,10 @@ class Evaluator:
         param = next((p for p in base.ir.params if p.name == name), None)
         if base.open:
             base.touched = True
-            if name == "model" and isinstance(base.me, Inst) and base.me.over and "model" in base.me.over:
-                # A Hugging Face Trainer hands the model that it was built with to its methods.
-                return base.me.over["model"]
+            if name == "model" and isinstance(base.me, Inst):
+                handed = handed_model(self, base.me)
+                if handed is not None:
+                    return handed
         if param is not None and param.default is not None:
             default = self.value(self._definition_frame(function, base), param.default)
             if not base.open or not (isinstance(default, Const) and default.v is None):
@@ -803,6 +808,8 @@ class Evaluator:
             if isinstance(name, (str, int)):
                 if isinstance(obj.rest, T) and obj.rest.get("entries") is not None:
                     return self.item(obj.rest.get("entries"), index, frame, node)
+                if obj.rest is None and isinstance(name, str) and frame is not None and node is not None:
+                    return self.registered(name, frame, node.args[0]) or UNKNOWN
                 return obj.rest if obj.rest is not None else UNKNOWN
             # An unknown key: one of the entries, chosen by whatever the key is.
             key = index.sym if isinstance(index, T) else ""
@@ -829,6 +836,12 @@ class Evaluator:
         if isinstance(obj, (Ref, Cls)):
             return obj  # a subscripted generic
         return UNKNOWN
+
+    def registered(self, name: str, frame: Frame, table: Any) -> Value | None:
+        """What a table of a module or a class has under a name that only a decorator can have put there."""
+        if self.oracle is None or not isinstance(table, Node) or table.op not in ("name", "attr"):
+            return None
+        return self.oracle.class_named(frame.function.module, name)
 
     def usual(self, module: ParsedModule, option: Value) -> Value | None:
         """What a command line option is unless somebody says otherwise: its default, or anything else."""
@@ -1570,6 +1583,11 @@ class Evaluator:
         if self.oracle is None or not (isinstance(result, T) and not result.act and not result.trace):
             return result
         func = node.args[0]
+        key = _looked_up(func)
+        if key is not None:
+            wanted = constant(self.value(frame, key))
+            found = self.oracle.class_named(frame.function.module, wanted) if isinstance(wanted, str) else None
+            return self.call(found, positional, named, frame, node) if found is not None else result
         word = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
         if not isinstance(word, str) or not _MAKES.match(word):
             return result
@@ -1579,9 +1597,9 @@ class Evaluator:
             value = usual.alts[0][1] if isinstance(usual, Union) else value
             extra: dict[str, Value | Thunk] = {}
             if isinstance(value, Map):
-                key = next((k for k in _KIND_KEYS if isinstance(constant(value.items.get(k)), str)), None)
-                name = constant(value.items.get(key)) if key is not None else None
-                extra = _settings_of(value, key)
+                kind = next((k for k in _KIND_KEYS if isinstance(constant(value.items.get(k)), str)), None)
+                name = constant(value.items.get(kind)) if kind is not None else None
+                extra = _settings_of(value, kind)
             else:
                 name = constant(value)
             if not isinstance(name, str):
@@ -1962,7 +1980,13 @@ class Evaluator:
             return UNKNOWN
         args = [self.force(a) for a in positional]
         kwargs = {k: self.force(v) for k, v in named.items()}
-        return library.call_method(self, obj, name, args, kwargs, frame, node)
+        result = library.call_method(self, obj, name, args, kwargs, frame, node)
+        if isinstance(result, T) and isinstance(obj, T) and obj.get("param") is not None and self.oracle is not None:
+            if isinstance(result.get("called"), Meth) and positional and obj.get("via") is None:
+                holder = self.oracle.sole_holder(obj.get("param")[0], name)
+                if holder is not None:
+                    return self.call_method(holder, name, positional, named, frame, node)
+        return result
 
 
 # ---- small helpers that need no evaluator
@@ -2124,6 +2148,15 @@ def _refers_to_itself(node: Node, name: str) -> bool:
             return True
         stack.extend(children(n))
     return False
+
+
+def _looked_up(func: Node) -> Node | None:
+    """The key of ``REGISTRY[key](…)`` and of ``REGISTRY.get(key)(…)``."""
+    if func.op == "sub":
+        return func.args[1] if isinstance(func.args[1], Node) else None
+    if func.op != "call" or len(func.args[1]) != 1 or func.args[0].op != "attr" or func.args[0].args[1] != "get":
+        return None
+    return func.args[1][0]  # type: ignore[no-any-return]
 
 
 def _settings_of(config: Map, kind: Any) -> dict[str, Value | Thunk]:

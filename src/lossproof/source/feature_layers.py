@@ -116,6 +116,7 @@ class FeatureLayers:
         ir = lower(function)
         named: list[tuple[str, Node]] = [(k.rpartition(".")[2], v) for k, v in ir.final.items()]
         named += [(s.attr, s.value) for s in ir.stores]
+        named += [(function.name, n) for n, _ in ir.returns]
         stack = [n for n, _ in ir.returns] + [v for _, v in named] + list(ir.calls)
         seen: set[int] = set()
         from lossproof.source.evaluate import children

@@ -29,6 +29,7 @@ from lossproof.source.values import (
     Func,
     Inst,
     Lib,
+    Map,
     Ref,
     Seq,
     T,
@@ -65,6 +66,7 @@ _REST = Pattern(
     re.I,
 )
 _LOSSY = Pattern(r"loss|crit|focal|objective|build|make|get", re.I)
+_BUILDS = Pattern(r"^(?!zip|len).*(?:loss|crit|focal|objective|build|make|get|creat|instantiat|from_)", re.I)
 _SPREAD = Pattern(r"(?<=[(,])\s*\*\*\w+")
 _REDUCTION = {"mean", "sum", "nanmean", "nansum"}
 _PRODUCT = {"mul", "mul_", "multiply"}
@@ -186,6 +188,8 @@ class Focals:
         for call in function.calls:
             word = str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
             if not call.keywords and word != "partial":
+                if speaks and call.args and _BUILDS.search(word) is not None:
+                    yield from self._of_built(function, call)
                 continue
             spread = speaks and any(k.arg is None for k in call.keywords)
             if word != "partial" and not spread and not any(k.arg and _SETTING.search(k.arg) for k in call.keywords):
@@ -198,6 +202,9 @@ class Focals:
             self.ev.begin()
             frame = self.ev.open_frame(function)
             callee = self.ev.value(frame, node.args[0])
+            if isinstance(call.func, (ast.Subscript, ast.Call)) and isinstance(callee, T):
+                yield from self._of_object(frame, node)  # a registry knows what this is
+                continue
             if spread and not any(isinstance(v, (Cls, Func)) for _, v in alternatives(callee)):
                 continue
             if word != "partial" and isinstance(callee, (Cls, Func)):
@@ -213,6 +220,28 @@ class Focals:
                     callee = self.ev.force(positional.pop(0))
                 for _, v in alternatives(callee):
                     yield from self._as_called(v, one, node, positional, named)
+
+    def _of_built(self, function: Function, call: ast.Call) -> Iterator[FocalLoss]:
+        """``create(SPEC)``: an object whose class a registry knows and whose settings a table holds."""
+        node = lower(function).by_call.get(id(call))
+        if node is None or any(a.op in ("const", "list", "tuple") for a in node.args[1]):
+            return
+        self.ev.begin()
+        frame = self.ev.open_frame(function)
+        if not any(isinstance(v, Map) for a in node.args[1] for _, v in alternatives(self.ev.value(frame, a))):
+            return
+        yield from self._of_object(frame, node)
+
+    def _of_object(self, frame: Frame, node: Node) -> Iterator[FocalLoss]:
+        """The focal terms of the object that a call makes."""
+        for _, made in alternatives(self.ev.value(frame, node)):
+            forward = self.ev.forward_of(made) if isinstance(made, Inst) else None
+            if forward is None or not _may_raise(forward.function):
+                continue
+            inner = Frame(forward.function, None, made, forward.closure, None, 1)
+            for root in self._roots(inner.function):
+                if self._raises(root):
+                    yield from self._focal(inner, root)[0]
 
     def _as_called(
         self,

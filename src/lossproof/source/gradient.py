@@ -7,6 +7,7 @@ in was cut. A term is at fault only where a cut is all that is left of the predi
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -204,8 +205,8 @@ class Gradients:
         alive.sort(key=lambda c: (not c.of.grad, getattr(c.node.at, "lineno", 0)))
         if not alive:
             return None
-        # Where several end in one, that one took the last of it.
-        inner = {id(c.node) for outer in alive for c in outer.of.cuts}
+        # Where several end in one, that one took the last of it (a weight or a target that came along is none of it).
+        inner = {id(c.node) for outer in alive if not _given_alone(outer.of) for c in outer.of.cuts}
         alive = [c for c in alive if id(c.node) not in inner] or alive
         cut = alive[0]
         if flow.opens:
@@ -215,7 +216,7 @@ class Gradients:
             if any(o.startswith("self.") or _PREDICTED.search(o) for o in flow.opens):
                 return None
             return cut
-        if not cut.of.grad and cut.of.opens and all(_GIVEN.search(o) for o in cut.of.opens):
+        if _given_alone(cut.of):
             return None
         if whole:
             return cut
@@ -349,7 +350,13 @@ class Gradients:
             return GRADIENT
         self._known[key] = NOTHING
         result = self._flow(frame, node, index)
-        if node.op in ("call", "bin", "un") and result.alive and self.investigation.without_gradient(frame, node.guard):
+        silent = node.op in ("call", "bin", "un") and result.alive
+        if silent and self.investigation.without_gradient(frame, node.guard):
+            changed = _changed_in_place(node)
+            if changed is not None:
+                # ``w -= lr * w.grad``: a step by hand, and ``w`` remains the leaf that it was.
+                self._known[key] = self.flow(frame, changed)
+                return self._known[key]
             result = Flow(False, frozenset(), (*result.cuts, Cut(frame, node, "no_grad", result)))
         self._known[key] = result
         return result
@@ -509,7 +516,8 @@ class Gradients:
         func, _, keywords = node.args
         if any(k == "requires_grad" and v.op == "const" and v.args[0] is True for k, v in keywords):
             made = self._operation(frame, node, _word(func), index)
-            return made if made.cuts and not made.alive and _word(func) in _REWRAP else GRADIENT
+            anew = _word(func) in _REWRAP or (_word(func) == "Variable" and not _reads_gradient(frame.function))
+            return made if made.cuts and not made.alive and anew else GRADIENT
         if func.op == "attr":
             name = SAME_OPERATION.get(func.args[1], func.args[1])
             owner = [v for _, v in alternatives(ev.value(frame, func.args[0]))]
@@ -667,6 +675,15 @@ def _only_predicted(flow: Flow) -> bool:
     return named and len(flow.opens) == 1
 
 
+def _reads_gradient(function: Function) -> bool:
+    """``feature.grad``: what was cut off is carried on by hand."""
+    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(function.node))
+
+
+def _given_alone(flow: Flow) -> bool:
+    return not flow.grad and bool(flow.opens) and all(_GIVEN.search(o) for o in flow.opens)
+
+
 def _averaged(node: Node) -> bool:
     """``float((z ** 2).mean())``, ``penalty.sum().item()``: a term, not a factor that keeps numbers small."""
     func = node.args[0]
@@ -687,6 +704,16 @@ def _taken_out(root: Node) -> set[int]:
 def _word(func: Node) -> str:
     name = func.args[1] if func.op == "attr" else func.args[0] if func.op in ("name", "free") else ""
     return name if isinstance(name, str) else getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
+
+
+def _changed_in_place(node: Node) -> Node | None:
+    """``w`` in ``w -= g`` and in ``w.sub_(g)``."""
+    if node.op == "bin":
+        return node.args[1] if isinstance(node.at, ast.AugAssign) else None
+    func = node.args[0] if node.op == "call" else None
+    if func is None or func.op != "attr" or not func.args[1].endswith("_") or func.args[1].startswith("_"):
+        return None
+    return func.args[0]  # type: ignore[no-any-return]
 
 
 def _first(node: Node) -> Node | None:

@@ -68,6 +68,25 @@ def _named_setting(fact: Operation) -> bool:
     return domain.is_setting_name(name)
 
 
+def left_to_callers(fact: Operation) -> bool:
+    """Whether a caller alone can tell what a step is taken of: what a network made that was handed in, which power."""
+    if fact.op == "pow" and fact.others:
+        exponent = fact.others[0]
+        if isinstance(exponent, T) and (exponent.lo is None or exponent.lo != exponent.hi):
+            return True
+    return any(_made_by_a_parameter(t, 6) for t in fact.operands())
+
+
+def _made_by_a_parameter(t: T, depth: int) -> bool:
+    if t.lo is not None and t.positive:
+        return False
+    via = t.get("via")
+    if via is not None:
+        return depth > 0 and any(isinstance(p, T) and _made_by_a_parameter(p, depth - 1) for p in via[1:])
+    called = t.get("called")
+    return isinstance(called, T) and called.get("param") is not None and not t.act
+
+
 def frozen(fact: Fact) -> bool:
     """Whether a step is taken with gradients off: a target or a weight is computed there, not the loss."""
     frame: Any = fact.frame
@@ -210,12 +229,30 @@ def _speaks_of(fact: Fact, frame: Any, test: Node, kin: list[T]) -> bool:
     while stack and seen < 40:
         node = stack.pop()
         seen += 1
+        if _of_form(node):
+            continue
         if node.op not in ("const", "func", "class", "import"):
             for _, v in alternatives(fact.ev.value(frame, node)):
                 if isinstance(v, T) and (v.sym or v.info or v.act) and any(_alike(v, k) for k in kin):
                     return True
         stack.extend(children(node))
     return False
+
+
+_FORM = {"dim", "ndimension", "ndim", "isinstance", "is_cuda", "device", "dtype", "requires_grad", "is_tensor"}
+
+
+def _of_form(node: Node) -> bool:
+    """``x.dim() == y.dim()``, ``x.shape == y.shape``: what form a tensor has says nothing of its elements."""
+    if node.op == "cmp":
+        return all(_word(side) in {"shape", "size"} for side in (node.args[1], *node.args[2]))
+    return _word(node) in _FORM
+
+
+def _word(node: Node) -> str:
+    """The attribute, or the function, that is asked."""
+    func = node.args[0] if node.op == "call" and not (node.args[1] and node.args[0].op == "attr") else node
+    return str(func.args[1] if func.op == "attr" else func.args[0] if func.op == "name" else "")
 
 
 def _alike(a: T, b: T) -> bool:
@@ -305,4 +342,15 @@ def occurs(mask: T) -> bool:
 _NOT_BY_ELEMENT = ("sum", "mean", "max", "min", "norm", "matmul", "dot", "linear", "bmm", "mm")
 
 
-__all__ = ["as_tensor", "hazard", "is_mask", "mask_in", "occurs", "selected", "selecting", "tested"]
+__all__ = [
+    "as_tensor",
+    "frozen",
+    "hazard",
+    "is_mask",
+    "left_to_callers",
+    "mask_in",
+    "occurs",
+    "selected",
+    "selecting",
+    "tested",
+]

@@ -332,8 +332,11 @@ def _makes_a_loss(callee: ast.AST) -> bool:
 
 
 def _held_by(function: Function, call: ast.Call) -> bool:
-    """``self.x(a, b)`` where ``x`` is an object that the class stores: it may be a criterion by any name."""
+    """``self.x(a, b)`` or ``x(a, b)`` where the class or the file keeps criteria: it may be one by any name."""
     callee = call.func
+    if isinstance(callee, ast.Name):
+        module = function.module
+        return callee.id not in module.top and any(last(c.func) in LOSS_LAYER for c in module.body.calls)
     if not isinstance(callee, ast.Attribute) or function.cls is None:
         return False
     if not isinstance(callee.value, ast.Name) or callee.value.id != function.first_param:

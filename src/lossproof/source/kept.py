@@ -66,7 +66,7 @@ class KeptLosses:
             yield from self._judged(frame, node, value, trains, validates)
         if trains:
             for call in ir.calls:
-                if call.args[1] and self._may_keep(call):
+                if (call.args[1] or call.args[2]) and self._may_keep(call):
                     yield from self._through_meter(frame, call)
 
     # ---- what is kept
@@ -254,6 +254,10 @@ def _kept(function: Function) -> Iterator[tuple[Node, Node, Any]]:
         if isinstance(kept.target, ast.Name) and kept.node.op == "bin" and kept.node.args[1].op != "loop":
             continue  # no loop around it: one step's own sum
         yield kept.node, kept.value, kept.target
+    for node, value, target in _kept_in_attributes(function):
+        if id(node) not in told:
+            told.add(id(node))
+            yield node, value, target
     for node in ir.ops:
         if node.args[0] != "+" or id(node) in told:
             continue
@@ -262,6 +266,26 @@ def _kept(function: Function) -> Iterator[tuple[Node, Node, Any]]:
             if phi is not None and any(_arrives(back, node) for back in phi.args[1:]):
                 yield node, other, None
                 break
+
+
+def _kept_in_attributes(function: Function) -> Iterator[tuple[Node, Node, Any]]:
+    """``self.total = self.total + loss``, ``self.average = 0.9 * self.average + 0.1 * loss``"""
+    me = function.first_param if function.cls is not None and not function.is_static else None
+    for store in lower(function).stores if me is not None else ():
+        node = store.value
+        if node.op != "bin" or node.args[0] != "+" or not isinstance(node.at, ast.BinOp):
+            continue
+        for side, other in ((node.args[1], node.args[2]), (node.args[2], node.args[1])):
+            before = side
+            while before.op == "bin" and before.args[0] == "*":
+                before = next((n for n in before.args[1:] if n.op in ("attr", "bin")), before.args[1])
+            if before.op == "attr" and before.args[1] == store.attr and _is_me(before.args[0], me):
+                yield node, other, before.at
+                break
+
+
+def _is_me(node: Node, me: str | None) -> bool:
+    return node.op == "param" and node.args[0] == me
 
 
 def _written(node: Node, value: Node) -> Any:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lossproof.source import tensor_ops
+from lossproof.source import instantiated, tensor_ops
 from lossproof.source.lower import Node
 from lossproof.source.torch_names import (
     KEEP,
@@ -78,6 +78,12 @@ _ACTIVATION_LAYERS = {
     "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d", "LogSigmoid", "Tanh", "ReLU", "Identity", "Softplus", "GELU",
     "LeakyReLU", "ELU", "SiLU", "Hardsigmoid",
 }  # fmt: skip
+# A module, with its parameters handed in.
+_STATELESS = {
+    "torch.func.functional_call",
+    "torch.nn.utils.stateless.functional_call",
+    "torch.nn.utils.functional_call",
+}
 # Distributions whose entropy has no upper bound.
 CONTINUOUS = {
     f"torch.distributions.{name}"
@@ -192,6 +198,11 @@ def call(
         return Lib("namedtuple", tuple(args), kwargs, None, None)
     if name.endswith("OmegaConf.create") and args and isinstance(args[0], Map):
         return args[0]
+    if name in instantiated.NAMES and frame is not None and (args or "config" in kwargs):
+        settings = args[0] if args else kwargs["config"]
+        made = instantiated.instantiated(ev, settings, args[1:], kwargs, frame, node)
+        if made is not None:
+            return made
     if last in NAMESPACES:
         inner_map = args[0] if args and isinstance(args[0], Map) else Map({})
         return Map({**inner_map.items, **kwargs}, inner_map.rest)
@@ -201,6 +212,10 @@ def call(
         return ev.import_value(frame.function.module, str(constant(args[0])), None, 0)
     if name == "torch.utils.checkpoint.checkpoint" and args:
         return ev.call(args[0], args[1:], {}, frame, node)
+    if name in _STATELESS and len(args) > 2:
+        given = ev.as_sequence(args[2]) if isinstance(args[2], Seq) else None
+        more = list(given.head + given.tail) if given is not None and given.rest is None else [args[2]]
+        return ev.call(args[0], more, dict(kwargs), frame, node)
     if name in ("torch.vmap", "torch.func.vmap", "torch.jit.ignore", "torch.jit.export") and args:
         return args[0]
     if name == "torch.cuda.amp.custom_fwd" and args:
@@ -341,10 +356,17 @@ def call_object(
         and ".segmentation." not in obj.name
         and ".detection." not in obj.name
     ):
-        return T("affine", tags=frozenset({"pred"}))
+        return _zoo_scores(obj)
     if obj.name == "timm.create_model":
-        return T("affine", tags=frozenset({"pred"}))
+        return _zoo_scores(obj)
     return T(info={"called": obj})
+
+
+def _zoo_scores(obj: Lib) -> T:
+    """What a classifier of a model zoo gives: as many columns as it was asked for."""
+    asked = constant(obj.kwargs.get("num_classes"))
+    width = asked if isinstance(asked, int) and asked > 0 else None
+    return T("affine", tags=frozenset({"pred"}), info={"width": width} if width is not None else None)
 
 
 def call_layer(
@@ -370,6 +392,8 @@ def call_layer(
         size = constant(out)
         known = tensor_ops.as_tensor(x)
         info: dict[str, Any] = {"channels": size} if isinstance(size, int) and op == "conv" else {}
+        if op == "conv" and word[-2:] in ("1d", "2d", "3d"):
+            info["ndim"] = int(word[-2]) + 2
         if op == "linear" and word != "Embedding":
             info["width"] = size if isinstance(size, int) else None
             info["ndim"] = known.get("ndim")
@@ -712,7 +736,7 @@ def _probabilities(obj: Lib) -> Value:
     if not act or logits is None or obj.module is None:
         return T(sym="probs")
     place = Hop(obj.module, obj.at, "`probs` of this distribution")
-    return tensor_ops.apply(act, logits, [], {}, lambda _: place) or T(sym="probs")
+    return tensor_ops.apply(act, logits, [], {"dim": Const(-1)}, lambda _: place) or T(sym="probs")
 
 
 def tensor_attribute(t: T, name: str) -> Value:
@@ -774,6 +798,8 @@ def call_method(
                 "query",
             ):
                 return obj
+            if name in ("pop", "get") and isinstance(constant(args[0] if args else None), str):
+                return ev.item(obj, args[0], frame, node)
         if name == "to_numpy":
             return obj.but(tags=obj.tags | {"numpy", "detached"})
         if name in ("values", "items", "keys") and not args:
@@ -848,12 +874,14 @@ def _map_method(ev: Evaluator, obj: Map, name: str, args: list[Value], frame: Fr
         return ev.call(obj.items[name], args, {}, frame, node)
     if name in ("get", "pop", "setdefault") and args:
         key = constant(args[0])
+        table = node.args[0].args[0] if node is not None and node.op == "call" and node.args[0].op == "attr" else None
         if isinstance(key, (str, int)):
             found = obj.items.get(key)
             if found is not None:
                 return found
             if obj.rest is None:
-                return args[1] if len(args) > 1 else NONE
+                put = ev.registered(key, frame, table) if isinstance(key, str) and frame is not None else None
+                return put or (args[1] if len(args) > 1 else NONE)
             return UNKNOWN
         return ev.item(obj, args[0], frame, node)
     if name == "items":

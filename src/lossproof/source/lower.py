@@ -303,6 +303,10 @@ class Lowering:
                     return
             elif name == "append" and len(value.args) == 1 and not value.keywords and self._grow_entry(value):
                 return
+            elif name in _GROW and len(value.args) == 1 and not value.keywords and self._grow_either(value):
+                return
+            elif name == "append" and len(value.args) == 1 and not value.keywords and self._grow_default(value):
+                return
         elif (
             isinstance(value, ast.Call)
             and isinstance(value.func, ast.Name)
@@ -341,6 +345,32 @@ class Lowering:
         self._rebind(
             path, self.node("setitem", (self.expr(entry.value), self.expr(entry.slice), grown), value), entry.value
         )
+        return True
+
+    def _grow_default(self, value: ast.Call) -> bool:
+        """``history.setdefault(key, []).append(loss)``"""
+        made = value.func.value  # type: ignore[attr-defined]
+        if not isinstance(made, ast.Call) or not isinstance(made.func, ast.Attribute) or made.func.attr != "setdefault":
+            return False
+        path = _path(made.func.value)
+        if path is None or not (self.loop_depth or (self.me is not None and path.startswith(self.me + "."))):
+            return False
+        old, item = self.expr(made), self.expr(value.args[0])
+        call = self._call_node(value, self.node("attr", (old, "append"), value.func), (item,), ())
+        self.ir.accumulations.append(Accumulation(call, made.func.value, item))
+        return True
+
+    def _grow_either(self, value: ast.Call) -> bool:
+        """``(decayed if p.ndim > 1 else plain).append(p)``: either list may grow."""
+        choice = value.func.value  # type: ignore[attr-defined]
+        if not isinstance(choice, ast.IfExp) or not all(isinstance(s, ast.Name) for s in (choice.body, choice.orelse)):
+            return False
+        self.expr(value)
+        item = self.expr(value.args[0])
+        for side in (choice.body, choice.orelse):
+            old = self.expr(side)
+            grown = self.node(_GROW[value.func.attr], (old, item), value)  # type: ignore[attr-defined]
+            self._rebind(side.id, self.node("phi", (None, grown, old), value), None)  # type: ignore[attr-defined]
         return True
 
     def _lookup(self, path: str, default: Node) -> Node:

@@ -375,7 +375,7 @@ class Modes:
                 return None
             return WrongMode(self.ev, e, "train" if cause is not None else "never", cause, sure)
         if modes == {"new"} or cause is not None:
-            loaded = self._loaded(thing, events)
+            loaded = self._loaded(thing, events, e.frame.function.module)
             if loaded is not None:
                 if cause is not None and not asked:
                     return None
@@ -461,7 +461,7 @@ class Modes:
                 return True
         return False
 
-    def _loaded(self, thing: Thing, events: Sequence[tuple[Event, Path]]) -> Event | bool | None:
+    def _loaded(self, thing: Thing, events: Sequence[tuple[Event, Path]], asking: ParsedModule) -> Event | bool | None:
         for e, _ in events:
             if e.kind == "load" and e.thing is not None and e.thing.same(thing):
                 return e
@@ -473,15 +473,22 @@ class Modes:
                     given = v.kwargs.get(key)
                     if given is not None and not (isinstance(given, Const) and not given.v):
                         return True
-        return self._loaded_at_the_top(thing)
+        return self._loaded_at_the_top(thing, asking)
 
-    def _loaded_at_the_top(self, thing: Thing) -> Event | None:
-        """Where a global network gets its weights beside the line that makes it, and nobody switches it by its name."""
+    def _loaded_at_the_top(self, thing: Thing, asking: ParsedModule) -> Event | None:
+        """Where a global network gets its weights beside the line that makes it, and nobody switches it by its name.
+
+        It may be a helper's line, of which the file that asks the network keeps the answer.
+        """
         for maker in self._makers(thing.values):
-            if maker is None or maker is not maker.module.body:
+            if maker is None:
                 continue
-            self.ev.ledger.mask |= maker.rests
-            if _SWITCHES.search(maker.module.source) or _handed_on(maker.module, thing.text):
+            top = maker is maker.module.body
+            if not top and all(holder is not asking.body for _, holder in asking.call_index.get(maker.name, ())):
+                continue
+            self.ev.ledger.mask |= maker.rests | asking.body.rests
+            files = {maker.module} if top else {asking}
+            if any(_SWITCHES.search(f.source) or _handed_on(f, thing.text) for f in files):
                 return None
             for tree in self.trainings.alone(maker):
                 for e, _ in flat(tree):

@@ -50,6 +50,8 @@ BINARY = {
 }
 LATE = {"nan_to_num": "late", "nan_to_num_": "late", "where": "where", "masked_fill": "late", "masked_fill_": "late"}
 MAX_OUTER = 8
+# Callers asked what a function's parameters are.
+MAX_NAMING = 3
 # What a package keeps under this name is measured, not minimized, also where a loss is reported beside it.
 _METRICS = re.compile(r"(?:^|/)metrics?/", re.I)
 _GUARDS = ("where", "late", "mask", "select")
@@ -68,6 +70,7 @@ class Operations:
             return
         frame = self.ev.open_frame(function)
         steps = list(self.slices.steps(frame))
+        steps.extend(self._named_by_callers(frame, steps))
         behind = {id(step.node): self._behind(step) for step in steps}
         covered = {id(fact.node) for facts in behind.values() for fact in facts}
         spine = self._spine(function)
@@ -89,6 +92,18 @@ class Operations:
                 for fact in self._sums(step):
                     self._place(fact, spine)
                     yield fact
+
+    def _named_by_callers(self, frame: Frame, steps: list[Step]) -> list[Step]:
+        """What a training function calls by a name that only its callers resolve: a similarity, a distance."""
+        if not self.slices.unnamed or not self.contexts.is_open(frame):
+            return []
+        known = {step.frame.function for step in steps}
+        found: dict[Node, Step] = {}
+        for outer in self.contexts.outer(frame)[:MAX_NAMING]:
+            for step in self.slices.steps(outer):
+                if step.frame.function not in known:
+                    found.setdefault(step.node, step)
+        return list(found.values())
 
     def _floored(self, step: Step) -> list[Node]:
         """The calls whose result a maximum with a constant keeps finite."""
@@ -126,6 +141,12 @@ class Operations:
                     wider.cut, wider.floored = fact.cut, fact.floored
                     found.append(wider)
         return found
+
+    def shown(self, fact: Operation) -> list[Operation]:
+        """A logarithm of what only a caller shows to be an activation, in the contexts that show it."""
+        if fact.op not in ("log", "log1p") or any(t.act or t.lo is not None for t in fact.operands()):
+            return []
+        return [f for f in self.again(fact) if any(t.act in ("softmax", "sigmoid") for t in f.operands())]
 
     def _chosen(self, frame: Frame) -> Atoms:
         """The conditions under which the calls that lead here run these functions and no others."""

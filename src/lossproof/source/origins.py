@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lossproof.source.contexts import Contexts
+from lossproof.source.dynamic import fetched
 from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node, lower, lower_class
@@ -310,6 +311,12 @@ def called(ev: Evaluator, frame: Frame, node: Node) -> tuple[str, list[Node]]:
         if not any(isinstance(v, (Inst, Mod, Cls)) for v in owner):
             return SAME_OPERATION.get(name, name), [func.args[0], *given]
         return "", given
+    picked = fetched(func)
+    if picked is not None and not any(isinstance(v, Ref) for _, v in alternatives(ev.value(frame, picked[0]))):
+        name = constant(ev.value(frame, picked[1]))
+        if name is None and "reduc" in str(picked[1].args[-1]).lower():
+            name = "mean"  # or ``sum``: it is the same to whom the terms matter
+        return (SAME_OPERATION.get(name, name), [picked[0], *given]) if isinstance(name, str) else ("", given)
     for _, v in alternatives(ev.value(frame, func)):
         if isinstance(v, Ref):
             word = operation(v.name) or v.name.rpartition(".")[2]

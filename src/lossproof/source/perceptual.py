@@ -712,7 +712,7 @@ class FeatureLosses:
                 isinstance(v, (int, float)) and not isinstance(v, bool) and (0.4 < v < 0.5 or (v > 90 and v != 127.5))
             )
         numbers = self._numbers(frame, node)
-        return numbers is None or any(0.38 < v < 0.5 or (v > 90 and v != 127.5) for v in numbers)
+        return numbers is None or any(0.38 < v < 0.5 or (v > 90 and v != 127.5) or _rescaled(v) for v in numbers)
 
     def _numbers(self, frame: Frame, node: Node) -> list[float] | None:
         """The constants that a value is made from, ``None`` if something else is in it too."""
@@ -1106,10 +1106,14 @@ class FeatureLosses:
                     if mine or any(self._holds(scope, frame, a) for a in given):
                         evaluated.append((frame.function, call.at.lineno))
             for store in frame.ir.stores:
+                if store.attr == "train" and self._holds(scope, frame, store.obj):
+                    return "", None, None  # ``net.train = disabled_train``
                 if store.attr == "training" and self._holds(scope, frame, store.obj):
                     evaluated.append((frame.function, store.value.at.lineno))
-        if self._evaluated_in_helper(scope, nets):
-            return "", None, None
+        for place, switched_off in self._evaluated_in_helper(scope, nets):
+            if switched_off:
+                return "", None, None
+            evaluated.append(place)
         which = "batch normalization" if norm else "dropout"
         undone = self._undone(scope, evaluated)
         if not evaluated:
@@ -1137,8 +1141,8 @@ class FeatureLosses:
             return Hop(holder.module, node.at, "this `train()` reaches it too")
         return None
 
-    def _evaluated_in_helper(self, scope: _Scope, nets: list[Net]) -> bool:
-        """A helper that is handed the network and calls ``eval()`` on what it is handed."""
+    def _evaluated_in_helper(self, scope: _Scope, nets: list[Net]) -> Iterator[tuple[tuple[Function, int], bool]]:
+        """Where a helper is handed the network that calls ``eval()`` on it, and whether ``train`` is taken away."""
         for frame in list(scope.frames.values()):
             for call in frame.ir.calls:
                 given = [a for a in (*call.args[1], *(v for _, v in call.args[2])) if a.op != "const"]
@@ -1151,8 +1155,8 @@ class FeatureLosses:
                         func = inner.args[0]
                         if _word(inner) == "eval" and func.op == "attr" and entered is not None:
                             if self._covers(scope, entered, func.args[0], nets) != "no":
-                                return True
-        return False
+                                off = any(store.attr == "train" for store in entered.ir.stores)
+                                yield (frame.function, call.at.lineno), off
 
     def _registers(self, inst: Inst) -> bool:
         """Whether ``train()`` of an object is ``nn.Module``'s own."""
@@ -1171,6 +1175,11 @@ class FeatureLosses:
                 if _word(call) in ("load_state_dict", "load_model", "load_weights", "load_checkpoint"):
                     return True
         return False
+
+
+def _rescaled(v: float) -> bool:
+    """One of ImageNet's means for images from -1 to 1, as LPIPS has them: -0.030, -0.088, -0.188."""
+    return any(abs(abs(v) - (1 - 2 * mean)) < 0.003 for mean in (0.485, 0.456, 0.406))
 
 
 _NOT_APPLIED = {

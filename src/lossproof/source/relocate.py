@@ -55,6 +55,9 @@ class _Move(Upstream):
                 break
         else:
             raise Unfixable("too many places depend on one another")
+        for function in self.peeled:
+            if any("regist" in d.lower() for d in function.decorators):
+                raise Unfixable(f"`{function.qualname}` is registered, and who else takes it from there is not seen")
         self._hand_overs()
         for function in self._users():
             self._classify(function, edit=True)

@@ -48,6 +48,7 @@ _BALANCING = Pattern(
 _OWN = Pattern(r"balanc|oversampl|equal", re.I)
 _OVERSAMPLING = Pattern(r"Over[Ss]ampl|SMOTE|ADASYN|UnderSampl|NearMiss|TomekLinks|ClusterCentroids")
 _LOADERS = ("train_dataloader", "get_train_dataloader", "_get_train_sampler", "get_train_sampler")
+_RESAMPLE = ("fit_resample", "fit_sample")
 MAX_LEVELS = 3
 MAX_WORDS = 200
 # What tells that something is counted by class, that it is counted by something else, and that a weight is a price.
@@ -154,6 +155,11 @@ class Resampling:
             yield call.frame, call.node
 
     def _reason_of(self, frame: Frame, at: Node, name: str, written: str) -> str | None:
+        if any(
+            _resamples(node) for node in _tree([at, *(p.node for p in self.origins.of(frame, at) if p.value is None)])
+        ):
+            return None  # counted where the classes are even already: the weights are ones
+        self.ev.refill()
         shares = self.counts.shares(frame, at, name)
         if shares:
             falling = [s for s in shares if s.towards(name) < 0]
@@ -333,16 +339,40 @@ class Resampling:
         return None
 
     def _oversampled(self, base: Frame) -> Iterator[tuple[Hop, bool]]:
-        """``RandomOverSampler().fit_resample(x, y)`` in a function that goes on to train."""
-        for call in base.function.calls:
-            if getattr(call.func, "attr", "") not in ("fit_resample", "fit_sample"):
+        """``RandomOverSampler().fit_resample(x, y)`` in a function that goes on to train, or that prepares its data."""
+        found = self._evened_out(base)
+        if found is not None:
+            yield Hop(base.function.module, found.at, "the classes are evened out here"), True
+            return
+        for node in base.ir.calls:
+            word = node.args[0].args[-1] if node.args[0].op in ("name", "free", "attr") else ""
+            if not isinstance(word, str) or word in _RESAMPLE:
                 continue
-            node = base.ir.by_call.get(id(call))
+            self.ev.refill()
+            for target, positional, named in self.contexts.targets(base, node):
+                if not any(getattr(c.func, "attr", "") in _RESAMPLE for c in target.function.calls):
+                    continue
+                inner = self.ev.enter(target, positional, named, base, node)
+                found = self._evened_out(inner) if inner is not None else None
+                if (
+                    found is not None
+                    and inner is not None
+                    and any(n is found for n in _tree([n for n, _ in inner.ir.returns]))
+                ):
+                    yield Hop(inner.function.module, found.at, "the classes are evened out here"), True
+                    return
+
+    def _evened_out(self, frame: Frame) -> Node | None:
+        for call in frame.function.calls:
+            if getattr(call.func, "attr", "") not in _RESAMPLE:
+                continue
+            node = frame.ir.by_call.get(id(call))
             if node is None:
                 continue
-            owner = [v for _, v in alternatives(self.ev.value(base, node.args[0].args[0]))]
+            owner = [v for _, v in alternatives(self.ev.value(frame, node.args[0].args[0]))]
             if any(isinstance(v, Lib) and _OVERSAMPLING.search(v.name.rpartition(".")[2]) for v in owner):
-                yield Hop(base.function.module, call, "the classes are evened out here"), True
+                return node
+        return None
 
     # ---- frameworks: the loop is theirs
 
@@ -378,6 +408,21 @@ class Resampling:
                     yield from self._of_loader(v, atoms, 0)
                     if "sampler" in name:
                         yield from self._of_sampler(v, 0)
+
+
+def _tree(roots: list[Node]) -> Iterator[Node]:
+    """Everything that some values are computed from, within their functions."""
+    stack, seen = list(roots), set[int]()
+    while stack and len(seen) < MAX_WORDS:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack.extend(children(node))
+
+
+def _resamples(node: Node) -> bool:
+    return node.op == "call" and node.args[0].op == "attr" and node.args[0].args[1] in _RESAMPLE
 
 
 def _given(at: object, name: str, place: int) -> str:

@@ -24,6 +24,7 @@ from lossproof.source.facts import Fact, LossCall, location
 from lossproof.source.feature_layers import NAMED, FeatureLayers
 from lossproof.source.focal import Focals
 from lossproof.source.gradient import Gradients
+from lossproof.source.hazards import frozen, left_to_callers
 from lossproof.source.investigate import Investigation
 from lossproof.source.kept import KeptLosses
 from lossproof.source.loops import TrainingLoops
@@ -45,6 +46,8 @@ from lossproof.source.units import Earlier, Record, Unit
 
 # Steps whose operand a caller may have made safe.
 _GUARDABLE = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp", "mean", "where", "late", "mask", "select")
+# Steps of which a caller may know that their operand is at the edge: what network made it, what power it is.
+_TOLD_BY_CALLERS = ("div", "log", "log1p", "sqrt", "rsqrt", "pow", "acos", "exp")
 SMALL_PROJECT = 1_000_000
 # Bytes of source. Trees and value graphs take some thirty times as much memory, so a large project is worked
 # through in parts, each with an empty memory; callers are then looked for by name in the files' text.
@@ -475,7 +478,16 @@ class Session:
         """The operations of a function's losses, with the guards that its callers may have put up."""
         for fact in self.operations.facts(function):
             found = self.judge(fact)
+            shown = self.operations.shown(fact)
+            for clearer in shown:
+                self.emit(clearer)
+            if shown:
+                continue
             if not found:
+                if fact.op in _TOLD_BY_CALLERS and left_to_callers(fact):
+                    for other in self.operations.again(fact):
+                        if not frozen(other):
+                            self._unit.findings.extend(self.judge(other))
                 continue
             wider = self.operations.again(fact) if fact.op in _GUARDABLE else []
             if wider:

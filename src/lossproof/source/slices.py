@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from lossproof.source.contexts import Contexts
+from lossproof.source.dynamic import fetched
 from lossproof.source.evaluate import Evaluator, children
 from lossproof.source.frames import Frame
+from lossproof.source.inner_losses import inner_losses, makes_one_number
+from lossproof.source.investigate import NO_GRADIENT
 from lossproof.source.layers import builds_layers, holds_loss
 from lossproof.source.lower import Node, lower
 from lossproof.source.syntax import ClassInfo, Function, dotted
@@ -37,10 +40,12 @@ NOT_LOSS = re.compile(
     re.I,
 )
 # Calls that a differentiable objective does not make.
-_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "no_grad", "backward", "zero_grad"}
+_MEASURES = {"item", "numpy", "argmax", "tolist", "cpu", "topk", "backward", "zero_grad"}
 _METRIC_FILE = re.compile(r"metric|eval|test|benchmark|measure|accuracy|score", re.I)
 LOSS_CLASS_NAME = re.compile(r"loss|criterion|objective|divergence|penalty|regulari[sz]", re.I)
 _LABELS = re.compile(r"label|^targets?$|^gt$", re.I)
+# What is returned beside a loss under such a name is shown to somebody; whoever trains on it takes it from the call.
+_MEASURED = re.compile(r"^(?!.*loss)(?:.*_)?(?:m?iou|acc\w*|f1|psnr|precision|recall|metrics?|epe|auc)(?:_|$)", re.I)
 METRIC_CLASS = re.compile(r"metric|accuracy|eval|meter|score$", re.I)
 _MEASURING_PACKAGE = re.compile(r"metrics$", re.I)
 OVERLAP_CLASS = re.compile(r"iou|jaccard|overlap|dice|tversky|f1|fbeta", re.I)
@@ -81,9 +86,35 @@ def returns_one_number(function: Function) -> bool:
             returned.append(statement.value)
         elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             assigned[statement.targets[0].id] = statement.value
+        elif isinstance(statement, ast.With) and _without_gradient(statement):
+            # The targets of a teacher, perhaps; what is returned from here, or of nothing else, is no objective.
+            if not _runs_beside(function, statement):
+                return False
         elif isinstance(statement, (ast.If, ast.With, ast.For)):
             stack.extend([*reversed(getattr(statement, "orelse", [])), *reversed(statement.body)])
     return bool(returned) and _reduced(returned[-1], assigned, 6)
+
+
+def _runs_beside(function: Function, block: ast.With) -> bool:
+    """Whether something of the object's, or something handed in, is also called outside of a block."""
+    inside = {id(part) for part in ast.walk(block)}
+    arguments = getattr(function.node, "args", None)
+    handed = (
+        {a.arg for a in (*arguments.posonlyargs, *arguments.args)} if isinstance(arguments, ast.arguments) else set()
+    )
+    for call in function.calls:
+        func = call.func
+        root = func.value if isinstance(func, ast.Attribute) and function.cls is not None else func
+        me = isinstance(func, ast.Attribute) and isinstance(root, ast.Name) and root.id == function.first_param
+        if id(call) not in inside and (me or (isinstance(func, ast.Name) and func.id in handed)):
+            return True
+    return False
+
+
+def _without_gradient(block: ast.With) -> bool:
+    """``with torch.no_grad():``"""
+    calls = (item.context_expr for item in block.items)
+    return any(isinstance(c, ast.Call) and dotted(c.func).rpartition(".")[2] in NO_GRADIENT for c in calls)
 
 
 def sums_up_numbers(function: Function) -> bool:
@@ -140,6 +171,8 @@ def _reduced(e: ast.expr, assigned: dict[str, ast.expr], depth: int) -> bool:
         return last in LOSS_FUNCTION
     if isinstance(e, ast.UnaryOp):
         return _reduced(e.operand, assigned, depth - 1)
+    if isinstance(e, ast.IfExp):
+        return _reduced(e.body, assigned, depth - 1) and _reduced(e.orelse, assigned, depth - 1)
     if isinstance(e, ast.BinOp):
         return _reduced(e.left, assigned, depth - 1) or _reduced(e.right, assigned, depth - 1)
     if isinstance(e, ast.Name) and e.id in assigned:
@@ -179,12 +212,18 @@ class Slices:
         self.ev = ev
         self.contexts = contexts
         self._entries: Counter[Function] = Counter()
+        # The calls whose results were unpacked: the frame, the callee's frames, what else goes into them.
+        self._entered: dict[tuple[int, Node], tuple[Frame, list[Frame], list[Node]]] = {}
         root = ev.project.root
         name = os.path.basename(root)
         measures = _MEASURING_PACKAGE.search(name) is not None and os.path.exists(os.path.join(root, "__init__.py"))
         self._package = "metrics" if measures else ""
         self._layers: dict[ClassInfo, bool] = {}
         self._trains = False
+        # The networks that compute their loss themselves: little of what they compute is that loss.
+        self._inner: dict[Function, bool] = {}
+        # Whether the last slice met a call of something that only a caller can name.
+        self.unnamed = False
 
     def is_loss_function(self, function: Function) -> bool:
         """By what it is: a criterion's ``forward``, a function that says it is a loss, a training step."""
@@ -236,7 +275,7 @@ class Slices:
                 # A pasted snippet that stops at the loss.
                 final = lower(function).final
                 return [node for name, node in final.items() if name in ("loss", "total", "total_loss")]
-            return []
+            return inner_losses(function)
         found = self.started(function)
         if lossy:
             for node, _ in lower(function).returns:
@@ -265,18 +304,27 @@ class Slices:
         budget = [MAX_NODES]
         cut = below_autograd(frame.function)
         self._entries.clear()
+        self._entered.clear()
+        self.unnamed = False
         # What a loss made of modules calls may be anything; what a training step calls on the way to its loss is loss.
         self._trains = frame.function.name == "training_step" or bool(self.started(frame.function))
         for root in self.roots(frame.function):
             yield from self._walk(frame, root, seen, 0, budget, cut)
 
     def returned(
-        self, frame: Frame, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
+        self,
+        frame: Frame,
+        seen: set[tuple[int, Node]],
+        depth: int,
+        budget: list[int],
+        cut: bool,
+        unpack: Node | None = None,
     ) -> Iterator[Step]:
+        """What a helper's result is made from; ``unpack`` takes one of several results."""
         cut = cut or below_autograd(frame.function)
         for node, guard in frame.ir.returns:
             possible, _ = self.ev.reachable(frame, guard)
-            for part in _trained_on(node) if possible else ():
+            for part in _trained_on(node, unpack) if possible else ():
                 yield from self._walk(frame, part, seen, depth, budget, cut)
         for node in frame.ir.yields:
             yield from self._walk(frame, node, seen, depth, budget, cut)
@@ -285,6 +333,7 @@ class Slices:
         self, frame: Frame, root: Node, seen: set[tuple[int, Node]], depth: int, budget: list[int], cut: bool
     ) -> Iterator[Step]:
         stack = [root]
+        inner = self.computes_its_loss(frame.function)
         # What only a detached value is made from comes last: another way to it may carry a gradient.
         later: list[Node] = []
         while stack or later:
@@ -297,15 +346,28 @@ class Slices:
             seen.add(key)
             budget[0] -= 1
             op = node.op
+            if op == "unpack" and node.args[0].op == "call" and (id(frame), node.args[0]) not in seen:
+                call = node.args[0]
+                entered = self._entered.get((id(frame), call))
+                if entered is None:
+                    if not inner or makes_one_number(call):
+                        yield Step(frame, call, cut)
+                    entered = self._entered[(id(frame), call)] = (frame, *self._call(frame, call))
+                    (later if _ends_gradient(call) else stack).extend(entered[2])
+                if depth < MAX_DEPTH:
+                    for callee in entered[1]:
+                        yield from self.returned(callee, seen, depth + 1, budget, cut, node)
+                continue
             if op == "call":
-                yield Step(frame, node, cut)
+                if not inner or makes_one_number(node):
+                    yield Step(frame, node, cut)
                 into, more = self._call(frame, node)
                 (later if _ends_gradient(node) else stack).extend(more)
                 if depth < MAX_DEPTH:
-                    for inner in into:
-                        yield from self.returned(inner, seen, depth + 1, budget, cut)
+                    for callee in into:
+                        yield from self.returned(callee, seen, depth + 1, budget, cut)
                 continue
-            if op in ("bin", "setitem", "sub", "un", "inplace"):
+            if op in ("bin", "setitem", "sub", "un", "inplace") and (not inner or makes_one_number(node)):
                 yield Step(frame, node, cut)
             if _ends_gradient(node):
                 later.extend(children(node))
@@ -321,6 +383,14 @@ class Slices:
                 continue
             stack.extend(children(node))
 
+    def computes_its_loss(self, function: Function) -> bool:
+        """A network, not a criterion, that returns a loss beside its predictions."""
+        known = self._inner.get(function)
+        if known is None:
+            known = bool(inner_losses(function)) and not self.is_loss_function(function)
+            self._inner[function] = known
+        return known
+
     def _call(self, frame: Frame, node: Node) -> tuple[list[Frame], list[Node]]:
         """Frames of the project's helpers to go into, and the arguments to go on with."""
         ev = self.ev
@@ -332,6 +402,9 @@ class Slices:
         for target, positional, named in self.contexts.targets(frame, node):
             project = True
             function = target.function
+            if self.computes_its_loss(frame.function) and not self.is_loss_function(function):
+                arguments = []
+                continue
             if self._network(target):
                 # What enters a network is not part of the loss; a criterion that holds one is entered.
                 arguments = [] if not self.is_loss_function(function) else arguments
@@ -354,10 +427,14 @@ class Slices:
             if any(isinstance(v, (Inst, Lib)) for _, v in alternatives(obj)):
                 return into, arguments
             return into, [func.args[0], *arguments]
+        picked = fetched(func)
+        if picked is not None and any(isinstance(v, T) for _, v in alternatives(ev.value(frame, picked[0]))):
+            return into, [picked[0], *arguments]
         callee = ev.value(frame, func)
         if any(isinstance(v, T) and not v.act for _, v in alternatives(callee)):
+            self.unnamed = True
             name = getattr(func.at, "attr", None) or getattr(func.at, "id", "") or ""
-            return into, arguments if LOSS_FUNCTION_NAME.search(name) else []
+            return into, arguments if LOSS_FUNCTION_NAME.search(name) or "reduc" in name.lower() else []
         if any(isinstance(v, Lib) and not v.name.startswith("torch.nn.") for _, v in alternatives(callee)):
             return into, []
         if any(isinstance(v, (Meth, Ref, Lib, Func, Partial)) for _, v in alternatives(callee)):
@@ -388,11 +465,17 @@ class Slices:
         return not any(_LABELS.search(p.name) for p in lower(function).params[2:])
 
 
-def _trained_on(node: Node) -> list[Node]:
-    """What a function returns, less the numbers beside it that only a report wants."""
+def _trained_on(node: Node, unpack: Node | None = None) -> list[Node]:
+    """What a function returns, or the part that is taken of it, less the numbers that only a report wants."""
     if node.op != "tuple":
         return [node]
-    return [part for i, part in enumerate(node.args) if i == 0 or not _reported(part)]
+    if unpack is not None:
+        _, index, count, star = unpack.args
+        if star < 0 and count == len(node.args):
+            return [node.args[index]]
+    names = [getattr(e, "id", "") for e in getattr(node.at, "elts", ())]
+    told = [bool(_MEASURED.search(name)) for name in names] + [False] * len(node.args)
+    return [part for i, part in enumerate(node.args) if i == 0 or not (told[i] or _reported(part))]
 
 
 def _reported(node: Node) -> bool:

@@ -238,11 +238,22 @@ def _shape_of(a: T, b: T) -> dict[str, Any]:
     source = a if any(a.get(k) is not None for k in ("width", "ndim", "flat")) else b
     if source.info is None:
         return {}
-    return {
+    found = {
         k: source.info[k]
         for k in ("width", "ndim", "reduced", "flat", "written", "pooled")
         if source.info.get(k) is not None
     }
+    other = b if source is a else a
+    if (
+        found.get("written")
+        and found.get("width") == 1
+        and other.get("width") != 1
+        and not other.tags & {"const", "num"}
+    ):
+        # A column made for broadcasting takes the other's width: ``a[:, None] * b[None]``.
+        found.pop("width")
+        found.pop("written")
+    return found
 
 
 def _add(a: T, b: T, hop: HopMaker) -> T:
@@ -549,7 +560,7 @@ def _activation(act: str, lo: float | None, hi: float | None, word: str) -> Call
     return apply
 
 
-def _log_softmax(t: T, hop: HopMaker, axis: Any = None) -> T:
+def _log_softmax(t: T, hop: HopMaker, dim: Value | None = UNKNOWN) -> T:
     return T(
         "log_softmax",
         None,
@@ -558,7 +569,13 @@ def _log_softmax(t: T, hop: HopMaker, axis: Any = None) -> T:
         False,
         inherit(t),
         (hop("log_softmax applied here"),),
-        info={"via": ("log_softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": axis},
+        info={
+            "via": ("log_softmax", t),
+            "width": t.get("width"),
+            "ndim": t.get("ndim"),
+            "dim": constant(dim),
+            "implicit": _implicit(dim),
+        },
     )
 
 
@@ -629,6 +646,8 @@ def _elementwise(name: str, t: T) -> T | None:
         if "bool" in t.tags:
             info["compare"] = t.get("compare")
             tags |= {"bool"}
+        if bounded and not t.act and "pred" not in t.tags:
+            tags |= {"bool"}
         return T("", 0.0 if bounded else t.lo, 1.0 if bounded else t.hi, False, False, tags | {"int"}, info=info)
     if name in ("isnan", "isinf", "isfinite", "logical_not", "logical_and", "logical_or", "logical_xor", "isclose"):
         return T("", 0.0, 1.0, False, False, tags | {"bool"}, info=info)
@@ -657,8 +676,19 @@ def softmax(t: T, dim: Value | None, hop: HopMaker) -> T:
         False,
         inherit(t),
         (hop("softmax applied here" if t.act != "softmax" else "softmax applied again here"),),
-        info={"via": ("softmax", t), "width": t.get("width"), "ndim": t.get("ndim"), "dim": constant(dim)},
+        info={
+            "via": ("softmax", t),
+            "width": t.get("width"),
+            "ndim": t.get("ndim"),
+            "dim": constant(dim),
+            "implicit": _implicit(dim),
+        },
     )
+
+
+def _implicit(dim: Value | None) -> bool:
+    """Whether no axis is named, or ``None`` is."""
+    return dim is None or (isinstance(dim, Const) and dim.v is None)
 
 
 # ---- reductions
@@ -685,7 +715,9 @@ def reduce(name: str, t: T, args: list[Value], kw: dict[str, Value]) -> T:
     keep = kw.get("keepdim", kw.get("keepdims"))
     if t.get("reduced") not in (None, "all") and reduced != "all":
         info["reduced"] = "some"
-    if not name.startswith("cum"):
+    if name.endswith("_pool"):
+        info["ndim"] = t.get("ndim")
+    elif not name.startswith("cum"):
         info.update(_reduced_shape(t, reduced, constant(keep) is True))
     if name == "sum" and t.act == "probability" and reduced != "all":
         factors = t.get("via")
@@ -864,6 +896,8 @@ def _with(t: T, **shape: Any) -> T:
 def indexed(t: T, index: Value) -> Value:
     """``t[index]``: selection keeps what is known of the elements, but not always the shape."""
     info = dict(t.info) if t.info else {}
+    if {"fresh", "numpy"} <= t.tags and t.lo is not None and isinstance(index, T):
+        t = t.but(lo=None, hi=None)  # a buffer that is read at places it was filled at
     parts = index.every() if isinstance(index, Seq) and index.kind == "tuple" else [index]
     width, rank = info.get("width"), info.get("ndim")
     mask = next((p for p in parts if isinstance(p, T) and ("bool" in p.tags or MASK_NAME.search(p.sym))), None)
@@ -881,7 +915,8 @@ def indexed(t: T, index: Value) -> Value:
         counted = info.get("via")
         if counted is not None and counted[0] == "bincount" and same(counted[1], only):
             t = t.tagged("nonzero")  # ``counts[labels]``: whoever is looked up was counted
-        if isinstance(constant(only), int) and not isinstance(constant(only), bool):
+        counted_off = isinstance(only, T) and "num" in only.tags  # a number, of whatever size: one axis is gone
+        if counted_off or (isinstance(constant(only), int) and not isinstance(constant(only), bool)):
             info["ndim"] = rank - 1 if rank else None
             info["width"] = width if rank is None or rank > 2 else None
         elif isinstance(only, T) and "bool" in only.tags:
@@ -898,18 +933,31 @@ def indexed(t: T, index: Value) -> Value:
             # ``x[:, 0]``
             info["ndim"] = None if rank is None else rank - 1
             info["flat"] = rank is None
+        elif _exact(parts):
+            info["ndim"] = None if rank is None else rank - _taken(parts)
         if t.act == "softmax":
             # One column of a softmax is a probability, but no longer a distribution.
             return t.but(info=info, act="probability")
+    elif rank is not None and _exact(parts):
+        info["ndim"], info["width"] = rank - _taken(parts), None  # ``out[:, -1, :]``
     else:
         info["width"], info["ndim"] = None, None
     return t.but(info=info)
 
 
+def _exact(parts: list[Value]) -> bool:
+    """Whether an index is made of slices and numbers alone."""
+    return all(p is UNKNOWN or type(constant(p)) is int for p in parts)
+
+
+def _taken(parts: list[Value]) -> int:
+    return sum(1 for p in parts if p is not UNKNOWN)
+
+
 def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop: HopMaker) -> Value | None:
     """The operation on tensors, or ``None`` where the name is no operation that is known here."""
     if op == "log_softmax":
-        axis = constant(kw.get("dim", args[0] if args else None))
+        axis = kw.get("dim", args[0] if args else None)
         return distribute(lambda t: _log_softmax(t, hop, axis), receiver)
     if op in _ACTIVATIONS:
         function = _ACTIVATIONS[op]
@@ -1005,6 +1053,10 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op in ("dot", "inner", "vdot") and args:
         a, b = as_tensor(receiver), as_tensor(args[0])
         return T("affine", tags=inherit(a, b), info={"via": ("dot", a, b), "ndim": 0})
+    if op in ("outer", "ger") and args:
+        # Every element of one times every element of the other.
+        product = _mul(as_tensor(receiver), as_tensor(args[0]), hop)
+        return product.but(info={"via": (product.info or {}).get("via"), "ndim": 2})
     if op in ("neg", "neg_", "negative"):
         return distribute(negate, receiver)
     if op in _LINEAR:
@@ -1020,7 +1072,8 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
     if op == "one_hot":
         return T("", 0.0, 1.0, tags=inherit(as_tensor(receiver)) | {"target", "mask"})
     if op in ("zeros", "zeros_like", "new_zeros"):
-        return T("", 0.0, 0.0, tags=frozenset({"fresh"}))
+        sized = _size_info(receiver, args) if op == "zeros" else None
+        return T("", 0.0, 0.0, tags=frozenset({"fresh"}), info=sized)
     if op in ("ones", "ones_like", "new_ones"):
         return T("", 1.0, 1.0, tags=frozenset({"fresh"}))
     if op in ("rand", "rand_like"):
@@ -1082,11 +1135,12 @@ def apply(op: str, receiver: Value, args: list[Value], kw: dict[str, Value], hop
         counted = as_tensor(receiver)
         tags = inherit(counted) | ({"count"} if op in ("bincount", "histc") else {"int"})
         return T(lo=0.0, tags=tags, info={"via": (op, counted)})
+    if op == "cumprod":
+        return distribute(_running_product, receiver)
     if op in (
         "lerp",
         "addcmul",
         "addcdiv",
-        "cumprod",
         "scatter_add",
         "index_add",
         "scatter",
@@ -1131,7 +1185,7 @@ def _einsum(equation: str, operands: list[Value], hop: HopMaker) -> T | None:
 
 _LINEAR = {
     "linear", "conv", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm",
-    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "outer", "mv",
+    "baddbmm", "einsum", "embedding", "bilinear", "tensordot", "dot", "mv",
 }  # fmt: skip
 
 
@@ -1232,7 +1286,8 @@ def narrowed(t: T, mask: T, truth: bool) -> T:
 def filled(t: T, mask: T, fill: T) -> T:
     """``t`` with a number in place of the elements that a mask selects: how many guards are written."""
     zero = fill.lo == fill.hi == 0.0
-    if zero and (t.act == "loss" or _distance(T(info={"via": ("mean", t)}))):
+    by_data = "loss" in t.tags and "bool" in mask.tags and not mask.tags & {"pred", "output", "detached", "loss"}
+    if zero and (t.act == "loss" or by_data or distance(t)):
         return t.but(info={**(t.info or {}), "zeroed": True})
     kept = narrowed(t, mask, False)
     if kept is not t:
@@ -1339,6 +1394,11 @@ def _distance(t: T) -> str:
     return "absolute" if via[0] == "abs" else ""
 
 
+def distance(t: T) -> bool:
+    """Whether the elements are written-out distances."""
+    return bool(_distance(T(info={"via": ("mean", t)})))
+
+
 def joined(parts: Value) -> Value:
     """``cat`` and ``stack``: elements of every part."""
     if isinstance(parts, Union):
@@ -1362,6 +1422,13 @@ def joined(parts: Value) -> Value:
     if isinstance(parts, Map):
         return UNKNOWN
     return parts if isinstance(parts, T) else UNKNOWN
+
+
+def _running_product(t: T) -> T:
+    """``cumprod``: of probabilities one again."""
+    inside = t.nonnegative and t.hi is not None and t.hi <= 1
+    act = "probability" if t.act in PROBABILITIES else ""
+    return T(act, 0.0 if t.nonnegative else None, 1.0 if inside else None, tags=inherit(t), trace=t.trace)
 
 
 def _scalar(value: Value, within: Seq) -> bool:

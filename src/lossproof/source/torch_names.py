@@ -13,6 +13,7 @@ FUNCTION_HOMES = (
     "torch.linalg.",
     "torch.fft.",
     "torch.functional.",
+    "torch.sparse.",
     "torch._C._nn.",
     "torch.Tensor.",
     "torch.",

@@ -22,7 +22,7 @@ from lossproof.source.patterns import Pattern
 from lossproof.source.slices import Slices
 from lossproof.source.syntax import ClassInfo, Function, dotted
 from lossproof.source.torch_names import LAYER_OPERATION
-from lossproof.source.values import Cls, Func, Hop, Inst, Ref, T, alternatives
+from lossproof.source.values import Cls, Func, Hop, Inst, Ref, T, Thunk, alternatives
 
 _MAKERS = {"Parameter", "ParameterList", "ParameterDict", "register_parameter"}
 _LOSSY = Pattern(r"loss|criterion|entropy|mse|nll|bce|\berr|task|objective|\bl\d?\b|\bl_\w+", re.I)
@@ -109,7 +109,9 @@ class Unheld:
                     and node.args[0].args[0] == me
                 )
 
-            if any(s == name for s in _mentioned(method)) and self._weighs(method, refers):
+            if not any(s == name for s in _mentioned(method)):
+                continue
+            if self._weighs(method, refers) or self._helps(method, refers):
                 return True
         return False
 
@@ -127,6 +129,26 @@ class Unheld:
             for one, other in ((left, right), (right, left)):
                 if _contains(one, refers) and (not _contains(other, refers) or _both(op)):
                     if self._is_loss(function, op, one, other):
+                        return True
+        return False
+
+    def _helps(self, function: Function, refers: Callable[[Node], bool]) -> bool:
+        """Whether it is handed to a helper that multiplies a loss with it: ``self.weighted(loss, self.sigma)``."""
+        for call in lower(function).calls:
+            if not any(_contains(n, refers) for n in (*call.args[1], *(v for _, v in call.args[2]))):
+                continue
+            self.ev.refill()
+            frame = self.ev.open_frame(function)
+            for target, positional, named in self.contexts.targets(frame, call):
+                inner = self.ev.enter(target, positional, named, frame, call)
+                for name, given in inner.args.items() if inner is not None and target.function is not function else ():
+                    if not isinstance(given, Thunk) or not _contains(given.node, refers):
+                        continue
+
+                    def is_given(node: Node, name: str = name) -> bool:
+                        return node.op == "param" and node.args[0] == name
+
+                    if self._weighs(target.function, is_given):
                         return True
         return False
 
@@ -230,7 +252,8 @@ class Unheld:
             func = call.args[0]
             self.ev.refill()
             for _, v in alternatives(self.ev.value(frame, func)):
-                if isinstance(v, Ref) and _OPTIMIZER.match(v.name) and v.name.rpartition(".")[2][:1].isupper():
+                by_name = isinstance(v, Ref) and _OPTIMIZER.match(v.name) and v.name.rpartition(".")[2][:1].isupper()
+                if by_name or self._any_of_torch(frame, func):
                     found.append((frame, call))
                 elif isinstance(v, Func) and depth < 2 and _mentions_optimizer(v.function):
                     positional, named = self.ev.arguments(frame, call)
@@ -249,6 +272,13 @@ class Unheld:
                                     else Frame(method, None, made, v.closure, None, 1)
                                 )
                                 self._optimizers(inner, found, depth + 1)
+
+    def _any_of_torch(self, frame: Frame, func: Node) -> bool:
+        """``getattr(torch.optim, name)``, whatever the name is."""
+        if func.op != "call" or func.args[0].op != "name" or func.args[0].args[0] != "getattr" or not func.args[1]:
+            return False
+        owner = self.ev.value(frame, func.args[1][0])
+        return any(isinstance(v, Ref) and v.name == "torch.optim" for _, v in alternatives(owner))
 
     def _added(self, frame: Frame, wanted: set[int], owner: ClassInfo | None) -> bool:
         """``optimizer.add_param_group({"params": criterion.parameters()})``"""
@@ -298,6 +328,13 @@ class Unheld:
                         stack.extend((inner, y) for y in inner.ir.yields)
                 stack.extend((where, n) for n in (*node.args[1], *(v for _, v in node.args[2])))
                 continue
+            if op == "param" and _takes_all(where, str(node.args[0])):
+                site = where.base().site
+                if site is None:
+                    return None
+                caller, made = site
+                stack.extend((caller, n) for n in (*made.args[1], *(v for _, v in made.args[2])))
+                continue
             if op in ("attr", "param", "name", "free"):
                 places = [p for p in self.origins.of(where, node) if p.node is not node]
                 for place in places:
@@ -322,6 +359,11 @@ class Unheld:
                 if isinstance(v, Inst) and v.cls.info is owner:
                     return True
         return False
+
+
+def _takes_all(frame: Frame, name: str) -> bool:
+    """``*modules``, ``**modules``"""
+    return any(p.name == name and p.kind in ("var", "varkw") for p in frame.base().ir.params)
 
 
 def _learned(info: ClassInfo) -> list[str]:

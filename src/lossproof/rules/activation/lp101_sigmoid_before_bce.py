@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a sigmoid whose output reaches `binary_cross_entropy` or `BCELoss` in a training loss, through whatever lies
-between: a return, an attribute, an `nn.Sequential`, a `squeeze`, a `clamp`, another file.
+between: a return, an attribute, an `nn.Sequential`, a `squeeze`, a `clamp`, another file. In the graph of a live loss
+(`lossproof.audit`) it counts the elements that have rounded to 0 or 1, or were clamped, and send nothing back.
 
 ## Why is this bad
 A sigmoid rounds to exactly 1 long before its logit is extreme. From there on the loss no longer depends on the logit,
@@ -26,8 +27,13 @@ torch 2.13.0, CPU. One element; loss and gradient with respect to the logit.
 
 The float32 gradient for target 0 is exactly zero from logit 16.64. A logit that starts at 20 with target 0 is still
 at 20 after 1,000 SGD steps; with logits it is at -4.3. A hand-written `1 / (1 + exp(-x))` behaves differently again:
-gradient 41,399 at logit 17 with target 0, and NaN at -89 with target 1. Forward and backward over 4 million elements
-took 5 times the CPU time of the logits form (one thread).
+gradient 41,399 at logit 17 with target 0, and NaN at -89 with target 1. Forward and backward over 500,000 elements
+took 3 to 4 times the CPU time of the logits form (one thread).
+
+While logits stay moderate nothing of this shows: up to logit 8 the gradients are the same, and on scikit-learn's digits
+("is it a 3?") both forms get 97.8 % right. With inputs from 0 to 10,000, as where nobody normalized them, 94 to 100 %
+of the first mistakes have a gradient of exactly 0: after 120 Adam steps 90.9 to 96.0 % are right over three seeds,
+with logits 98.0 to 98.7 %. Who always says no gets 90.9 %.
 
 ```sh
 python -c "
@@ -153,8 +159,10 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
 def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
     if (fact.loss, fact.activation) != ("bce", "sigmoid"):
         return
+    wrong = fact.figures.get("wrong", 0)
     dead = (
-        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 and send back no gradient"
+        f"{fact.dead} of {fact.elements} elements have rounded to exactly 0 or 1 (or were clamped) and send back no "
+        f"gradient, {wrong} of them on the wrong side of the target"
         if fact.dead
         else f"none of the {fact.elements} elements has rounded to 0 or 1 yet, where the gradient is exactly 0"
     )

@@ -1,7 +1,8 @@
 """# LP102 softmax-before-cross-entropy
 
 ## What it does
-Finds a softmax whose output reaches `cross_entropy` or `CrossEntropyLoss`, which apply a log-softmax themselves.
+Finds a softmax whose output reaches `cross_entropy` or `CrossEntropyLoss`, which apply a log-softmax themselves. In the
+graph of a live loss (`lossproof.audit`) it tells the floor of the loss and the most that it can believe in a class.
 
 ## Why is this bad
 The second softmax sees numbers between 0 and 1, so the sharpest prediction that it can express gives the right class
@@ -27,10 +28,11 @@ Two classes, the wrong one ahead by a gap; gradient with respect to the logit of
 | 10 | -6.6e-5 | -1.0 |
 | 20 | -3.0e-9 | -1.0 |
 
-Over 120,000 random rows of ten classes no gradient component exceeded 0.25 (cross entropy: 1.0). On scikit-learn's
-digits (64-64-10 network, batch 64, 1,500 steps, three seeds) SGD at 0.1 reached 81.9 to 88.7 % on held-out digits,
-against 96.2 to 96.5 % with plain cross entropy. Adam at 1e-3 hid most of it: 96.0 to 97.0 % against 97.0 to 97.5 %.
-An adaptive optimizer rescales a small gradient; it does not bring back one that is gone.
+Over 20,000 random rows of ten classes no gradient component exceeded 0.251 (cross entropy: 1.0). On scikit-learn's
+digits (64-64-10 network, batch 64, two seeds) 600 steps of SGD at 0.1 got 45.1 to 49.8 % of held-out digits right,
+against 94.7 to 96.2 % with plain cross entropy. Adam hides it: after 400 steps at 3e-3 96.0 % against 95.3 %, with a
+loss of 1.53 against 0.12 and probabilities that reach 22 % against 93 %. An adaptive optimizer rescales a small
+gradient; it does not bring back one that is gone.
 
 ```sh
 python -c "
@@ -122,6 +124,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import ActivationIntoLoss
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
 from lossproof.source.facts import LossCall
@@ -152,6 +155,19 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     )
 
 
+def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
+    if (fact.loss, fact.activation) != ("cross-entropy", "softmax"):
+        return
+    classes = fact.figures["classes"]
+    yield fact.finding(
+        RULE,
+        f"the output of a softmax reaches the log-softmax of a cross entropy: with {classes} classes no prediction can "
+        f"be given more than {fact.figures['most']:.3g} (here the surest has {fact.figures['believed']:.3g}), so the "
+        f"loss of a row cannot fall below {fact.figures['floor']:.3g} and the gradient fades where the model is most "
+        "wrong",
+    )
+
+
 RULE = Rule(
     code="LP102",
     name="softmax-before-cross-entropy",
@@ -162,4 +178,6 @@ RULE = Rule(
     evidence="double-softmax",
     facts="loss",
     check=check,
+    graph="activation-into-loss",
+    audit=audit,
 )

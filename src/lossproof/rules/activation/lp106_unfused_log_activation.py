@@ -1,8 +1,9 @@
 """# LP106 unfused-log-activation
 
 ## What it does
-Finds a logarithm of an activation that a fused function computes safely: `log(softmax(x))`, `log(sigmoid(x))`,
-`log(1 - sigmoid(x))`.
+Finds a logarithm of an activation that a fused function computes safely: `log(softmax(x))`, `log(sigmoid(x))`, `log(1 -
+sigmoid(x))`. In the graph of a live loss (`lossproof.audit`) it counts the elements that have rounded to 0, or lie at
+the guard.
 
 ## Why is this bad
 The activation rounds first and the logarithm sees what is left: a tiny number, or zero. A confident mistake then
@@ -99,6 +100,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import LogOfActivation
 from lossproof.rules.logspace import fuse_logs
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
@@ -215,6 +217,35 @@ def _bare(t: T) -> T:
     return t
 
 
+def audit(fact: LogOfActivation) -> Iterator[Finding]:
+    replacement = {
+        "log(softmax)": "log_softmax",
+        "log(sigmoid)": "logsigmoid",
+        "log(pt)": "logsigmoid of the logit with the sign of its label",
+    }.get(fact.form, "logsigmoid(-x)")
+    if fact.zeros:
+        cost = f"{fact.zeros} of {fact.elements} elements have rounded to 0, where it is -inf and its gradient NaN"
+    elif fact.guarded:
+        cost = (
+            f"{fact.floored} of {fact.elements} elements are at the guard, where the gradient of a mistake is lost"
+            if fact.floored
+            else f"none of the {fact.elements} elements is at the guard now (the smallest is {fact.least:.3g}); "
+            "where one "
+            "is, the gradient of a mistake is lost"
+        )
+    else:
+        cost = (
+            f"none of the {fact.elements} elements has rounded to 0 now (the smallest is {fact.least:.3g}); once one "
+            "does, "
+            "it is -inf and its gradient NaN"
+        )
+    yield fact.finding(
+        RULE,
+        f"{fact.form} in two steps: {cost}; {replacement if ' ' in replacement else f'`{replacement}`'} is exact",
+        severity=Severity.WARNING if fact.guarded else None,
+    )
+
+
 RULE = Rule(
     code="LP106",
     name="unfused-log-activation",
@@ -225,4 +256,6 @@ RULE = Rule(
     evidence="log-of-activation",
     facts="operation",
     check=check,
+    graph="log-of-activation",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Points out `binary_cross_entropy` or `BCELoss` on probabilities that are not one sigmoid: a mean or a product of
-several, a complement, an attention-pooled score, an output that someone else computed.
+several, a complement, an attention-pooled score, an output that someone else computed. In the graph of a live loss
+(`lossproof.audit`) it counts the elements that are exactly 0 or 1.
 
 ## Why is this bad
 It is often right: when a probability is built from parts, no single logit exists and this loss is the honest one. It
@@ -106,6 +107,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.facts import ActivationIntoLoss
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import LossCall
 from lossproof.source.values import T
@@ -133,6 +135,22 @@ def _composed(t: T) -> bool:
     return bounded and t.act != "sigmoid" and "pred" in t.tags and "data" not in t.tags
 
 
+def audit(fact: ActivationIntoLoss) -> Iterator[Finding]:
+    if fact.loss != "bce" or fact.activation == "sigmoid":
+        return
+    what = "a softmax" if fact.activation == "softmax" else f"a probability that is not one sigmoid ({fact.activation})"
+    edge = (
+        f"{fact.dead} of {fact.elements} elements are exactly 0 or 1, where the gradient is 0 or as large as 1e12"
+        if fact.dead
+        else f"none of the {fact.elements} elements is at 0 or 1 now"
+    )
+    yield fact.finding(
+        RULE,
+        f"`binary_cross_entropy` is computed on {what}: right if there is no logit for it, but it saturates as its "
+        f"parts do; {edge}",
+    )
+
+
 RULE = Rule(
     code="LP107",
     name="bce-on-probabilities",
@@ -143,4 +161,6 @@ RULE = Rule(
     evidence="bce-on-probabilities",
     facts="loss",
     check=check,
+    graph="activation-into-loss",
+    audit=audit,
 )

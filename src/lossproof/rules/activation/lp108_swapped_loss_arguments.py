@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a loss whose target stands where the prediction belongs and the other way round: `loss(y, model(x))` for a loss
-that is not symmetric. `mse_loss` and `l1_loss` are symmetric and are left alone.
+that is not symmetric. `mse_loss` and `l1_loss` are symmetric and are left alone. In the graph of a live loss
+(`lossproof.audit`) it tells whether zeros and ones stand where the prediction belongs.
 
 ## Why is this bad
 Scikit-learn's metrics take the truth first; PyTorch's losses take the prediction first. With class indices the
@@ -14,8 +15,8 @@ torch 2.13.0, CPU.
 
 - `binary_cross_entropy_with_logits(y, logits)`: the gradient of the *sum* with respect to the logit is `-y`, whatever
   the logit is: -1 for every positive, 0 for every negative.
-- scikit-learn's digits, "is it a 3?", 500 SGD steps: the loss falls to **-4.9e13**, every digit is called a 3,
-  held-out accuracy 10.8 %. In the right order: 0.062 and 97.2 %.
+- scikit-learn's digits, "is it a 3?", 300 SGD steps: the loss falls to **-1.1e8**, every digit is called a 3,
+  held-out accuracy 9.1 %. In the right order: 0.089 and 97.8 %.
 - `cross_entropy(one_hot, logits)` runs too. `cross_entropy(indices, logits)` and `nll_loss(indices, logits)` raise.
 - `binary_cross_entropy(y, p)` gives gradients of plus and minus infinity.
 
@@ -91,6 +92,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import SwappedArguments
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall
@@ -98,6 +100,7 @@ from lossproof.source.lower import Node
 from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import ParsedModule
 from lossproof.source.uses import same_call
+from lossproof.source.values import constant
 
 _PREDICTED = re.compile(r"pred|logit|out|score|prob|hat|^x$|^input", re.I)
 _TARGET = re.compile(r"target|label|true|truth|^gt|^y$|^t$", re.I)
@@ -127,7 +130,13 @@ def _crossed(fact: LossCall) -> bool:
         return False
     given = all(not t.act and t.tags & {"data", "fresh"} and "pred" not in t.tags for t in inputs)
     predicted = all(t.act in _NETWORK and "pred" in t.tags and "detached" not in t.tags for t in targets)
-    if fact.kind == "kl" and all(t.act == "softmax" for t in inputs) and all(t.act == "log_softmax" for t in targets):
+    told = fact.settings.get("log_target")
+    if (
+        fact.kind == "kl"
+        and (told is None or constant(told) is False)
+        and all(t.act == "softmax" for t in inputs)
+        and all(t.act == "log_softmax" for t in targets)
+    ):
         given = predicted = True
     return given and predicted
 
@@ -137,7 +146,8 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     names = ("input", "target")
     site = fact.frame.base().site
     if site is not None and _handed_on(fact, one, two):
-        crossed = [_crossed(other) for other in same_call(fact)]
+        # A call is found again from each function that leads to it.
+        crossed = [_crossed(other) for other in {_site(other): other for other in same_call(fact)}.values()]
         if not all(crossed) or (len(crossed) == 1 and _named_in_order(one, two)):
             names = (one.id, two.id)
             module, one, two = _where_it_was_called(fact, one, two)
@@ -151,6 +161,11 @@ def _fix(fact: LossCall, patch: Patch) -> tuple[str, str]:
     patch.replace(module, one, second)
     patch.replace(module, two, first)
     return "unsafe", "the prediction first, the target second"
+
+
+def _site(fact: LossCall) -> int:
+    site = fact.frame.base().site
+    return id(site[1].at) if site is not None else 0
 
 
 def _commented(patch: Patch, module: ParsedModule, call: ast.Call, one: Any, two: Any) -> bool:
@@ -199,6 +214,30 @@ def _is_passed(value: Any, node: Node) -> bool:
     return getattr(value, "node", None) is node
 
 
+_CALLED = {
+    "bce": "binary_cross_entropy",
+    "bce-with-logits": "binary_cross_entropy_with_logits",
+    "cross-entropy": "cross_entropy",
+    "kl-div": "kl_div",
+}
+
+
+def audit(fact: SwappedArguments) -> Iterator[Finding]:
+    seen = {
+        "cross-entropy": f"{fact.positives} one-hot rows stand in the input's place",
+        "kl-div": "probabilities without a gradient stand in the input's place, log-probabilities in the target's",
+    }.get(
+        fact.loss,
+        f"{fact.elements} labels ({fact.positives} of them 1, the rest 0) stand in the input's place, and what has the "
+        "gradient in the target's",
+    )
+    yield fact.finding(
+        RULE,
+        f"`{_CALLED[fact.loss]}` gets the target first and the prediction second: {seen}, so the gradient is another "
+        "one and the loss has no floor where it should",
+    )
+
+
 RULE = Rule(
     code="LP108",
     name="swapped-loss-arguments",
@@ -209,4 +248,6 @@ RULE = Rule(
     evidence="swapped-arguments",
     facts="loss",
     check=check,
+    graph="swapped-arguments",
+    audit=audit,
 )

@@ -5,6 +5,9 @@ Finds `pt = exp(-ce)` where `ce` is not the plain cross entropy of one element: 
 carries
 class weights or `pos_weight`, or its labels are smoothed.
 
+`audit` finds it in the graph of a live loss: how many elements were reduced, the weights, and the element whose
+probability they change most.
+
 ## Why is this bad
 `exp(-ce)` is the probability of the right class for one unweighted element alone. Of a mean it is one number for the
 batch: every element gets the same factor, and nothing is focused. With a weight `w` it is `p ** w`: an easy element
@@ -20,6 +23,8 @@ torch 2.13.0, CPU. An easy element (`p` = 0.982) and a hard one (0.269), `gamma=
 | the mean | 0.514 | 0.514 | **0.236** | **0.236** |
 | weight 10 | **0.834** | **0.000002** | 0.028 | 1.0 |
 | `label_smoothing=0.1` | 0.804 | 0.283 | 0.038 | 0.514 |
+
+The hard element counts 1,652 times as much as the easy one with the right `pt`, 1, 36 and 13 times with the others.
 
 ```sh
 python -c "
@@ -92,6 +97,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FocalTerm
 from lossproof.rules.imbalance.places import hop_of
 from lossproof.rules.imbalance.terms import ELSEWHERE, assigned, base_of, loads, product_of, search, within
 from lossproof.rules.loop.places import known_at, simple
@@ -362,6 +368,33 @@ def _plain_call(fact: FocalLoss, place: Place, patch: Patch, kind: str, built: a
     return f'{name}({", ".join(given)}, reduction="none")'
 
 
+def audit(fact: FocalTerm) -> Iterator[Finding]:
+    found = fact.spoiled
+    if found is None:
+        return
+    if found.how == "reduced":
+        message = (
+            f"`pt` is taken from a cross entropy that is already one number of {found.elements} elements: all of them "
+            f"get the same factor, {fact.factor:.3g}, so nothing is focused"
+        )
+    elif found.how == "weighted":
+        low, high = found.weights
+        weights = f"weight {low:.4g}" if low == high else f"weights from {low:.4g} to {high:.4g}"
+        message = f"`pt` is taken from a weighted cross entropy: it is `p ** weight` ({weights})"
+        if found.example is not None:
+            row, plain, counted = found.example
+            message += f", so the element in row {row}, of probability {plain:.3g}, counts as one of {counted:.3g}"
+        else:
+            message += ", so easy elements of a heavy class count as hard ones"
+    else:
+        message = (
+            "`pt` is taken from a cross entropy with smoothed labels: it never comes near 1, so easy elements keep "
+            f"their weight (the mean factor here is {fact.factor:.3g})"
+        )
+    severity = Severity.ERROR if found.how == "reduced" else Severity.WARNING
+    yield fact.finding(RULE, message, severity=severity)
+
+
 RULE = Rule(
     code="LP402",
     name="focal-pt-from-wrong-ce",
@@ -372,4 +405,6 @@ RULE = Rule(
     evidence="focal-pt",
     facts="focal",
     check=check,
+    graph="focal-term",
+    audit=audit,
 )

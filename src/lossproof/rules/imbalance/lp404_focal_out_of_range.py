@@ -7,6 +7,8 @@ more,
 class
 with no weight or a negative one.
 
+`audit` counts: the elements at `pt` = 1, and those that keep less than a hundredth of their loss.
+
 ## Why is this bad
 With `gamma` 0 the loss is a plain cross entropy. From 5 on, even an element at `p` = 0.5 keeps 3 % of its loss: only
 the
@@ -25,6 +27,13 @@ torch 2.13.0, CPU. Loss and gradient of one element at logit 0 (`p` = 0.5), 2 (0
 | 0.5 | 0.490 | 0.044 | -0.060 | **NaN** |
 | 2 | 0.173 | 0.0018 | -0.0049 | 0 |
 | 5 | 0.022 | 0.000003 | **-0.00002** | 0 |
+
+- With the base kept away from zero the gradient of `gamma` 0.5 at logit 20 is -2.1e-12.
+- Of 10,000 elements 2 % carry a wrong label. They hold 8 % of the gradient at `gamma` 0, 18 % at 2, 32 % at 5.
+- Where 95 % of the elements are easy (`p` > 0.9) they hold 68 % of the gradient of a cross entropy and 3.3 % with
+  `gamma` 2; where 11 % are easy, 0.7 % and 0.0 %: there is nothing to focus.
+- scikit-learn's digits, "is it an 8?", F1 on held-out digits: with 12 eights among some 1,200 class weights reach 0.78
+  and the better of two focal losses 0.54; with 120 eights 0.66 and 0.83.
 
 ```sh
 python -c "
@@ -76,6 +85,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import FocalTerm
 from lossproof.rules.imbalance.places import place_of, shown
 from lossproof.rules.imbalance.terms import base_of
 from lossproof.rules.registry import Rule
@@ -173,6 +183,28 @@ def _fix(fact: Fact, patch: Patch) -> tuple[str, str]:
     return "safe", "what is raised is kept away from zero, where the gradient is infinite"
 
 
+def audit(fact: FocalTerm) -> Iterator[Finding]:
+    said = _measured(fact)
+    if said is not None and (fact.alone or fact.gamma < 0 or 0 < fact.gamma < 1):
+        yield fact.finding(RULE, said[0], severity=said[1])
+
+
+def _measured(fact: FocalTerm) -> tuple[str, Severity] | None:
+    gamma, elements = fact.gamma, fact.elements
+    if 0 < gamma < 1:
+        if not fact.sure:
+            return None  # a guard may keep it from ever reaching 0, and here none does
+        return (
+            f"gamma is {shown(gamma)}: {fact.sure} of {elements} elements are classified perfectly (`1 - pt` is 0), "
+            f"where the gradient of `(1 - pt) ** {shown(gamma)}` is NaN",
+            Severity.ERROR,
+        )
+    found = _gamma(gamma, False)
+    if found is None or gamma < SILENT_FROM:
+        return found
+    return f"{found[0]}; here {fact.silenced} of {elements} elements keep less than 1 %", found[1]
+
+
 RULE = Rule(
     code="LP404",
     name="focal-out-of-range",
@@ -183,4 +215,6 @@ RULE = Rule(
     evidence="focal-gamma",
     facts="focal focal_call",
     check=check,
+    graph="focal-term",
+    audit=audit,
 )

@@ -13,17 +13,17 @@ so the loss still falls for a while, and ends worse. Where the gradients are cle
 `step()`, every step updates with nothing: the run never learns, and never says so.
 
 ## Measured
-torch 2.13.0, CPU. A regression on 10 inputs with 64 tanh units, batches of 64, 500 steps; the loss at the end (0.50 is
+torch 2.13.0, CPU. A regression on 10 inputs with 64 tanh units, batches of 64, 250 steps; the loss at the end (0.47 is
 what always answering 0 gives):
 
 | loop | SGD, lr 0.1 | Adam, lr 0.01 |
 |---|---|---|
-| cleared before `backward()` | 0.10 | 0.08 |
-| never cleared | **2e18** | **81** |
-| cleared between `backward()` and `step()` | 0.57, as at the start | 0.57, as at the start |
+| cleared before `backward()` | 0.026 | 0.005 |
+| never cleared | **7e7** | **42** |
+| cleared between `backward()` and `step()` | 0.64, as at the start | 0.64, as at the start |
 
-Logistic regression forgives it more: 300 steps of SGD reach the same accuracy, with weights 18 times as long and a
-loss four times as high.
+Logistic regression forgives it more: after 300 steps of SGD 83.8 % are right instead of 84.6 %, with weights 13 times
+as long and a loss of 1.84 instead of 0.34.
 
 ```sh
 python -c "

@@ -4,26 +4,38 @@
 Points out unlike losses that are added with no weight: `cross_entropy(...) + mse_loss(...)`. It asks for a
 measurement; it does not say that the sum is wrong.
 
+`audit` names the terms with their values, and speaks where one outweighs another of a different kind ten times or more.
+
 ## Why is this bad
 Losses have units. A squared error in dollars is in the millions while a cross entropy is near one, and the sum is
 then the first loss with some noise on top. Or they happen to match, and the sum is fine. The code cannot tell, nor
 can the loss values alone: what counts is the gradient that each task sends into the *shared* parameters.
 
 ## Measured
-torch 2.13.0, CPU. One shared layer, four classes (cross entropy 1.43 at the start) and a price around 5,000:
+torch 2.13.0, CPU. One shared layer, four classes (cross entropy 1.41 at the start) and a price around 5,000:
 
 | second loss | its value | share of the loss, classes | share of the gradient in the shared layer, classes |
 |---|---|---|---|
-| `mse_loss` | 28,249,524 | 0.000005 % | 0.005 % |
-| `l1_loss` | 5,027 | 0.03 % | **34 %** |
+| `mse_loss` | 26,178,000 | 0.000005 % | 0.005 % |
+| `l1_loss` | 5,005 | 0.03 % | **32 %** |
 
-The second row is why the shares of the loss prove nothing. Trained for 600 steps:
+The second row is why the shares of the loss prove nothing. Trained for 300 steps:
 
-| sum | optimizer | accuracy | price |
+| sum | optimizer | accuracy | price: error over its variance |
 |---|---|---|---|
-| cross entropy + MSE, raw price | SGD 0.01 | **24.0 % (chance), loss NaN** | NaN |
-| the same | Adam 1e-3 | 94.9 % | squared error still 26.8 million |
-| cross entropy + MSE, standardized price | Adam 1e-3 | 100 % | 0.004 of its variance |
+| cross entropy + MSE, raw price | SGD 0.01 | **21.9 % (chance), loss NaN** | NaN |
+| the same | Adam 5e-3 | 100 % | **14.9** |
+| cross entropy + MSE, standardized price | SGD 0.05 | 97.7 % | 0.016 |
+| the same | Adam 5e-3 | 100 % | 0.002 |
+
+- No optimizer makes up for it. Through four shared units the classes reach 90 % with SGD and 97 % with Adam beside a
+  task of their size, 22 % and 46 % beside one of 1,000 times the size. Put right late, such weights cost the steps
+  before: 150 steps of Adam later it is 94 %, as in a run that began so.
+- Weights that make all losses equal are a first guess. Of five tasks one had 94.5 % of the gradient and 95 % of the
+  sum; divided by their values they had 68, 4, 18, 9 and 2 %.
+- Two objectives that pull against each other need not conflict. An autoencoder reaches an error of 0.629 alone, and
+  0.629 beside a term that spreads its embeddings over the sphere. Two targets for one output are a trade-off at every
+  weight, and taking turns swings around what the sum reaches.
 
 ```sh
 python -c "
@@ -118,6 +130,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.objective_facts import SumOfLosses
 from lossproof.rules.registry import Rule
 from lossproof.source.facts import Operation
 from lossproof.source.tensor_ops import as_tensor, terms_of
@@ -161,6 +174,22 @@ def check(fact: Operation) -> Iterator[Finding]:
     )
 
 
+def audit(fact: SumOfLosses) -> Iterator[Finding]:
+    whole = sum(abs(each.value or 0.0) for each in fact.addends)
+    parts = ", ".join(f"{each.kind} {each.value:.4g} ({_share(each.value, whole)})" for each in fact.addends)
+    yield fact.finding(
+        RULE,
+        f"unlike losses are added with no weight: {parts}; which of them the model learns is decided by their scales: "
+        "measure each task's gradient first",
+        confidence="possible",
+    )
+
+
+def _share(value: float | None, whole: float) -> str:
+    share = 100 * abs(value or 0.0) / whole
+    return "over 99.9 %" if 99.9 < share < 100 else f"{share:.3g} %"
+
+
 RULE = Rule(
     code="LP501",
     name="unweighted-loss-sum",
@@ -171,4 +200,6 @@ RULE = Rule(
     evidence="loss-share",
     facts="operation",
     check=check,
+    graph="sum-of-losses",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a division in a training loss whose denominator the data can make zero: a target, a sum over a mask, a count of
-positives, a norm, an area.
+positives, a norm, an area. In the graph of a live loss (`lossproof.audit`) it counts the denominators that are 0, names
+their rows, and warns where a few that are almost 0 carry nearly all of the gradient.
 
 ## Why is this bad
 One zero among a million elements makes the mean infinite or NaN, and the gradient of every weight with it. It works
@@ -20,8 +21,10 @@ torch 2.13.0, CPU. `((pred / target - 1) ** 2).mean()`, predictions 1, targets (
 | 0, prediction 0 | **NaN** | **NaN** |
 
 One zero in 1,000,000 targets: loss inf, and inf for the one weight that all elements share. Adding 1e-8 to a
-denominator that is zero gives the line "1e-8" of the table: finite, and useless. The floor has to be on the scale of
-the data; with `target.abs().clamp(min=1.0)` the same case costs 0.42.
+denominator that is zero gives the line "1e-8" of the table: finite, and useless. Among 1,000 targets that one element
+has 100.0 % of the gradient. Neither a lower rate nor clipping helps: after one step with a NaN gradient as many weights
+are NaN at a rate of 1e-12 as at 0.1, and `clip_grad_norm_` turns one infinity among 2,000 gradients into a NaN and
+1,999 zeros. The floor has to be on the scale of the data; with `target.abs().clamp(min=1.0)` the same case costs 0.42.
 
 ```sh
 python -c "
@@ -85,8 +88,9 @@ def train(loader):
 - Vectors: `F.normalize` or `F.cosine_similarity`, which hold an epsilon.
 - Or leave the row out before the division (`pred[target != 0]`), not after it: see LP206.
 - A guard hides bad data. Count what it caught, and log it.
-- `--fix` gives a count a floor of 1, adds an epsilon to what cannot be negative, and replaces only an exact zero where
-  the sign is not known. Safe. It leaves raw outputs alone.
+- `--fix` gives a count a floor of 1, adds an epsilon to what cannot be negative, and leaves an exact zero out (the
+  quotient is 0 there) where the sign is not known or an error is made relative to its target: divided by an epsilon,
+  one such element would outweigh all others. Safe. It leaves raw outputs alone.
 
 ## When to ignore it
 - When the denominator cannot be zero and the reason is outside the code (a validated data set, a positive physical
@@ -105,6 +109,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge, percent
 from lossproof.rules.guards import guarded_divisor
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import RARE, is_target
@@ -167,6 +172,32 @@ def _mean_of_a_mask(fact: Operation, denominator: T) -> bool:
     return mask is not None and same(mask, via[1])
 
 
+def audit(fact: AtTheEdge) -> Iterator[Finding]:
+    if fact.function not in ("div", "std") or fact.told:
+        return
+    count = fact.count
+    if fact.function == "std":
+        result = "the loss is NaN" if not fact.loss else "its gradient is NaN"
+        yield fact.finding(
+            RULE,
+            f"a standard deviation or variance over {fact.closest:g} element divides by 0 degrees of freedom: {result}",
+            hint="leave single elements out, or pass correction=0",
+        )
+        return
+    if fact.near:
+        yield fact.finding(
+            RULE,
+            f"{count.of('denominator')} next to 0, the smallest {fact.closest:.1e}{count.at}: "
+            f"{'it carries' if count.found == 1 else 'they carry'} {percent(fact.share)} of this division's gradient",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    what = "0" if fact.closest == 0 else f"so small ({fact.closest:.1e}) that the quotient or its slope overflows"
+    cost = "the loss is finite and its gradient is infinite or NaN" if fact.loss else "the loss is infinite or NaN"
+    yield fact.finding(RULE, f"{count.of('denominator')} {what}{count.at}: {cost}")
+
+
 RULE = Rule(
     code="LP201",
     name="unguarded-division",
@@ -177,4 +208,6 @@ RULE = Rule(
     evidence="zero-denominator",
     facts="operation",
     check=check,
+    graph="at-the-edge",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a logarithm in a training loss of something that can be zero or negative: a raw model output, `a - b`,
-`(a - b).abs()`, a ratio, `1 - p`.
+`(a - b).abs()`, a ratio, `1 - p`. In the graph of a live loss it counts the operands that are 0 or below, with the
+lowest and the rows.
 
 ## Why is this bad
 `log(0)` is minus infinity with an infinite gradient; `log` of a negative number is NaN. A regression head has no
@@ -20,8 +21,10 @@ torch 2.13.0, CPU.
 | `log(1 - p.clamp(1e-8, 1 - 1e-8))` | p = 1 | -inf (`1 - 1e-8` is 1 in float32) | -inf |
 | `log(1 - p.clamp(1e-6, 1 - 1e-6))` | p = 1 | -13.8 | 0: the clamp stops it |
 
-A guard also changes what is learned: a clamp has gradient 0 for every element that it catches, so those stay where
-they are. And `log(pred / target).mean()` is no loss even with guards: it has a sign. At pred = 0.01, 1e-6 and 1e-20
+A guard also changes what is learned: a clamp has gradient 0 for every element that it catches. Of 512 free numbers
+under `log(z.clamp(min=1e-6))` the clamp caught half, and all of those stood where they stood after 400 steps; with
+softplus none did. Where rows share a network the others drag them along: of 74 % that were caught at first none was at
+the end. And `log(pred / target).mean()` is no loss even with guards: it has a sign. At pred = 0.01, 1e-6 and 1e-20
 for target 1 it is -4.6, -13.8 and -46.1, lower and lower as the prediction gets worse. Its square is 21.2 at 0.01 and
 190.9 at 1e-6.
 
@@ -100,6 +103,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge, percent
 from lossproof.rules.guards import guarded_logarithm
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
@@ -132,6 +136,33 @@ def _fix(fact: Operation, t: T, patch: Patch) -> tuple[str, str]:
     return guarded_logarithm(fact, reading, reading.operand(), t)
 
 
+def audit(fact: AtTheEdge) -> Iterator[Finding]:
+    if fact.function not in ("log", "log1p", "xlogy", "logit") or fact.told:
+        return
+    count, name = fact.count, {"xlogy": "xlogy", "logit": "logit"}.get(fact.function, "logarithm")
+    if fact.near:
+        yield fact.finding(
+            RULE,
+            f"the {name} of {fact.closest:.1e}, next to the edge of its domain{count.at}: {count.found} of "
+            f"{count.elements:,} elements carry {percent(fact.share)} of its gradient",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    if fact.function == "logit":
+        what = f"{count.of('operand')} not inside of (0, 1)"
+    elif fact.beyond:
+        what = f"{fact.beyond} of {count.elements:,} operands are below {fact.edge:g}, the lowest {fact.closest:.4g}"
+        if count.found > fact.beyond:
+            what += (
+                f", and {count.found - fact.beyond} {'is' if count.found - fact.beyond == 1 else 'are'} {fact.edge:g}"
+            )
+    else:
+        what = f"{count.of('operand')} exactly {fact.edge:g}" if fact.value else f"{count.of('operand')} next to 0"
+    cost = "the loss is finite and its gradient is infinite or NaN" if fact.loss else "the loss is infinite or NaN"
+    yield fact.finding(RULE, f"{name}: {what}{count.at}; {cost}")
+
+
 RULE = Rule(
     code="LP202",
     name="unguarded-log",
@@ -142,4 +173,6 @@ RULE = Rule(
     evidence="log-of-zero",
     facts="operation",
     check=check,
+    graph="at-the-edge",
+    audit=audit,
 )

@@ -3,7 +3,9 @@
 ## What it does
 Finds a function in a training loss whose value is fine at the edge of its domain and whose gradient is not: `sqrt`
 and fractional powers at 0, fractional powers of negatives, `acos` and `asin` at plus and minus 1. An epsilon
-*outside* the root does not help, nor does a clamp to the edge itself.
+*outside* the root does not help, nor does a clamp to the edge itself. In the graph of a live loss it counts the
+operands at the edge, also of `acosh`, `atanh` and `hypot`, and leaves out those whose gradient a `relu` or a clamp
+stops.
 
 ## Why is this bad
 The loss stays finite, so nothing that watches the loss sees it. The gradient is infinite; multiplied by the zero that
@@ -113,6 +115,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge, Count, percent
 from lossproof.rules.guards import guarded_arc, guarded_root
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch
@@ -157,6 +160,51 @@ def _epsilon_outside(fact: Operation) -> bool:
     return isinstance(result, T) and result.get("eps_outside") is True
 
 
+_NAMES = {
+    "sqrt": "square root", "rsqrt": "reciprocal root", "pow": "fractional power", "acos": "`acos`", "asin": "`asin`",
+    "acosh": "`acosh`", "atanh": "`atanh`", "erfinv": "`erfinv`", "hypot": "`hypot`",
+}  # fmt: skip
+
+
+def audit(fact: AtTheEdge) -> Iterator[Finding]:
+    if fact.function not in _NAMES:
+        return
+    count, name = fact.count, _NAMES[fact.function]
+    if fact.exponent is not None:
+        name = f"power {fact.exponent:g}"
+    operand = f"operand of the {name}"
+    edge = "plus or minus 1" if fact.edge == 1 and fact.function != "acosh" else f"{fact.edge:g}"
+    if fact.near:
+        steep = (
+            f": {percent(fact.share)} of its gradient is theirs" if fact.share else ": one rounding step from infinite"
+        )
+        yield fact.finding(
+            RULE,
+            f"{count.found} of {count.elements:,} operands of the {name} are next to {edge}{count.at}, the closest "
+            f"{fact.closest:.8g}{steep}",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    if fact.beyond:
+        what = f"{fact.beyond} of {count.elements:,} operands of the {name} are outside of its domain"
+        if count.found > fact.beyond:
+            what += f" and {count.found - fact.beyond} at its edge"
+        cost = "NaN" if not fact.loss else "their gradient is NaN"
+        yield fact.finding(RULE, f"{what}{count.at}, the worst {fact.closest:.8g}: {cost}")
+        return
+    cost = "the value is finite and the gradient infinite or NaN"
+    if not fact.loss:
+        cost = "the loss is infinite or NaN" if fact.value else "the gradient is infinite or NaN"
+    yield fact.finding(
+        RULE, f"{count.of(operand) if count.elements == 1 else many(count, name)} {edge}{count.at}: {cost}"
+    )
+
+
+def many(count: Count, name: str) -> str:
+    return f"{count.found} of {count.elements:,} operands of the {name} {'is' if count.found == 1 else 'are'} at"
+
+
 RULE = Rule(
     code="LP203",
     name="infinite-gradient-at-edge",
@@ -167,4 +215,6 @@ RULE = Rule(
     evidence="root-at-zero",
     facts="operation",
     check=check,
+    graph="at-the-edge",
+    audit=audit,
 )

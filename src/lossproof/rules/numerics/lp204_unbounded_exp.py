@@ -2,7 +2,8 @@
 
 ## What it does
 Finds `exp` of a value that nothing bounds, in a training loss: a softmax written by hand, `exp` of a raw output,
-`log(1 + exp(x))` and `log1p(exp(x))`.
+`log(1 + exp(x))` and `log1p(exp(x))`. In the graph of a live loss it says how large the exponents are and where the
+number format overflows.
 
 ## Why is this bad
 `exp` overflows at 88.7 in float32 and at 11.1 in float16. Logits of 11 are ordinary. A quotient of two overflows is
@@ -105,6 +106,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import AtTheEdge, WrittenOut
 from lossproof.rules.logspace import is_bounded, tame
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_data, is_target
@@ -385,6 +387,37 @@ def _unbounded(x: T | None) -> bool:
     return not (x.sym and _LOG_LIKE.search(x.sym)) and not _called_log(x)
 
 
+_TORCH = {"softmax": "softmax", "softplus": "nn.functional.softplus", "logsumexp": "logsumexp"}
+
+
+def audit(fact: AtTheEdge | WrittenOut) -> Iterator[Finding]:
+    if isinstance(fact, WrittenOut):
+        yield fact.finding(
+            RULE,
+            f"a {fact.form} written with `exp` over what a layer gives: the largest exponent is {fact.largest:.3g} "
+            f"now, `exp` overflows at {fact.limit:.4g} in {fact.dtype}, and `torch.{_TORCH[fact.form]}` does not",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    if fact.function not in ("exp", "expm1", "exp2", "base ** x", "sinh", "cosh"):
+        return
+    count, name = fact.count, fact.function
+    limit = f"`{name}` overflows at {fact.edge:.4g} in {fact.dtype}"
+    if fact.near:
+        yield fact.finding(
+            RULE,
+            f"the largest exponent is {fact.closest:.3g}{count.at}, and {limit}",
+            severity=Severity.WARNING,
+            confidence="likely",
+        )
+        return
+    largest = f", the largest {fact.closest:.4g}" if fact.closest == fact.closest else ""
+    cost = "the loss is finite and its gradient is NaN" if fact.loss else "the loss is infinite or NaN"
+    what = f"{count.of('exponent')} too large{largest}{count.at}"
+    yield fact.finding(RULE, f"{what}: {limit}; {cost}")
+
+
 RULE = Rule(
     code="LP204",
     name="unbounded-exp",
@@ -395,4 +428,6 @@ RULE = Rule(
     evidence="exp-overflow",
     facts="operation",
     check=check,
+    graph="at-the-edge written-out",
+    audit=audit,
 )

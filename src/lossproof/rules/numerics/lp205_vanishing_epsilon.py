@@ -2,7 +2,8 @@
 
 ## What it does
 Finds an epsilon that the number format cannot hold, so that the guard is written and not there: `1e-8` in float16,
-`1 - 1e-8` in float32 (the upper end of `clamp(p, 1e-8, 1 - 1e-8)`), `1 - 1e-4` in float16 and bfloat16.
+`1 - 1e-8` in float32 (the upper end of `clamp(p, 1e-8, 1 - 1e-8)`), `1 - 1e-4` in float16 and bfloat16. In the graph of
+a live loss the number format is a fact, whatever made it; an optimizer that is told too has its `eps` looked at.
 
 ## Why is this bad
 It reads as guarded, passes review as guarded, and divides by zero. Near 0 a format resolves tiny numbers; near 1 it
@@ -110,6 +111,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import VanishedEpsilon
 from lossproof.rules.guards import BELOW_ONE, EPSILON, KEPT
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
@@ -125,6 +127,8 @@ _WORD = {"half": "float16", "bf16": "bfloat16", "": "float32"}
 def check(fact: Operation) -> Iterator[Finding]:
     if fact.op == "clamp":
         yield from _clamp(fact)
+    elif fact.op == "other" and fact.word in ("minimum", "fmin", "min") and fact.others:
+        yield from _smaller(fact)
     elif fact.op == "add":
         for one, other in _sides(fact):
             format = number_format(fact, other)
@@ -170,6 +174,22 @@ def _clamp(fact: Operation) -> Iterator[Finding]:
                 RULE,
                 f"`{low:.0e}` is 0 in {_WORD[format]}: this clamp does not keep the value above zero",
                 fix=partial(_fix_clamp, fact, format),
+            )
+            return
+
+
+def _smaller(fact: Operation) -> Iterator[Finding]:
+    """``torch.minimum(p, torch.full_like(p, 1 - 1e-8))``"""
+    sides = (as_tensor(fact.operand), as_tensor(fact.others[0]))
+    for bound, t in (sides, sides[::-1]):
+        if bound.lo is None or bound.lo != bound.hi or abs(bound.lo) == 1.0 or "num" in t.tags:
+            continue
+        format = number_format(fact, t)
+        if format is not None and rounded(bound.lo, frozenset({format})) == 1.0:
+            yield fact.finding(
+                RULE,
+                f"`1 - {1.0 - bound.lo:.0e}` is exactly 1 in {_WORD[format]}: this minimum does not keep the value "
+                "away from 1, and log(1 - p) is still -inf there",
             )
             return
 
@@ -319,6 +339,34 @@ def _sides(fact: Operation) -> list[tuple[float, T]]:
     return found
 
 
+def audit(fact: VanishedEpsilon) -> Iterator[Finding]:
+    if fact.form != "bound" and not fact.sensitive:
+        return
+    if fact.form == "optimizer" and fact.count is not None:
+        yield fact.finding(
+            RULE,
+            f"`eps={fact.epsilon:.0e}` of {fact.optimizer} is 0 in {fact.dtype}, the format of {fact.count.found} of "
+            "its parameters: where a squared gradient underflows, the step divides 0 by 0 and the weight is NaN",
+            hint="keep the parameters in float32 and compute under autocast, or raise eps to 1e-4",
+        )
+        return
+    if fact.form == "bound":
+        written = f"`1 - {fact.epsilon:.0e}` is exactly 1" if fact.became else f"`{fact.epsilon:.0e}` is 0"
+        kept = "1" if fact.became else "0"
+        there = f"; {fact.count.of('value')} there now{fact.count.at}" if fact.count and fact.count.found else ""
+        message = f"{written} in {fact.dtype}: this clamp does not keep values away from {kept}{there}"
+    elif fact.form == "difference":
+        written = f"1 {'+' if fact.epsilon > 0 else '-'} {abs(fact.epsilon):.0e}"
+        message = f"`{written}` is exactly 1 in {fact.dtype}: the difference is still 0 at 1; `(1 - p) + eps` keeps it"
+    elif fact.epsilon:
+        message = f"`{fact.epsilon:.0e}` is 0 in {fact.dtype}: the epsilon is added and nothing changes"
+    else:
+        count = fact.count
+        still = f"{count.of('operand')} still 0 behind the addition{count.at}" if count else "the operand is still 0"
+        message = f"{still}: what was added is 0 in {fact.dtype}"
+    yield fact.finding(RULE, message, severity=None if fact.sensitive else Severity.WARNING)
+
+
 RULE = Rule(
     code="LP205",
     name="vanishing-epsilon",
@@ -329,4 +377,6 @@ RULE = Rule(
     evidence="vanishing-epsilon",
     facts="operation",
     check=check,
+    graph="vanished-epsilon",
+    audit=audit,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds a guard that comes after the operation it should protect: `torch.where(x > 0, torch.log(x), 0)`,
-`nan_to_num(...)`, a mask that is multiplied in, an index or a `masked_fill` on the result.
+`nan_to_num(...)`, a mask that is multiplied in, an index or a `masked_fill` on the result. In the graph of a live loss
+it follows the elements whose derivative is not finite to what chooses them away; `nansum` over missing targets is one.
 
 ## Why is this bad
 Autograd runs through the branch that was not chosen, with a gradient of 0. Zero times infinity is NaN. So the loss is
@@ -110,6 +111,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.numeric_facts import GuardedAfterwards
 from lossproof.rules.guards import guarded_before
 from lossproof.rules.registry import Rule
 from lossproof.source.domain import is_target
@@ -149,6 +151,27 @@ def _fix(fact: Operation, inner: Operation, t: T, reason: str, patch: Patch) -> 
     return guarded_before(Reading(fact, patch), fact, Reading(inner, patch), inner, t, reason)
 
 
+_GUARDS = {
+    "where": "`torch.where`", "masked_fill": "`masked_fill`", "nan_to_num": "`nan_to_num`", "nansum": "`nansum`",
+    "index": "the selection", "put": "the assignment", "mask": "the mask", "xlogy": "`xlogy`",
+}  # fmt: skip
+_STEPS = {
+    "div": "division by 0", "log": "logarithm", "log1p": "logarithm", "xlogy": "logarithm", "logit": "logit",
+    "sqrt": "root", "rsqrt": "root", "pow": "power", "exp": "overflowing exponential", "nan": "arithmetic on NaN",
+    "expm1": "overflowing exponential", "exp2": "overflowing exponential",
+}  # fmt: skip
+
+
+def audit(fact: GuardedAfterwards) -> Iterator[Finding]:
+    count = fact.count
+    yield fact.finding(
+        RULE,
+        f"{_GUARDS[fact.guard]} comes after the {_STEPS.get(fact.function, fact.function)} that it should guard: "
+        f"{count.found} of {count.elements:,} operands there have a derivative that is not finite{count.at}, and zero "
+        "times that is NaN in backward",
+    )
+
+
 RULE = Rule(
     code="LP206",
     name="guard-after-the-fact",
@@ -159,4 +182,6 @@ RULE = Rule(
     evidence="where-gradient",
     facts="operation",
     check=check,
+    graph="guarded-afterwards",
+    audit=audit,
 )

@@ -200,6 +200,7 @@ RULE = Rule(
     summary="The number that picks a layer of VGG is not the one of the layer that it is called.",
     hint="count from 0 in `features`: relu3_3 of VGG-16 is 15, a slice that ends with it is [:16]",
     page=__doc__ or "",
+    evidence="feature-layer-index",
     facts="layer",
     check=check,
 )

@@ -2,7 +2,8 @@
 
 ## What it does
 Finds an elementwise loss between shapes that differ and broadcast: most often a prediction `(N, 1)` from
-`nn.Linear(..., 1)` against a target `(N,)`.
+`nn.Linear(..., 1)` against a target `(N,)`. In the graph of a live loss (`lossproof.audit`) the shapes themselves are
+read, and where one is not kept, the difference.
 
 ## Why is this bad
 The difference is an `N x N` matrix: every prediction is compared with every target. Its best answer is the same for
@@ -12,10 +13,13 @@ targets: a plausible number that no learning rate improves.
 ## Measured
 torch 2.13.0, CPU. 200 rows of an exact linear relation with weights (9, -2, 1) and a little noise, 300 SGD steps:
 
-| shapes | loss | learned weights | R2 |
+| shapes | loss | largest learned weight | R2 |
 |---|---|---|---|
-| `(N, 1)` against `(N, 1)` | 0.011 | 8.99, -2.00, 1.00 | 0.9999 |
-| `(N, 1)` against `(N,)` | **86.1**, the variance of y | -3e-8, 2e-7, 3e-7 | **0.0** |
+| `(N, 1)` against `(N, 1)` | 0.0082 | 9.00 | 0.9999 |
+| `(N, 1)` against `(N,)` | **79.6**, the variance of y | 2.0e-8 | **0.0** |
+
+A lower learning rate leads to the same place more slowly: at 0.2, 0.02 and 0.002 another relation is left unexplained
+to 100, 100 and 97 % after 150 steps, with equal shapes to 0, 0 and 25 %.
 
 What PyTorch says to `(4, 1)` against `(4,)`: `mse_loss`, `l1_loss`, `smooth_l1_loss` and `huber_loss` warn once and
 go on; `binary_cross_entropy`, its logits form and `soft_margin_loss` raise; `kl_div`, `poisson_nll_loss` and
@@ -90,6 +94,7 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import CrossedShapes
 from lossproof.rules.registry import Rule
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation, possible
@@ -227,6 +232,15 @@ def _row(t: T) -> bool:
     return t.get("ndim") == 1 or bool(t.get("flat"))
 
 
+def audit(fact: CrossedShapes) -> Iterator[Finding]:
+    yield fact.finding(
+        RULE,
+        f"{fact.left} meets {fact.right} here and becomes {fact.result}: every row is combined with all "
+        f"{fact.result[0]}, and the best answer for each of them is the mean of the targets",
+        confidence="proven" if fact.written else "likely",
+    )
+
+
 RULE = Rule(
     code="LP303",
     name="silent-broadcast",
@@ -237,4 +251,6 @@ RULE = Rule(
     evidence="broadcast-mean",
     facts="loss operation",
     check=check,
+    graph="crossed-shapes",
+    audit=audit,
 )

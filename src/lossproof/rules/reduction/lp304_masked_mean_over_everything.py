@@ -3,7 +3,8 @@
 ## What it does
 Finds a masked loss with the wrong denominator: `(loss * mask).mean()`, which divides by all elements, kept or not; or
 `(loss * mask).sum() / mask.sum()` and `loss[mask].mean()`, where nothing prevents an empty mask. The first is a
-warning; the second can be NaN and is an error.
+warning; the second can be NaN and is an error. In the graph of a live loss (`lossproof.audit`) it counts what the mask
+keeps, and tells a mean over nothing, all targets ignored included.
 
 ## Why is this bad
 Divided by everything, the loss measures how full the batch is. A batch that is padded to ten times its length learns
@@ -16,8 +17,8 @@ torch 2.13.0, CPU. The error of every element is 1:
 | kept | `(loss * mask).mean()` | `(loss * mask).sum() / mask.sum()` |
 |---|---|---|
 | all | 1.0 | 1.0 |
-| about 10 % | 0.101 | 1.0 |
-| about 1 % | 0.0094 | 1.0 |
+| 10.1 % | 0.101 | 1.0 |
+| 1.2 % | 0.0118 | 1.0 |
 | none | 0 | **NaN**, and NaN in every gradient |
 
 - 1 element of 8 kept: its gradient is 0.25 with the mean over everything, 2.0 with the right denominator.
@@ -25,6 +26,8 @@ torch 2.13.0, CPU. The error of every element is 1:
   log is not.
 - `cross_entropy` with every target at `ignore_index`: value NaN, gradient 0. It divides by the number kept, too.
 - With `.clamp(min=1)` on the denominator an empty mask gives loss 0 and gradient 0.
+- Parts of 100, 10, 10 and 8 tokens, each with a mean of its own: a token of the shortest counts 12.5 times one of the
+  longest, and the step is off by 32 % of its length.
 
 ```sh
 python -c "
@@ -107,14 +110,16 @@ from functools import partial
 from typing import Any
 
 from lossproof.finding import Finding, Severity
+from lossproof.graph.loss_facts import MaskedMean
 from lossproof.rules.registry import Rule
 from lossproof.source import masked
+from lossproof.source.domain import is_target
 from lossproof.source.edits import Patch, Unfixable
 from lossproof.source.facts import LossCall, Operation
 from lossproof.source.hazards import is_mask, mask_in, occurs, selected, selecting, tested
 from lossproof.source.siblings import given_input, given_target
 from lossproof.source.syntax import dotted
-from lossproof.source.tensor_ops import as_tensor, same
+from lossproof.source.tensor_ops import as_tensor, distance, same
 from lossproof.source.uses import unchanged
 from lossproof.source.values import Lib, Ref, T, alternatives, constant
 
@@ -223,9 +228,17 @@ def _zeroed(t: T) -> bool:
     if via is not None and via[0] == "where":
         test, yes, no = via[1:]
         for side, other in ((yes, no), (no, yes)):
-            if side.lo == side.hi == 0.0 and "loss" in other.tags and is_mask(test):
+            if side.lo != 0.0 or side.hi != 0.0 or not is_mask(test):
+                continue
+            if "loss" in other.tags or (distance(other) and _of_the_target(test)):
                 return True
     return False
+
+
+def _of_the_target(test: T) -> bool:
+    """``target > 0``: which elements are there to be compared."""
+    compare = test.get("compare")
+    return compare is not None and "const" in compare[2].tags and is_target(compare[1])
 
 
 def _ignored(t: T) -> bool:
@@ -381,6 +394,28 @@ def _fix_both(fact: LossCall, patch: Patch) -> tuple[str, str]:
     return "unsafe", _KEPT
 
 
+def audit(fact: MaskedMean) -> Iterator[Finding]:
+    kept = f"{fact.kept} of {fact.elements} elements"
+    if fact.how == "empty":
+        yield fact.finding(
+            RULE, f"none of {fact.elements} elements is selected here: this mean is 0 / 0", severity=Severity.ERROR
+        )
+    elif fact.how == "all-ignored":
+        yield fact.finding(
+            RULE,
+            f"all {fact.elements} targets are `ignore_index`: the mean over none of them is 0 / 0",
+            severity=Severity.ERROR,
+            hint='reduction="sum", divided by (target != ignore_index).sum().clamp(min=1)',
+        )
+    else:
+        share = fact.kept / fact.elements
+        yield fact.finding(
+            RULE,
+            f"{kept} are kept here and the mean divides by all {fact.elements}: the loss is {share:.3g} times the mean "
+            "over what is kept, and shrinks as the batch is padded",
+        )
+
+
 RULE = Rule(
     code="LP304",
     name="masked-mean-over-everything",
@@ -391,4 +426,6 @@ RULE = Rule(
     evidence="masked-mean",
     facts="operation loss",
     check=check,
+    graph="masked-mean",
+    audit=audit,
 )

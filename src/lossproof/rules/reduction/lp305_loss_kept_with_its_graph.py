@@ -11,14 +11,14 @@ every batch stays, and the run dies of memory in the middle of an evaluation. An
 `total.backward()` gets an error or a gradient that was not meant.
 
 ## Measured
-torch 2.13.0, CPU. Three linear layers (256-1024-1024-10), batch 256, growth of the process per step over 280 steps:
+torch 2.13.0, CPU. Three linear layers (64-128-128-10), batches of 32; what is alive after 40 batches:
 
 | loop | `total += loss` | `total += loss.item()` |
 |---|---|---|
-| with `backward()` | 55 KiB | 11 KiB |
-| without `backward()` | **3,950 KiB** | 0.2 KiB |
+| with `backward()` | 446 graph nodes | 0 |
+| without `backward()` | 446 graph nodes and **33 KiB** of activations for every batch | 0 |
 
-After 100 training steps of a network of four layers, 1,108 graph nodes were still alive. `total.backward()` at the
+`total.backward()` at the
 end of such an epoch raises "Trying to backward through the graph a second time".
 
 ```sh
@@ -123,6 +123,12 @@ def _fix(fact: KeptLoss, patch: Patch) -> tuple[str, str]:
         term = losses[0]
     if isinstance(term, (ast.Tuple, ast.List, ast.Dict, ast.Starred)):
         raise Unfixable("the loss is kept together with other things")
+    # ``x = loss if x is None else 0.9 * x + 0.1 * loss``: the first one is kept too.
+    tree, outer = patch.tree(module), fact.node.at
+    while site is None and isinstance(outer, ast.expr):
+        if isinstance(outer, ast.IfExp):
+            term = outer
+        outer = tree.parent(outer)
     patch.method(module, term, "detach()")
     return "safe", "the value is kept, the graph is not"
 

@@ -1,0 +1,1 @@
+"""Experiments about what stands in front of a loss: an activation that is missing, doubled, or along the wrong axis."""

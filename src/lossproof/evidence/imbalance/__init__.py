@@ -1,0 +1,1 @@
+"""Experiments about rare classes: focal losses, class weights, resampling."""

@@ -1,0 +1,1 @@
+"""Experiments about several losses added up."""

@@ -1,0 +1,1 @@
+"""Experiments about losses computed by a feature network."""

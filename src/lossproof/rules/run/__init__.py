@@ -1,0 +1,1 @@
+"""Rules about one live loss or a whole run: what only numbers show."""

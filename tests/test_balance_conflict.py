@@ -2,70 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 torch = pytest.importorskip("torch")
+from conflict_families import EXPECTED, family, probed  # noqa: E402
 from torch import nn  # noqa: E402
 
 from lossproof import balance as B  # noqa: E402
 
 
-class Point(nn.Module):
-    def __init__(self, start: torch.Tensor) -> None:
-        super().__init__()
-        self.x = nn.Parameter(start)
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Thousands of steps of next to nothing: threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
-def family(kind: str, seed: int) -> tuple[Point, object]:
-    """Two bowls in four dimensions, of different axes: with one optimum, with one optimum and scales 10,000 apart, with
-    two."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    turn, other = torch.linalg.qr(draw(4, 4))[0], torch.linalg.qr(draw(4, 4))[0]
-    bowls = [
-        turn @ torch.diag(torch.tensor([1.0, 2.0, 4.0, 8.0])) @ turn.T,
-        other @ torch.diag(torch.ones(4) * 2) @ other.T,
-    ]
-    centres = [torch.zeros(4), torch.zeros(4)]
-    scales = [1.0, 1.0]
-    if kind == "crossing":
-        away = draw(4)
-        centres = [away / away.norm() * 1.5, -away / away.norm() * 1.5]
-    if kind == "scale":
-        scales = [1e4, 1.0]
-        # A common optimum that one objective alone leaves open: the first sees two directions, the second the others.
-        axes = turn
-        bowls = [
-            axes @ torch.diag(torch.tensor([2.0, 2.0, 0.02, 0.0])) @ axes.T,
-            axes @ torch.diag(torch.tensor([0.0, 0.02, 2.0, 2.0])) @ axes.T,
-        ]
-    start = draw(4) * 3
-
-    def objectives(model: Point) -> dict[str, torch.Tensor]:
-        return {
-            name: scale * ((model.x - centre) @ bowl @ (model.x - centre))
-            for name, scale, bowl, centre in zip("ab", scales, bowls, centres, strict=True)
-        }
-
-    return Point(start), objectives
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("shared", {"none"}), ("crossing", {"fundamental"}), ("scale", {"none", "balance"})]
-)
-def test_the_verdict_is_right_where_the_answer_is_known(kind: str, expected: set[str], seed: int) -> None:
-    model, objectives = family(kind, seed)
-    before = model.x.detach().clone()
-    found = B.conflict(model, objectives, steps=150, rate=0.1, seeds=2)
-    assert found.verdict in expected, str(found)
-    torch.testing.assert_close(model.x.detach(), before)
-    if kind == "crossing":
-        assert found.cosine.mean < -0.5
+@pytest.mark.parametrize("kind", sorted(EXPECTED))
+def test_the_verdict_is_right_where_the_answer_is_known(kind: str) -> None:
+    """`python tests/conflict_families.py` counts how often it is, over twenty of each."""
+    found = probed(kind, 0)
+    assert found.verdict in EXPECTED[kind], str(found)
+    if found.verdict == "fundamental":
+        assert found.cosine.high < -0.3
         assert "choose" in str(found)
+
+
+def test_neither_the_model_nor_the_random_numbers_are_touched() -> None:
+    model, objectives = family("shared, noisy", 0)
+    before = model.x.detach().clone()
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    B.conflict(model, objectives, steps=3, seeds=2)
+    torch.testing.assert_close(torch.rand(3), expected)
+    torch.testing.assert_close(model.x.detach(), before)
+    assert model.x.grad is None
+
+
+@pytest.mark.parametrize("kind", ["shared", "crossing"])
+def test_runs_that_have_not_converged_decide_nothing(kind: str) -> None:
+    model, objectives = family(kind, 0)
+    found = B.conflict(model, objectives, steps=10, rate=0.05, seeds=2)
+    assert found.verdict == "undecided"
+    assert "alone still falls" in str(found)
+    assert "more steps" in str(found)
+
+
+def test_a_run_that_blows_up_decides_nothing() -> None:
+    model = nn.Linear(1, 1)
+
+    def objectives(model: nn.Module) -> dict[str, torch.Tensor]:
+        return {"a": model.weight.square().sum(), "b": -torch.log(model.weight.sum() - model.weight.sum())}
+
+    found = B.conflict(model, objectives, steps=2, seeds=2)
+    assert found.verdict == "undecided"
+    assert "not finite" in found.because
 
 
 def test_the_probe_asks_for_two_objectives_and_an_interval() -> None:

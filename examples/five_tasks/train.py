@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=5, choices=range(5, 41), metavar="5..40")
     parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # the network is small
     chosen = tasks(options.tasks)
     names = list(chosen)
     print("At the start, with the plain sum:\n")

@@ -1,8 +1,7 @@
 """Many objectives at once: measure who decides, weigh, resolve what conflicts, and see what cannot be had together.
 
 Every balancer is used alike: ``total = balancer(losses)``, ``total.backward()``. ``measure(losses)`` says before and
-    after who
-decides the step.
+after who decides the step.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pairs of objectives of which it is known whether they can be had together, and how often the probe is right.
 
-    python tests/conflict_families.py --seeds 20
+python tests/conflict_families.py --seeds 20
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def family(kind: str, seed: int) -> tuple[nn.Module, Objectives]:
 
 def bowls(kind: str, seed: int) -> tuple[nn.Module, Objectives]:
     """``shared``: one optimum, different axes. ``scale``: one optimum, scales 10,000 apart, each alone leaves half of
-    the directions open. ``crossing``: two optima, 3 apart. ``noisy``: each batch moves them a little, alike for both."""
+    the directions open. ``crossing``: two optima, 3 apart. ``noisy``: each batch moves both a little."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -103,7 +103,9 @@ def main() -> None:
         found = [probed(kind, seed) for seed in range(options.seeds)]
         right = sum(each.verdict in EXPECTED[kind] for each in found)
         wrong = sum(each.verdict not in EXPECTED[kind] | {"undecided"} for each in found)
-        counted = ", ".join(f"{verdict} {number}" for verdict, number in Counter(e.verdict for e in found).most_common())
+        counted = ", ".join(
+            f"{verdict} {number}" for verdict, number in Counter(e.verdict for e in found).most_common()
+        )
         print(f"{kind:20} right {right}/{len(found)}, wrong {wrong}: {counted}", flush=True)
         for seed, each in enumerate(found):
             if each.verdict not in EXPECTED[kind]:

@@ -58,8 +58,18 @@ class Balancer(nn.Module):
     def place(self, name: str) -> int:
         return self.tasks.index(name)
 
+    def places(self, losses: dict[str, Tensor]) -> list[int] | slice:
+        """Where these tasks stand; a slice if all are there, as it costs less to take."""
+        return slice(None) if tuple(losses) == self.tasks else [self.place(name) for name in losses]
+
     def extra_repr(self) -> str:
         return f"tasks={list(self.tasks)}"
+
+
+def stacked(losses: dict[str, Tensor]) -> Tensor:
+    """All losses as one vector, on the device of the first."""
+    device = next(iter(losses.values())).device
+    return torch.stack([loss if loss.device == device else loss.to(device) for loss in losses.values()])
 
 
 class Fixed(Balancer):
@@ -80,6 +90,10 @@ class Fixed(Balancer):
                 "falls without bound. For an objective that must not fall below something see `Constraint`"
             )
         self.register_buffer("weight", torch.tensor(chosen, dtype=torch.float32))
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        values = stacked(losses)
+        return (self.weight[self.places(losses)].to(values.device) * values).sum()
 
     def weights(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: self.weight[self.place(name)] for name in losses}

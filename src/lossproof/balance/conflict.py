@@ -142,7 +142,7 @@ def _judged(probes: list[_Probe], tolerance: float) -> Conflict:
     elif regret.high <= tolerance:
         verdict = "balance"
     elif not least.low > tolerance:
-        because = f"what is missing depends on the seed ({least}): more seeds, or a held-out set that is less noisy"
+        because = f"what is missing depends on the seed ({regret}): more seeds, or a held-out set that is less noisy"
     elif least.low - 2 * max(fell.mean, 0.0) <= tolerance:
         # What falls by two thirds of that in each further stretch falls by twice as much in all of them.
         because = f"both together still get better (by {fell.mean:.2g}): more steps"

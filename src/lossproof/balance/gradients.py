@@ -1,8 +1,8 @@
 """Weights from the gradients of the tasks at what they share: K backward passes, and what follows from them.
 
 The step is assembled here: what tasks share gets the weighted sum of their gradients, what a task has alone gets its
-own gradient, unweighted. ``total.backward()`` then only delivers it, so accumulation, ``GradScaler``, hooks and distributed
-training see one ordinary backward pass.
+own gradient, unweighted. ``total.backward()`` then only delivers it, so accumulation, ``GradScaler``, hooks and
+distributed training see one ordinary backward pass.
 """
 
 from __future__ import annotations

@@ -80,8 +80,11 @@ class Measurement:
         lines.append(f"over {self.batches} batch{'' if self.batches == 1 else 'es'}")
         if self.dominant:
             lines.append(f"{self.dominant} decides the step: the others learn by accident")
-        for a, b in self.conflicts:
+        strongest = sorted(self.conflicts, key=lambda pair: self.cosine[pair].mean)
+        for a, b in strongest[:5]:
             lines.append(f"{a} and {b} pull against each other: cosine {self.cosine[a, b]}")
+        if len(strongest) > 5:
+            lines.append(f"and {len(strongest) - 5} more pairs (.conflicts)")
         return "\n".join(lines)
 
     def plot(self, path: str | Path) -> None:

@@ -1,8 +1,8 @@
 """The gradients of several losses at what they share: as rows, and as the matrix of their inner products.
 
 Everything that a balancer decides from gradients follows from that matrix: norms, shares, cosines, weights. It is
-summed in float32 also for half-precision gradients, and it is K times K, so what is solved with it costs nothing beside the K
-backward passes.
+summed in float32 also for half-precision gradients, and it is K times K, so what is solved with it costs nothing beside
+the K backward passes.
 """
 
 from __future__ import annotations

@@ -4,15 +4,16 @@
     python benchmarks/balance.py --peers DIR            # torchjd's own calls too, from a folder it is installed in
     python benchmarks/balance.py --tasks 2 5 --rounds 5
 
-A step is forward, losses, total, backward and Adam, on one thread, in CPU seconds. All ways take turns within each
-round, and each is divided by the plain sum of its own round; a figure is the median of these ratios. The second plain
-sum says how large the noise is.
+A step is forward, losses, total, backward and Adam, on one thread, in CPU seconds. All ways run in each round, in
+an order drawn anew, and each is divided by the plain sum of its own round; a figure is the median of these ratios. The
+second plain sum says how large the noise is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import sys
 import time
@@ -168,10 +169,10 @@ def ways(kind: str, tasks: int, peers: bool) -> dict[str, Step]:
 
 def timed(steps: dict[str, Step], rounds: int) -> tuple[float, dict[str, float]]:
     taken: dict[str, list[float]] = {name: [] for name in steps}
-    order = list(steps)
-    for number in range(rounds + 2):
-        turn = number % len(order)
-        for name in order[turn:] + order[:turn]:
+    order, generator = list(steps), random.Random(0)
+    for _ in range(rounds + 2):
+        generator.shuffle(order)  # what comes before leaves the caches as it likes
+        for name in order:
             start = time.process_time()
             steps[name]()
             taken[name].append(time.process_time() - start)
@@ -186,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, nargs="*", default=[2, 5, 10, 40])
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--ways", nargs="*", help="only those whose names begin so")
     parser.add_argument("--peers", type=Path, help="a folder that torchjd is installed in")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -198,7 +200,10 @@ def main() -> None:
     seconds: list[float] = []
     for kind in ("MLP", "CNN"):
         for tasks in options.tasks:
-            plain, ratios = timed(ways(kind, tasks, bool(options.peers)), options.rounds)
+            steps = ways(kind, tasks, bool(options.peers))
+            if options.ways:
+                steps = {name: step for name, step in steps.items() if name.startswith(("plain", *options.ways))}
+            plain, ratios = timed(steps, options.rounds)
             columns.append(f"{kind}, {tasks}")
             seconds.append(plain)
             for name, ratio in ratios.items():

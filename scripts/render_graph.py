@@ -1,7 +1,7 @@
-"""Run the examples of docs/graph.md and put what they print below them.
+"""Run the examples of docs/graph.md and docs/balance.md and put what they print below them.
 
-``python scripts/render_graph.py`` writes the file; ``--check`` writes nothing and exits 1 when an example prints
-something else than the file says.
+``python scripts/render_graph.py`` writes the files; ``--check`` writes nothing and exits 1 when an example prints
+something else than a file says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "graph.md"
+TARGETS = (TARGET, ROOT / "docs" / "balance.md")
 EXAMPLE = re.compile(r"<!-- (?P<name>\w+\.py) -->\n```python\n(?P<code>.*?)```\n```text\n(?P<printed>.*?)```\n", re.S)
 
 
@@ -49,13 +50,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is out of date")
     check = parser.parse_args().check
-    before = TARGET.read_text(encoding="utf-8")
-    after = rendered(before)
-    if check:
-        sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "file", "run"))
-        return before != after
-    TARGET.write_text(after, encoding="utf-8")
-    return 0
+    stale = False
+    for target in TARGETS:
+        before = target.read_text(encoding="utf-8")
+        after = rendered(before)
+        if check:
+            sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "file", "run"))
+            stale = stale or before != after
+        else:
+            target.write_text(after, encoding="utf-8")
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def test_the_losses_know_torch_alone() -> None:
         for path in sorted((PACKAGE / "losses").rglob("*.py"))
         for module in imports(ast.parse(path.read_text(encoding="utf-8")))
         if module.startswith("lossproof") and not module.startswith("lossproof.losses")
+    ]
+    assert wrong == []
+
+
+def test_balance_knows_torch_alone() -> None:
+    """Beside it only the standard library, and matplotlib where a picture is asked for."""
+    roots = {*sys.stdlib_module_names, "torch", "matplotlib"}
+    wrong = [
+        f"{path.name} imports {module}"
+        for path in sorted((PACKAGE / "balance").rglob("*.py"))
+        for module in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if not (module == "lossproof.balance" or module.startswith("lossproof.balance."))
+        and module.partition(".")[0] not in roots
     ]
     assert wrong == []
 

@@ -1,4 +1,4 @@
-"""docs/graph.md shows what its examples print."""
+"""docs/graph.md and docs/balance.md show what their examples print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ assert _spec.loader is not None
 render_graph = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(render_graph)
 
-EXAMPLES = list(render_graph.EXAMPLE.finditer(render_graph.TARGET.read_text(encoding="utf-8")))
+EXAMPLES = [
+    found
+    for target in render_graph.TARGETS
+    for found in render_graph.EXAMPLE.finditer(target.read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize("found", EXAMPLES, ids=[found["name"] for found in EXAMPLES])

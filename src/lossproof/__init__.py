@@ -57,7 +57,7 @@ _HOMES = {
 _CALLABLE_MODULES = ("audit", "autopsy", "check")  # a module that is also the function of its name
 
 
-_ROOMS = ("losses",)  # a room that people use as it is
+_ROOMS = ("balance", "losses")  # rooms that people use as they are
 
 
 def __getattr__(name: str) -> Any:

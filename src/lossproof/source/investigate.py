@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lossproof.source.contexts import Contexts
 from lossproof.source.evaluate import Evaluator
@@ -91,6 +92,7 @@ class Investigation:
         names = {last(c.func) for c in function.calls}
         trains = bool(names & BACKWARD) or function.name in ("training_step", "compute_loss")
         lossy = LOSS_NAME.search(function.qualname) is not None
+        criteria = _Criteria.around(function)
         wanted = []
         for call in function.calls:
             name = last(call.func)
@@ -101,7 +103,7 @@ class Investigation:
                 or (count >= 2 and not name and (trains or lossy or _makes_a_loss(call.func)))
                 or (count and LOSSISH.search(name))
                 or (trains and name not in PLAIN)
-                or (count >= 2 and (lossy or _held_by(function, call)) and name not in PLAIN)
+                or (count >= 2 and (lossy or criteria.may_be(function, call.func)) and name not in PLAIN)
             ):
                 wanted.append(id(call))
         found: list[Node] = []
@@ -331,18 +333,28 @@ def _makes_a_loss(callee: ast.AST) -> bool:
     return not isinstance(callee, ast.Attribute)
 
 
-def _held_by(function: Function, call: ast.Call) -> bool:
-    """``self.x(a, b)`` or ``x(a, b)`` where the class or the file keeps criteria: it may be one by any name."""
-    callee = call.func
-    if isinstance(callee, ast.Name):
-        module = function.module
-        return callee.id not in module.top and any(last(c.func) in LOSS_LAYER for c in module.body.calls)
-    if not isinstance(callee, ast.Attribute) or function.cls is None:
-        return False
-    if not isinstance(callee.value, ast.Name) or callee.value.id != function.first_param:
-        return False
-    builds = any(last(c.func) in LOSS_LAYER for method in function.cls.methods.values() for c in method.calls)
-    return builds and callee.attr in function.cls.stores()
+@dataclass(frozen=True)
+class _Criteria:
+    """Whether the file's own level, and the class that a function stands in, build criteria."""
+
+    in_file: bool
+    in_class: bool
+
+    @classmethod
+    def around(cls, function: Function) -> _Criteria:
+        methods = () if function.cls is None else function.cls.methods.values()
+        builders = {holder for name in LOSS_LAYER for _, holder in function.module.call_index.get(name, ())}
+        return cls(function.module.body in builders, any(method in builders for method in methods))
+
+    def may_be(self, function: Function, callee: ast.expr) -> bool:
+        """``self.x(a, b)`` or ``x(a, b)`` where the class or the file keeps criteria: it may be one by any name."""
+        if isinstance(callee, ast.Name):
+            return self.in_file and callee.id not in function.module.top
+        if not self.in_class or not isinstance(callee, ast.Attribute) or function.cls is None:
+            return False
+        if not isinstance(callee.value, ast.Name) or callee.value.id != function.first_param:
+            return False
+        return callee.attr in function.cls.stores()
 
 
 PLAIN = KEEP | REDUCTIONS | set(ARITHMETIC_METHOD) | {

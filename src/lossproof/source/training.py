@@ -20,7 +20,7 @@ from lossproof.source.evaluate import Evaluator
 from lossproof.source.frames import Frame
 from lossproof.source.lower import Node
 from lossproof.source.patterns import Pattern
-from lossproof.source.syntax import Function, dotted
+from lossproof.source.syntax import Function, ParsedModule, dotted
 from lossproof.source.values import Cls, Const, Func, Inst, Lib, Ref, Seq, T, Value, alternatives
 
 MAX_CALLS = 500
@@ -172,6 +172,7 @@ class Trainings:
         self.contexts = contexts
         self._roots: dict[Function, list[Function]] = {}
         self._trees: dict[Function, list[list[Item]]] = {}
+        self._mentions: dict[ParsedModule, dict[tuple[str, bool], list[Function]]] = {}
         self._alone: dict[Function, list[list[Item]]] = {}
         self._holders: dict[int, Function | None] = {}
         self.calls = 0
@@ -250,23 +251,11 @@ class Trainings:
         """The functions of its file that hand a function on without calling it."""
         if function.name.startswith("<") or function.name in ("forward", "__init__", "__call__", "training_step"):
             return []
-        found: list[Function] = []
-        for other in function.module.functions:
-            if other is function or other.parent is function or len(found) >= 3:
-                continue
-            body = other.node.body if isinstance(other.node.body, list) else [other.node.body]
-            stack: list[Any] = list(body)
-            while stack:
-                part = stack.pop()
-                kind = part.__class__
-                if kind in (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef):
-                    continue
-                name = part.id if kind is ast.Name else part.attr if kind is ast.Attribute else ""
-                if name == function.name and (kind is ast.Attribute) == (function.cls is not None):
-                    found.append(other)
-                    break
-                stack.extend(ast.iter_child_nodes(part))
-        return found
+        module = function.module
+        if module not in self._mentions:
+            self._mentions[module] = _mentions(module)
+        holders = self._mentions[module].get((function.name, function.cls is not None), ())
+        return [other for other in holders if other is not function and other.parent is not function][:3]
 
     def _opened(self, root: Function) -> list[Frame]:
         frame = self.ev.open_frame(root)
@@ -929,6 +918,27 @@ _LIBRARIES = {
     "scipy", "PIL", "cv2", "datetime", "typing", "re", "shutil", "warnings", "gc", "einops", "yaml", "pickle", "apex",
     "transformers", "datasets", "evaluate", "rich", "click", "hydra", "omegaconf", "gym", "gymnasium", "tensorboardX",
 }  # fmt: skip
+
+
+def _mentions(module: ParsedModule) -> dict[tuple[str, bool], list[Function]]:
+    """Which functions of a file say the name of another one, as a name (False) or as an attribute (True)."""
+    defined = {function.name for function in module.functions}
+    found: dict[tuple[str, bool], list[Function]] = {}
+    for function in module.functions:
+        body = function.node.body
+        stack: list[Any] = list(body) if isinstance(body, list) else [body]
+        while stack:
+            part = stack.pop()
+            kind = part.__class__
+            if kind in (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef):
+                continue
+            name = part.id if kind is ast.Name else part.attr if kind is ast.Attribute else ""
+            if name in defined:
+                holders = found.setdefault((name, kind is ast.Attribute), [])
+                if holders[-1:] != [function]:
+                    holders.append(function)
+            stack.extend(ast.iter_child_nodes(part))
+    return found
 
 
 def is_library(imported: tuple[str, str | None, int]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -155,3 +157,53 @@ def test_one_is_and_two_are() -> None:
     found = lossproof.autopsy((nn.Linear(4, 1)(torch.ones(3, 4)).squeeze(1) / amount).mean())
     assert found.because == ("1 of 3 denominators is exactly 0: the quotient is infinite",)
     assert found.immediate == ("Skip row 1: the denominator is 0 there.",)
+
+
+class LogOfDropped(torch.autograd.Function):
+    """A custom function whose inside drops elements, and takes the logarithm of what is left."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, dropped: list[torch.Tensor]) -> torch.Tensor:
+        kept = torch.nn.functional.dropout(x, 0.5)
+        dropped.append(kept == 0)
+        return torch.log(kept).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return None, None
+
+
+def test_a_replay_starts_from_the_random_numbers_of_the_recorded_step() -> None:
+    """From those of now other elements would be dropped, and other rows be named."""
+    torch.manual_seed(3)
+    x = torch.ones(8, requires_grad=True)
+    dropped: list[torch.Tensor] = []
+
+    def step() -> torch.Tensor:
+        return LogOfDropped.apply(x, dropped) * 1
+
+    with lossproof.recording():
+        loss = step()
+    torch.rand(5)
+    state = torch.get_rng_state()
+    found = lossproof.autopsy(loss, replay=step)
+    assert (found.op, found.cause) == ("log", "log-domain")
+    assert list(found.rows) == dropped[0].nonzero().flatten().tolist()
+    torch.testing.assert_close(dropped[1], dropped[0])
+    torch.testing.assert_close(torch.get_rng_state(), state)
+
+
+def test_a_replay_that_comes_out_finite_says_so_and_what_would_make_it_the_same() -> None:
+    x = torch.ones(8, requires_grad=True)
+
+    def step() -> torch.Tensor:
+        return LogOfDropped.apply(x, []) * 1
+
+    torch.manual_seed(3)
+    loss = step()
+    torch.manual_seed(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda x, _: x)
+        found = lossproof.autopsy(loss, replay=step)
+    assert not found.replayed
+    assert any("its loss is finite" in each and "record the step" in each for each in found.unseen)

@@ -119,8 +119,9 @@ def autopsy(
         loss: one tensor with a graph, before ``backward()`` (or after ``backward(retain_graph=True)``).
         names: the model, or a mapping from names to modules or tensors, so that parameters are called by their names.
         optimizer: what trains, one or several: the state is looked at as well.
-        replay: makes the loss again. Called at most once, and only where the graph does not hold what is needed; random
-            states, and the buffers of ``names``, are put back afterwards.
+        replay: makes the loss again. Called at most once, and only where the graph does not hold what is needed. Where
+            the step was recorded it starts from the random state in which the recording began, so that dropout is the
+            same; random states, and the buffers of ``names``, are put back afterwards.
 
     The graph is read, and missing values are computed from what it holds. Where the loss is finite its gradients are
     computed too: nothing is accumulated in ``.grad``, and no hook runs.

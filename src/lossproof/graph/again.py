@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from lossproof.graph.figures import Figures, all_finite, bad, figures, may_be_bad, plain
 from lossproof.graph.place import is_library
+from lossproof.graph.random_state import RandomState, beginning_with
 
 _FILLS = frozenset(
     (
@@ -115,10 +116,12 @@ def _user() -> tuple[str, int]:
     return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
-def make_again(step: Callable[[], Any], modules: list[torch.nn.Module]) -> tuple[Any, list[Seen]]:
-    """Run the step under watch; the loss that it gave, and what was born in it."""
+def make_again(
+    step: Callable[[], Any], modules: list[torch.nn.Module], began: RandomState | None
+) -> tuple[Any, list[Seen]]:
+    """Run the step under watch, from the random state in which it began; the loss, and what was born in it."""
     watch = Watch()
-    with _restored(modules), torch.enable_grad(), watch:
+    with beginning_with(began), _buffers_kept(modules), torch.enable_grad(), watch:
         loss = step()
     return loss, watch.seen
 
@@ -135,18 +138,12 @@ def first(seen: list[Seen], nan: bool) -> Seen | None:
 
 
 @contextmanager
-def _restored(modules: list[torch.nn.Module]) -> Iterator[None]:
-    """Random states as they were, and the buffers of the modules too (running statistics)."""
-    state = torch.get_rng_state()
-    used = torch.cuda.is_available() and torch.cuda.is_initialized()
-    cuda = torch.cuda.get_rng_state_all() if used else None
+def _buffers_kept(modules: list[torch.nn.Module]) -> Iterator[None]:
+    """The buffers of the modules (running statistics) are put back."""
     kept = [(buffer, buffer.detach().clone()) for module in modules for buffer in module.buffers()]
     try:
         yield
     finally:
-        torch.set_rng_state(state)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
         with torch.no_grad():
             for buffer, before in kept:
                 buffer.copy_(before)

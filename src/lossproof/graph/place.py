@@ -25,7 +25,8 @@ from lossproof.finding import Location
 
 if TYPE_CHECKING:
     from lossproof.graph.cuts import Cut
-    from lossproof.graph.walk import Op
+    from lossproof.graph.random_state import RandomState
+    from lossproof.graph.walk import Graph, Op
 
 NOTE = "lossproof"
 """The key of a note in a node's metadata."""
@@ -83,7 +84,7 @@ class Note:
 class Call:
     """A note as it is taken while the step runs: what is at hand, nothing worked out."""
 
-    __slots__ = ("_data", "_note", "_value", "_version", "code", "cuts", "func", "last", "numbers")
+    __slots__ = ("_data", "_note", "_value", "_version", "began", "code", "cuts", "func", "last", "numbers")
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class Call:
         numbers: tuple[tuple[str, Any], ...],
         cuts: tuple[Cut, ...],
         data: tuple[tuple[str, ReferenceType[torch.Tensor], int], ...] = (),
+        began: RandomState | None = None,
     ) -> None:
         self.code = code
         self.last = last
@@ -100,6 +102,7 @@ class Call:
         self.numbers = numbers
         self.cuts = cuts
         self._data = data
+        self.began = began
         self._note: Note | None = None
         self._value: torch.Tensor | None = None
         self._version = 0
@@ -186,6 +189,15 @@ def kept(op: Op) -> torch.Tensor | None:
     """The result of an operator that is one number, where a recording kept it."""
     found = op.node.metadata.get(NOTE)
     return found.value if isinstance(found, Call) else None
+
+
+def began(graph: Graph) -> RandomState | None:
+    """The random state in which the recording began that noted an operator of the graph; None where none did."""
+    for op in graph:
+        found = op.node.metadata.get(NOTE)
+        if isinstance(found, Call):
+            return found.began
+    return None
 
 
 def data(op: Op, *keys: str) -> torch.Tensor | None:

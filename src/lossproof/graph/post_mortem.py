@@ -14,7 +14,7 @@ from lossproof.graph.figures import Figures, all_finite, bad, figures, plain
 from lossproof.graph.known import Known as Told
 from lossproof.graph.known_values import Known
 from lossproof.graph.operands import Operand, operands
-from lossproof.graph.place import neighbours, noted
+from lossproof.graph.place import began, neighbours, noted
 from lossproof.graph.place import note as own_note
 from lossproof.graph.reach import MOVES
 from lossproof.graph.replay import LOSSES
@@ -279,13 +279,17 @@ def role_of(op: Op, names: Names) -> str:
 
 def _again(death: Death, graph: Graph, names: Names, replay: Callable[[], Any]) -> Death:
     """The step made again under watch, for what the graph could not say."""
+    start = began(graph)
     try:
-        loss, seen = again.make_again(replay, names.modules)
+        loss, seen = again.make_again(replay, names.modules, start)
     except Exception as error:
         death.unseen.append(f"the step could not be made again: {type(error).__name__}: {error}")
         return death
     if not isinstance(loss, torch.Tensor) or all_finite(loss):
-        death.unseen.append("the step was made again and its loss is finite: it is not what made this loss")
+        death.unseen.append(
+            "the step was made again and its loss is finite: it is not what made this loss"
+            + ("" if start is not None else "; record the step, and it is made from the same random numbers")
+        )
         return death
     birth = again.first(seen, death.value == "nan")
     if birth is None:

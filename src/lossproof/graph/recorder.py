@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from lossproof.graph import cuts
 from lossproof.graph.cuts import Cut
 from lossproof.graph.place import MACHINERY, NOTE, USER, Call, standing
+from lossproof.graph.random_state import RandomState
 from lossproof.graph.walk import kind_of
 
 MOST_CUTS = 1000
@@ -71,6 +72,13 @@ class recording(TorchFunctionMode):
         """The last thing that kept a note from being taken."""
         self._numbers: dict[float, tuple[Cut, ...]] = {}
         """Numbers that were read from tensors: one that comes back as an operand is no accident."""
+        self._began: RandomState | None = None
+
+    def __enter__(self) -> recording:
+        # A step with dropout can be made again only from where it began.
+        self._began = RandomState()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __torch_function__(
         self,
@@ -127,7 +135,7 @@ class recording(TorchFunctionMode):
             return
         if fresh:
             sources = self._sources(args, kwargs) if self._numbers or cuts.any_remembered() else ()
-            call = _call(func, args, kwargs, sources)
+            call = self._call(func, args, kwargs, sources)
             if call is not None:
                 for metadata in fresh:
                     metadata[NOTE] = call
@@ -148,7 +156,7 @@ class recording(TorchFunctionMode):
             how = "detach" if func in _DETACHES else "rewrapped" if func in _WRAPS else "no-derivative"
             if how == "no-derivative" and not torch.is_grad_enabled():
                 how = "no-grad"
-            call = _call(func, args, kwargs, ())
+            call = self._call(func, args, kwargs, ())
             if call is not None:
                 sources = (self._cut(call, how, args, kwargs),)
         elif self._numbers or cuts.any_remembered():
@@ -160,7 +168,7 @@ class recording(TorchFunctionMode):
     def _left(self, func: Callable[..., Any], args: _Parts, kwargs: Mapping[str, Any], how: str, result: Any) -> None:
         """Results that are no tensors."""
         if any(each.grad_fn is not None for each in _tensors(args, kwargs)):
-            call = _call(func, args, kwargs, ())
+            call = self._call(func, args, kwargs, ())
             found: tuple[Cut, ...] = () if call is None else (self._cut(call, how, args, kwargs),)
         else:
             found = self._sources(args, kwargs)
@@ -170,6 +178,11 @@ class recording(TorchFunctionMode):
             self._numbers[result] = found
             if len(self._numbers) > _MOST_NUMBERS:
                 del self._numbers[next(iter(self._numbers))]
+
+    def _call(
+        self, func: Callable[..., Any], args: _Parts, kwargs: Mapping[str, Any], sources: tuple[Cut, ...]
+    ) -> Call | None:
+        return _call(func, args, kwargs, sources, self._began)
 
     def _cut(self, call: Call, how: str, args: _Parts, kwargs: Mapping[str, Any]) -> Cut:
         found = [each for each in _tensors(args, kwargs) if each.requires_grad]
@@ -204,9 +217,15 @@ def _tensors(args: _Parts, kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
     return (each for each in _flat((*args, *kwargs.values())) if isinstance(each, torch.Tensor))
 
 
-def _call(func: Callable[..., Any], args: _Parts, kwargs: Mapping[str, Any], sources: tuple[Cut, ...]) -> Call | None:
+def _call(
+    func: Callable[..., Any],
+    args: _Parts,
+    kwargs: Mapping[str, Any],
+    sources: tuple[Cut, ...],
+    began: RandomState | None,
+) -> Call | None:
     """A note at the innermost frame of the best standing: the user's file, else a run string, else a package."""
-    frame: FrameType | None = sys._getframe(3)
+    frame: FrameType | None = sys._getframe(4)
     best, rank = None, MACHINERY
     while frame is not None:
         found = standing(frame.f_code.co_filename)
@@ -227,7 +246,7 @@ def _call(func: Callable[..., Any], args: _Parts, kwargs: Mapping[str, Any], sou
                 numbers.append((key, number))
             elif each.dim():
                 data.append((key, ref(each), each._version))
-    return Call(best.f_code, best.f_lasti, func, tuple(numbers), sources, tuple(data))
+    return Call(best.f_code, best.f_lasti, func, tuple(numbers), sources, tuple(data), began)
 
 
 def _constant(each: torch.Tensor) -> float | None:
